@@ -1,0 +1,544 @@
+{%- import "common/element.wgsl" as elements -%}
+{%- import "common/activation.wgsl" as activation -%}
+{%- set threads = block[0] -%}
+{%- set channels = threads // lanes -%}
+{%- set row = tile + 1 -%}
+{#- States go in vectors of four; a lone state goes alone. -#}
+{%- set width = 1 if states == 1 else 4 -%}
+{%- set vectors = states // width -%}
+{%- set V = "f32" if width == 1 else "vec4<f32>" -%}
+{%- set scan = stage == "scan" -%}
+{%- macro vector(f, n) %}{% if width == 1 %}{{ f }}, {{ n }}){% else %}vec4<f32>({% for i in range(4) %}{{ f }}, {{ n }} + {{ i }}u){% if i < 3 %}, {% endif %}{% endfor %}){% endif %}{% endmacro -%}
+// Selective scan, {% if scan %}forward{% else %}first pass of the chunked forward: the state that each chunk of time ends with, from zero{% endif %}; {{ element }}, {{ layout | upper }}, up to {{ states * lanes }} states.
+//
+//   Δ = clamp(softplus(delta + delta_bias)),  h = exp(Δ A) h + Δ B u
+{%- if scan %},  out = (Σ_n C h + D u) silu(z)
+{%- else %}; Σ Δ
+{%- endif %}
+//
+// A workgroup of {{ threads }} takes {{ channels }} channels of one group, of one row, over one span of time (the whole
+// row, or a chunk of it), in tiles of {{ tile }} steps. {{ lanes }} neighbouring invocations share a channel; each keeps
+// {{ states }} states in registers. Per tile:
+//   1. all stage Δ and u, coalesced along the fastest axis, and B {% if scan %}and C {% endif %}once for all channels;
+//   2. each walks the tile's steps with its states{% if scan %} and leaves its part of y{% endif %};
+{%- if scan %}
+//   3. all add the parts, gate and write, coalesced again.
+{%- endif %}
+// Steps outside the span, and padding, get Δ = 0: decay 1, input 0. A reset selects a zero state.
+// Workgroup memory, f32: Δ, u [{{ channels }}][{{ row }}]; B{% if scan %}, C{% endif %} [{{ tile }}][{{ states * lanes }}]
+{%- if scan %}; y [{{ threads }}][{{ row }}]{% endif %}. The odd stride of rows keeps the banks apart.
+{%- if scan %}
+// Moves 3 elements per (b, d, l), 4 with z, and B and C once per {{ channels }} channels. {{ states * lanes }} exponentials per
+// (b, d, l): bound by them from about 16 states (f32) or 5 (16 bits) up, by memory below.
+{%- else %}
+// Moves 2 elements per (b, d, l), and B once per {{ channels }} channels; bound by exponentials as the scan is.
+{%- endif %}
+
+struct Params {
+  rows: u32,         // batch entries, or packed sequences
+  channels: u32,
+  steps: u32,
+  states: u32,
+  groups: u32,
+  chunks: u32,       // spans of time side by side
+  chunk: u32,        // steps of a span, a multiple of {{ tile }}
+  checkpoints: u32,
+  flags: u32,
+  delta_min: f32,
+  delta_max: f32,
+  // Element indices within the bindings, and strides: of batch entries, of the outer one of
+  // channel and time (`slow`), of groups.
+  u_at: u32, u_batch: u32, u_slow: u32,
+  delta_at: u32, delta_batch: u32, delta_slow: u32,
+  b_at: u32, b_batch: u32, b_group: u32, b_slow: u32,
+{%- if scan %}
+  c_at: u32, c_batch: u32, c_group: u32, c_slow: u32,
+  z_at: u32, z_batch: u32, z_slow: u32,
+  out_at: u32, out_batch: u32, out_slow: u32,
+  d_at: u32, h0_at: u32, last_at: u32, saved_at: u32,
+{%- else %}
+  carry_at: u32, sums_at: u32,
+{%- endif %}
+  a_at: u32, delta_bias_at: u32, positions_at: u32,
+}
+
+const SOFTPLUS: u32 = 1u;
+const CLAMP: u32 = 2u;
+const TIED: u32 = 4u;         // A is (D)
+const B_CONSTANT: u32 = 8u;
+const C_CONSTANT: u32 = 16u;
+const HAS_D: u32 = 32u;
+const HAS_Z: u32 = 64u;
+const HAS_BIAS: u32 = 128u;
+const HAS_H0: u32 = 256u;
+const CODES: u32 = 512u;      // positions holds a code per (batch entry, step)
+const PACKED: u32 = 1024u;    // positions holds the bounds of the sequences
+const SAVE: u32 = 2048u;
+const LAST: u32 = 4096u;
+
+const RESET: u32 = 1u;
+const PADDING: u32 = 2u;
+const CUT: u32 = 0xffffffffu; // in place of Σ Δ: nothing from before the chunk reaches its end
+const CHECKPOINT: u32 = 256u;
+const LOG2_E: f32 = 1.44269504;
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read_write> u: array<u32>;
+@group(0) @binding(2) var<storage, read_write> delta: array<u32>;
+@group(0) @binding(3) var<storage, read_write> b: array<u32>;
+{%- if not scan %}
+@group(0) @binding(4) var<storage, read_write> a: array<u32>;
+@group(0) @binding(5) var<storage, read_write> delta_bias: array<u32>;
+@group(0) @binding(6) var<storage, read_write> positions: array<u32>;
+@group(0) @binding(7) var<storage, read_write> carries: array<u32>;
+{%- set small = { "a": "a", "delta_bias": "delta_bias", "positions": "positions" } %}
+{%- else %}
+@group(0) @binding(4) var<storage, read_write> c: array<u32>;
+@group(0) @binding(5) var<storage, read_write> z: array<u32>;
+@group(0) @binding(6) var<storage, read_write> out: array<{{ "u32" if element == "f32" else "atomic<u32>" }}>;
+{%- if direct %}
+@group(0) @binding(7) var<storage, read_write> a: array<u32>;
+@group(0) @binding(8) var<storage, read_write> d: array<u32>;
+@group(0) @binding(9) var<storage, read_write> delta_bias: array<u32>;
+@group(0) @binding(10) var<storage, read_write> h0: array<u32>;
+@group(0) @binding(11) var<storage, read_write> positions: array<u32>;
+@group(0) @binding(12) var<storage, read_write> last_state: array<u32>;
+@group(0) @binding(13) var<storage, read_write> saved: array<u32>;
+{%- set small = { "a": "a", "d": "d", "delta_bias": "delta_bias", "h0": "h0", "positions": "positions", "last_state": "last_state", "saved": "saved" } %}
+{%- else %}
+@group(0) @binding(7) var<storage, read_write> scratch: array<u32>;   // A, D, delta_bias, h0, positions
+@group(0) @binding(8) var<storage, read_write> workspace: array<u32>; // last_state, saved
+{%- set small = { "a": "scratch", "d": "scratch", "delta_bias": "scratch", "h0": "scratch", "positions": "scratch", "last_state": "workspace", "saved": "workspace" } %}
+{%- endif %}
+{%- endif %}
+
+var<workgroup> span_first: u32;
+var<workgroup> span_end: u32;
+var<workgroup> codes: array<u32, {{ tile }}>;
+var<workgroup> step_sizes: array<f32, {{ channels * row }}>;
+var<workgroup> inputs: array<f32, {{ channels * row }}>;
+var<workgroup> tile_b: array<{{ V }}, {{ tile * lanes * vectors }}>;
+{%- if scan %}
+var<workgroup> tile_c: array<{{ V }}, {{ tile * lanes * vectors }}>;
+var<workgroup> parts: array<f32, {{ threads * row }}>;
+{%- endif %}
+
+fn has(flag: u32) -> bool {
+  return (params.flags & flag) != 0u;
+}
+{{ elements.load(element, "u") }}
+{{ elements.load(element, "delta") }}
+{{ elements.load(element, "b") }}
+{%- if scan %}
+{{ elements.load(element, "c") }}
+{{ elements.load(element, "z") }}
+{{ elements.rounding(element) }}
+{%- if element != "f32" %}
+{{ elements.store_halves("out") }}
+{%- endif %}
+{%- endif %}
+{{ activation.exp_accurate() }}
+{{ activation.softplus() }}
+{%- if scan %}
+{{ activation.silu() }}
+{%- endif %}
+
+// A log2(e), 0 where there is no such state.
+fn decay(channel: u32, alive: bool, n: u32) -> f32 {
+  if (alive && n < params.states) {
+    let i = select(channel * params.states + n, channel, has(TIED));
+    return bitcast<f32>({{ small.a }}[params.a_at + i]) * LOG2_E;
+  }
+  return 0.0;
+}
+
+// Constant maps are f32 whatever the activations are.
+fn constant_b(channel: u32, alive: bool, n: u32) -> f32 {
+  if (has(B_CONSTANT) && alive && n < params.states) {
+    return bitcast<f32>(b[params.b_at + channel * params.states + n]);
+  }
+  return 0.0;
+}
+
+fn variable_b(first: u32, time: u32, n: u32) -> f32 {
+  if (n < params.states) {
+    return load_b(first + {% if layout == "bdl" %}n * params.b_slow + time{% else %}time * params.b_slow + n{% endif %});
+  }
+  return 0.0;
+}
+{%- if scan %}
+
+fn constant_c(channel: u32, alive: bool, n: u32) -> f32 {
+  if (has(C_CONSTANT) && alive && n < params.states) {
+    return bitcast<f32>(c[params.c_at + channel * params.states + n]);
+  }
+  return 0.0;
+}
+
+fn variable_c(first: u32, time: u32, n: u32) -> f32 {
+  if (n < params.states) {
+    return load_c(first + {% if layout == "bdl" %}n * params.c_slow + time{% else %}time * params.c_slow + n{% endif %});
+  }
+  return 0.0;
+}
+
+// The state that the span begins with; `line` counts rows, channels and spans.
+fn initial(line: u32, alive: bool, n: u32) -> f32 {
+  if (has(HAS_H0) && alive && n < params.states) {
+    return bitcast<f32>({{ small.h0 }}[params.h0_at + line * params.states + n]);
+  }
+  return 0.0;
+}
+
+fn store_state_last(line: u32, n: u32, value: f32) {
+  if (n < params.states) {
+    {{ small.last_state }}[params.last_at + line * params.states + n] = bitcast<u32>(value);
+  }
+}
+
+fn store_state_saved(line: u32, n: u32, value: f32) {
+  if (n < params.states) {
+    {{ small.saved }}[params.saved_at + line * params.states + n] = bitcast<u32>(value);
+  }
+}
+{%- else %}
+
+fn store_state_carry(line: u32, n: u32, value: f32) {
+  if (n < params.states) {
+    carries[params.carry_at + line * params.states + n] = bitcast<u32>(value);
+  }
+}
+{%- endif %}
+
+// Whether the step is ordinary, a reset or padding.
+fn code(batch: u32, time: u32) -> u32 {
+  if (has(CODES)) {
+    return {{ small.positions }}[params.positions_at + batch * params.steps + time];
+  }
+  return 0u;
+}
+
+// The step size of a raw one.
+fn step_size_of(raw: f32, channel: u32) -> f32 {
+  var p = raw;
+  if (has(HAS_BIAS)) {
+    p += bitcast<f32>({{ small.delta_bias }}[params.delta_bias_at + channel]);
+  }
+  if (has(SOFTPLUS)) {
+    p = softplus(p);
+  }
+  if (has(CLAMP)) {
+    p = clamp(p, params.delta_min, params.delta_max);
+  }
+  return p;
+}
+{%- if scan %}
+
+// out of channel `first_channel + slot` at the tile's step t, once all parts of y are there.
+fn gated(batch: u32, first_channel: u32, slot: u32, start: u32, t: u32) -> f32 {
+  let time = start + t;
+  let channel = first_channel + slot;
+  var y = parts[slot * {{ lanes * row }}u + t];
+{%- for lane in range(1, lanes) %}
+  y += parts[slot * {{ lanes * row }}u + {{ lane * row }}u + t];
+{%- endfor %}
+  if (has(HAS_Z)) {
+    let first = params.z_at + batch * params.z_batch;
+    y *= silu(load_z(first + {% if layout == "bdl" %}channel * params.z_slow + time{% else %}time * params.z_slow + channel{% endif %}));
+  }
+  if (code(batch, time) == PADDING) {
+    y = 0.0;
+  }
+  return y;
+}
+{%- endif %}
+
+@compute @workgroup_size({{ threads }})
+fn {{ entry_name }}(
+  @builtin(workgroup_id) workgroup: vec3<u32>,
+  @builtin(num_workgroups) grid: vec3<u32>,
+  @builtin(local_invocation_index) thread: u32,
+) {
+  // Which channels, of which row, over which span. Workgroups beyond the last have no channel
+  // and an empty span.
+  let group_channels = params.channels / params.groups;
+  let tiles = (group_channels + {{ channels - 1 }}u) / {{ channels }}u;
+  let id = workgroup.x + grid.x * (workgroup.y + grid.y * workgroup.z);
+  let tile = id % tiles;
+  let group = id / tiles % params.groups;
+  let span = id / (tiles * params.groups) % params.chunks;
+  let row = id / (tiles * params.groups * params.chunks);
+  let batch = select(row, 0u, has(PACKED));
+  let first_channel = group * group_channels + tile * {{ channels }}u;
+  let live = select(0u, min({{ channels }}u, group_channels - tile * {{ channels }}u), row < params.rows);
+  if (thread == 0u) {
+    var first = 0u;
+    var end = 0u;
+    if (row < params.rows) {
+      end = params.steps;
+      if (has(PACKED)) {
+        first = {{ small.positions }}[params.positions_at + row];
+        end = {{ small.positions }}[params.positions_at + row + 1u];
+      }
+      first = max(first, span * params.chunk);
+      end = min(end, (span + 1u) * params.chunk);
+    }
+    span_first = first;
+    span_end = max(first, end);
+  }
+  let first = workgroupUniformLoad(&span_first);
+  let end = workgroupUniformLoad(&span_end);
+
+  // This invocation's channel, and what stays in its registers.
+  let lane = thread % {{ lanes }}u;
+  let slot = thread / {{ lanes }}u;
+  let channel = first_channel + slot;
+  let alive = slot < live;
+  let n = lane * {{ states }}u;
+  let line = (row * params.channels + channel) * params.chunks + span;
+{%- for k in range(vectors) %}
+  let a{{ k }} = {{ vector("decay(channel, alive", "n + " ~ (4 * k) ~ "u") }};
+  var b{{ k }} = {{ vector("constant_b(channel, alive", "n + " ~ (4 * k) ~ "u") }};
+{%- if scan %}
+  var c{{ k }} = {{ vector("constant_c(channel, alive", "n + " ~ (4 * k) ~ "u") }};
+  var h{{ k }} = {{ vector("initial(line, alive", "n + " ~ (4 * k) ~ "u") }};
+{%- else %}
+  var h{{ k }} = {{ V }}();
+{%- endif %}
+{%- endfor %}
+{%- if scan %}
+  // The first lane adds the skip.
+  var skip = 0.0;
+  if (has(HAS_D) && alive && lane == 0u) {
+    skip = bitcast<f32>({{ small.d }}[params.d_at + channel]);
+  }
+  let c_first = params.c_at + batch * params.c_batch + group * params.c_group;
+{%- else %}
+  var sum = 0.0;
+  var cut = false;
+{%- endif %}
+  let u_first = params.u_at + batch * params.u_batch;
+  let delta_first = params.delta_at + batch * params.delta_batch;
+  let b_first = params.b_at + batch * params.b_batch + group * params.b_group;
+
+  for (var start = first / {{ tile }}u * {{ tile }}u; start < end; start += {{ tile }}u) {
+    // 1. Stage the tile.
+    if (thread < {{ tile }}u) {
+      let time = start + thread;
+      var meaning = 0u;
+      if (time >= first && time < end) {
+        meaning = code(batch, time);
+      }
+      codes[thread] = meaning;
+    }
+    for (var e = thread; e < {{ channels * tile }}u; e += {{ threads }}u) {
+{%- if layout == "bdl" %}
+      let t = e % {{ tile }}u;
+      let s = e / {{ tile }}u;
+{%- else %}
+      let s = e % {{ channels }}u;
+      let t = e / {{ channels }}u;
+{%- endif %}
+      let time = start + t;
+      var step_size = 0.0;
+      var input = 0.0;
+      if (s < live && time >= first && time < end && code(batch, time) != PADDING) {
+{%- if layout == "bdl" %}
+        input = load_u(u_first + (first_channel + s) * params.u_slow + time);
+        let raw = load_delta(delta_first + (first_channel + s) * params.delta_slow + time);
+{%- else %}
+        input = load_u(u_first + time * params.u_slow + first_channel + s);
+        let raw = load_delta(delta_first + time * params.delta_slow + first_channel + s);
+{%- endif %}
+        step_size = step_size_of(raw, first_channel + s);
+      }
+      step_sizes[s * {{ row }}u + t] = step_size;
+      inputs[s * {{ row }}u + t] = input;
+    }
+    for (var e = thread; e < {{ tile * lanes * vectors }}u; e += {{ threads }}u) {
+{%- if layout == "bdl" %}
+      let t = e % {{ tile }}u;
+      let v = e / {{ tile }}u;
+{%- else %}
+      let v = e % {{ lanes * vectors }}u;
+      let t = e / {{ lanes * vectors }}u;
+{%- endif %}
+      let time = start + t;
+      let inside = time >= first && time < end && live > 0u;
+      var map_b = {{ V }}();
+      if (inside && !has(B_CONSTANT)) {
+        map_b = {{ vector("variable_b(b_first, time", "v * " ~ width ~ "u") }};
+      }
+      tile_b[t * {{ lanes * vectors }}u + v] = map_b;
+{%- if scan %}
+      var map_c = {{ V }}();
+      if (inside && !has(C_CONSTANT)) {
+        map_c = {{ vector("variable_c(c_first, time", "v * " ~ width ~ "u") }};
+      }
+      tile_c[t * {{ lanes * vectors }}u + v] = map_c;
+{%- endif %}
+    }
+    workgroupBarrier();
+
+    // 2. Walk it.
+    for (var t = 0u; t < {{ tile }}u; t++) {
+      if (codes[t] == RESET) {
+{%- for k in range(vectors) %}
+        h{{ k }} = {{ V }}();
+{%- endfor %}
+{%- if not scan %}
+        cut = true;
+{%- endif %}
+      }
+      let step_size = step_sizes[slot * {{ row }}u + t];
+      let input = inputs[slot * {{ row }}u + t];
+      let x = step_size * input;
+      let maps = t * {{ lanes * vectors }}u + lane * {{ vectors }}u;
+      if (!has(B_CONSTANT)) {
+{%- for k in range(vectors) %}
+        b{{ k }} = tile_b[maps + {{ k }}u];
+{%- endfor %}
+      }
+      // Below 2^-150 nothing is left of a state.
+{%- for k in range(vectors) %}
+      var e{{ k }}: {{ V }};
+{%- endfor %}
+      if (has(TIED)) {
+        let e = {{ V }}(exp2(max(step_size * a0{% if width == 4 %}.x{% endif %}, -150.0)));
+{%- for k in range(vectors) %}
+        e{{ k }} = e;
+{%- endfor %}
+      } else {
+{%- for k in range(vectors) %}
+        e{{ k }} = exp2(max(step_size * a{{ k }}, {{ V }}(-150.0)));
+{%- endfor %}
+      }
+{%- for k in range(vectors) %}
+      h{{ k }} = e{{ k }} * h{{ k }} + x * b{{ k }};
+{%- endfor %}
+{%- if scan %}
+      if (!has(C_CONSTANT)) {
+{%- for k in range(vectors) %}
+        c{{ k }} = tile_c[maps + {{ k }}u];
+{%- endfor %}
+      }
+      var y = c0 * h0;
+{%- for k in range(1, vectors) %}
+      y += c{{ k }} * h{{ k }};
+{%- endfor %}
+      parts[thread * {{ row }}u + t] = skip * input + {% if width == 1 %}y{% else %}((y.x + y.y) + (y.z + y.w)){% endif %};
+{%- else %}
+      sum += step_size;
+{%- endif %}
+    }
+    workgroupBarrier();
+{%- if scan %}
+
+    // 3. Write out. The next tile's staging touches nothing that is read here, and its barrier
+    // stands before the parts are overwritten.
+{%- if element == "f32" %}
+    for (var e = thread; e < {{ channels * tile }}u; e += {{ threads }}u) {
+{%- if layout == "bdl" %}
+      let t = e % {{ tile }}u;
+      let s = e / {{ tile }}u;
+      let place = params.out_at + batch * params.out_batch + (first_channel + s) * params.out_slow + start + t;
+{%- else %}
+      let s = e % {{ channels }}u;
+      let t = e / {{ channels }}u;
+      let place = params.out_at + batch * params.out_batch + (start + t) * params.out_slow + first_channel + s;
+{%- endif %}
+      if (s < live && start + t >= first && start + t < end) {
+        out[place] = rounded(gated(batch, first_channel, s, start, t));
+      }
+    }
+{%- else %}
+    // By words: an invocation owns both halves of one, or the half that lies in this tile.
+{%- if layout == "bdl" %}
+    for (var e = thread; e < {{ channels * (tile // 2 + 1) }}u; e += {{ threads }}u) {
+      let w = e % {{ tile // 2 + 1 }}u;
+      let s = e / {{ tile // 2 + 1 }}u;
+      let line_first = params.out_at + batch * params.out_batch + (first_channel + s) * params.out_slow;
+      let begin = line_first + max(start, first);
+      let beyond = select(begin, line_first + min(start + {{ tile }}u, end), s < live);
+      let low = (begin / 2u + w) * 2u;
+      let has_low = low >= begin && low < beyond;
+      let has_high = low + 1u >= begin && low + 1u < beyond;
+      var bits = vec2<u32>();
+      if (has_low) {
+        bits.x = rounded(gated(batch, first_channel, s, start, low - line_first - start));
+      }
+      if (has_high) {
+        bits.y = rounded(gated(batch, first_channel, s, start, low + 1u - line_first - start));
+      }
+      store_halves_out(low / 2u, bits.x, has_low, bits.y, has_high);
+    }
+{%- else %}
+    for (var e = thread; e < {{ tile * (channels // 2 + 1) }}u; e += {{ threads }}u) {
+      let w = e % {{ channels // 2 + 1 }}u;
+      let t = e / {{ channels // 2 + 1 }}u;
+      let begin = params.out_at + batch * params.out_batch + (start + t) * params.out_slow + first_channel;
+      let beyond = begin + select(0u, live, start + t >= first && start + t < end);
+      let low = (begin / 2u + w) * 2u;
+      let has_low = low >= begin && low < beyond;
+      let has_high = low + 1u >= begin && low + 1u < beyond;
+      var bits = vec2<u32>();
+      if (has_low) {
+        bits.x = rounded(gated(batch, first_channel, low - begin, start, t));
+      }
+      if (has_high) {
+        bits.y = rounded(gated(batch, first_channel, low + 1u - begin, start, t));
+      }
+      store_halves_out(low / 2u, bits.x, has_low, bits.y, has_high);
+    }
+{%- endif %}
+{%- endif %}
+
+    // The state after this tile's last step, where it is one to keep.
+    let last = min(start + {{ tile }}u, params.steps) - 1u;
+    let keep = (last + 1u) % CHECKPOINT == 0u || last + 1u == params.steps;
+    if (has(SAVE) && alive && keep && last >= first && last < end) {
+      let checkpoint = (batch * params.channels + channel) * params.checkpoints + last / CHECKPOINT;
+{%- for k in range(vectors) %}
+{%- if width == 1 %}
+      store_state_saved(checkpoint, n, h0);
+{%- else %}
+{%- for i in range(4) %}
+      store_state_saved(checkpoint, n + {{ 4 * k + i }}u, h{{ k }}[{{ i }}]);
+{%- endfor %}
+{%- endif %}
+{%- endfor %}
+    }
+{%- endif %}
+  }
+{%- if scan %}
+
+  if (has(LAST) && alive) {
+    let state = row * params.channels + channel;
+{%- for k in range(vectors) %}
+{%- if width == 1 %}
+    store_state_last(state, n, h0);
+{%- else %}
+{%- for i in range(4) %}
+    store_state_last(state, n + {{ 4 * k + i }}u, h{{ k }}[{{ i }}]);
+{%- endfor %}
+{%- endif %}
+{%- endfor %}
+  }
+{%- else %}
+
+  if (alive) {
+{%- for k in range(vectors) %}
+{%- if width == 1 %}
+    store_state_carry(line, n, h0);
+{%- else %}
+{%- for i in range(4) %}
+    store_state_carry(line, n + {{ 4 * k + i }}u, h{{ k }}[{{ i }}]);
+{%- endfor %}
+{%- endif %}
+{%- endfor %}
+    if (lane == 0u) {
+      carries[params.sums_at + line] = select(bitcast<u32>(sum), CUT, cut);
+    }
+  }
+{%- endif %}
+}

@@ -1,0 +1,49 @@
+//! Writing from several tasks into one slice, each to elements of its own.
+
+use std::marker::PhantomData;
+
+/// A slice that several tasks write, no two of them the same element.
+#[derive(Clone, Copy)]
+pub(crate) struct Disjoint<'a, T> {
+    start: *mut T,
+    length: usize,
+    slice: PhantomData<&'a mut [T]>,
+}
+
+// SAFETY: a `Disjoint` only writes, and `write` leaves it to the caller that no element is
+// written by two tasks.
+unsafe impl<T: Send> Send for Disjoint<'_, T> {}
+// SAFETY: as above.
+unsafe impl<T: Send> Sync for Disjoint<'_, T> {}
+
+impl<'a, T: Copy> Disjoint<'a, T> {
+    pub fn new(slice: &'a mut [T]) -> Self {
+        Self { start: slice.as_mut_ptr(), length: slice.len(), slice: PhantomData }
+    }
+
+    /// Writes one element.
+    ///
+    /// # Safety
+    ///
+    /// While this `Disjoint` or a copy of it lives, no other task touches the element `index`.
+    #[inline(always)]
+    pub unsafe fn write(&self, index: usize, value: T) {
+        assert!(index < self.length, "element {index} of {}", self.length);
+        // SAFETY: the index was checked, and the caller keeps other tasks away.
+        unsafe { self.start.add(index).write(value) }
+    }
+
+    /// Writes neighbouring elements from `first` on.
+    ///
+    /// # Safety
+    ///
+    /// As [`write`](Self::write), for each of the elements.
+    #[inline(always)]
+    pub unsafe fn write_run(&self, first: usize, values: &[T]) {
+        assert!(values.len() <= self.length && first <= self.length - values.len());
+        // SAFETY: the range was checked, and the caller keeps other tasks away.
+        unsafe {
+            self.start.add(first).copy_from_nonoverlapping(values.as_ptr(), values.len());
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! The CPU as a backend: memory of the process, the caller's rayon pool, SIMD by `pulp`.
+
+use crate::backend::{Backend, Limits};
+use crate::{Error, Result};
+
+pub(crate) mod disjoint;
+pub(crate) mod lanes;
+mod memory;
+
+pub use memory::{HostBuffer, ReadGuard, WriteGuard};
+
+/// The CPU. Operations run in the rayon pool of the calling thread.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cpu;
+
+impl Backend for Cpu {
+    type Buffer = HostBuffer;
+
+    fn name(&self) -> String {
+        "cpu".to_owned()
+    }
+
+    fn limits(&self) -> Limits {
+        Limits {
+            units: u32::try_from(rayon::current_num_threads()).unwrap_or(u32::MAX),
+            block_threads: 1,
+            shared_bytes: 0,
+            grid: [u32::MAX; 3],
+            binding_bytes: isize::MAX as u64,
+            storage_bindings: u32::MAX,
+            subgroups: None,
+            tier: None,
+        }
+    }
+
+    fn allocate(&self, bytes: u64) -> Result<HostBuffer> {
+        HostBuffer::zeroed(bytes).ok_or_else(|| Error::OutOfMemory {
+            device: self.name(),
+            asked: bytes,
+            available: None,
+        })
+    }
+
+    fn upload(&self, bytes: &[u8]) -> Result<HostBuffer> {
+        let buffer = self.allocate(bytes.len() as u64)?;
+        buffer.write(0..bytes.len())?.copy_from_slice(bytes);
+        Ok(buffer)
+    }
+
+    fn download(&self, buffer: &HostBuffer, offset: u64, into: &mut [u8]) -> Result<()> {
+        let start = offset as usize;
+        into.copy_from_slice(&buffer.read(start..start + into.len())?);
+        Ok(())
+    }
+
+    fn synchronise(&self) -> Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,129 @@
+//! The checks that every operation makes before anything is launched.
+
+use crate::backend::Backend;
+use crate::element::DType;
+use crate::tensor::View;
+use crate::{Error, Result};
+
+/// The checks of one operation; every error names it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Check {
+    pub operation: &'static str,
+}
+
+impl Check {
+    /// The tensor has these axes, each given with its name.
+    pub fn shape<B: Backend>(
+        self,
+        tensor: &str,
+        view: &View<B>,
+        axes: &[(&str, usize)],
+    ) -> Result<()> {
+        if view.shape().iter().eq(axes.iter().map(|(_, length)| length)) {
+            return Ok(());
+        }
+        let join = |parts: Vec<String>| format!("({})", parts.join(", "));
+        let names = join(axes.iter().map(|(name, _)| (*name).to_owned()).collect());
+        let lengths = join(axes.iter().map(|(_, length)| length.to_string()).collect());
+        Err(self.wrong_shape(tensor, view, format!("shape {names} = {lengths}")))
+    }
+
+    /// The tensor's shape, or strides, are not the expected ones.
+    pub fn wrong_shape<B: Backend>(self, tensor: &str, view: &View<B>, expected: String) -> Error {
+        Error::Shape {
+            operation: self.operation,
+            tensor: tensor.to_owned(),
+            expected,
+            found: format!("shape {}", view.shape()),
+        }
+    }
+
+    /// The tensor's last axis has stride 1.
+    pub fn fastest_last<B: Backend>(self, tensor: &str, view: &View<B>) -> Result<()> {
+        match (view.shape().last(), view.strides().last()) {
+            (Some(&length), Some(&stride)) if length > 1 && stride != 1 => Err(Error::Shape {
+                operation: self.operation,
+                tensor: tensor.to_owned(),
+                expected: "stride 1 along the last axis".to_owned(),
+                found: format!("strides {:?} for shape {}", view.strides(), view.shape()),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// The tensor's memory does not begin at a multiple of its elements' size.
+    pub fn misaligned(self, tensor: &str, dtype: DType, address: usize) -> Error {
+        Error::Shape {
+            operation: self.operation,
+            tensor: tensor.to_owned(),
+            expected: format!("memory aligned to {} bytes", dtype.bytes()),
+            found: format!("address {address:#x}"),
+        }
+    }
+
+    /// The tensor's elements lie without gaps.
+    pub fn contiguous<B: Backend>(self, tensor: &str, view: &View<B>) -> Result<()> {
+        if view.is_contiguous() {
+            return Ok(());
+        }
+        Err(Error::Shape {
+            operation: self.operation,
+            tensor: tensor.to_owned(),
+            expected: format!("strides {:?}", view.shape().contiguous_strides()),
+            found: format!("strides {:?} for shape {}", view.strides(), view.shape()),
+        })
+    }
+
+    /// The tensor's elements are of one of these types.
+    pub fn dtype<B: Backend>(self, tensor: &str, view: &View<B>, allowed: &[DType]) -> Result<()> {
+        if allowed.contains(&view.dtype()) {
+            return Ok(());
+        }
+        let mut names: Vec<&str> = allowed.iter().map(|dtype| dtype.name()).collect();
+        names.dedup();
+        Err(Error::Dtype {
+            operation: self.operation,
+            tensor: tensor.to_owned(),
+            expected: names.join(" or "),
+            found: view.dtype().to_string(),
+        })
+    }
+
+    /// All tensors lie on one device.
+    pub fn same_device<'a, B: Backend>(
+        self,
+        device: &B,
+        tensors: impl IntoIterator<Item = (&'a str, &'a View<B>)>,
+    ) -> Result<()> {
+        for (tensor, view) in tensors {
+            if view.backend() != device {
+                return Err(Error::Tensor {
+                    operation: self.operation,
+                    tensor: tensor.to_owned(),
+                    expected: format!("memory of {}", device.name()),
+                    found: format!("memory of {}", view.backend().name()),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// No written tensor shares memory with another one of the call.
+    pub fn disjoint<B: Backend>(
+        self,
+        written: &[(&str, &View<B>)],
+        read: &[(&str, &View<B>)],
+    ) -> Result<()> {
+        for (i, (name, view)) in written.iter().enumerate() {
+            let others = written[i + 1..].iter().chain(read);
+            if let Some((other, _)) = others.into_iter().find(|(_, other)| view.overlaps(other)) {
+                return Err(Error::Aliased {
+                    operation: self.operation,
+                    written: (*name).to_owned(),
+                    other: (*other).to_owned(),
+                });
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,40 @@
+//! Hand-written GPU kernels for the operations that stock libraries do badly: recurrences,
+//! scans, rings, sparse products and compressed matrices. Each kernel exists as CUDA PTX and as
+//! WGSL, is wrapped in a safe launcher, and is checked against a plain CPU reference in f64.
+//!
+//! * [`selective_scan`]: the recurrence of Mamba, forward.
+//!
+//! A call goes one way: the user's tensors → checks of shapes, types and options → a plan, which
+//! is a pure function → a launch on the device → outputs. [`Tensor`] is a typed, shaped view of a
+//! buffer on a [`Backend`](backend::Backend): [`Cpu`],
+#![cfg_attr(feature = "wgpu", doc = "[`Wgpu`](backend::wgpu::Wgpu),")]
+#![cfg_attr(feature = "cuda", doc = "[`Cuda`](backend::cuda::Cuda).")]
+//! Those who choose the device at run time use [`Device`] and [`AnyTensor`].
+//!
+//! No toolkit is needed to build: PTX text is embedded and assembled by the driver, which is
+//! looked for at run time; WGSL goes through wgpu; where there is no GPU the CPU backend runs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+pub mod backend;
+mod check;
+mod element;
+mod error;
+pub mod selective_scan;
+mod shape;
+mod tensor;
+#[cfg(feature = "verify")]
+#[cfg_attr(docsrs, doc(cfg(feature = "verify")))]
+pub mod verify;
+
+pub use backend::{AnyTensor, Cpu, Device, DeviceName, Named};
+#[cfg(feature = "cuda")]
+#[cfg_attr(docsrs, doc(cfg(feature = "cuda")))]
+pub use cudarc;
+pub use element::{DType, DeviceFloat, Element, Float, Index};
+pub use error::{Error, ErrorKind, Result};
+pub use half::{bf16, f16};
+pub use shape::{MAX_RANK, Shape, Strides};
+pub use tensor::{Indices, Parameter, Tensor, View};
+#[cfg(feature = "wgpu")]
+#[cfg_attr(docsrs, doc(cfg(feature = "wgpu")))]
+pub use wgpu;

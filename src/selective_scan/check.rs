@@ -1,0 +1,333 @@
+//! The checks of a scan, made once for all backends, and the sizes that they establish.
+
+use super::{CHECKPOINT, Inputs, Layout, MAX_STATES, NAME, Options, OutputsMut, Resets};
+use crate::backend::{Backend, Cpu};
+use crate::check::Check;
+use crate::element::{DType, Element, Float};
+use crate::tensor::{Indices, Parameter, View};
+use crate::{Error, Result};
+
+pub(super) const CHECK: Check = Check { operation: NAME };
+
+/// A scan whose tensors fit together, as plans and kernels see it: sizes and forms, no data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// B, batch entries.
+    pub batch: usize,
+    /// D, channels.
+    pub channels: usize,
+    /// L, time steps.
+    pub steps: usize,
+    /// N, states of a channel.
+    pub states: usize,
+    /// G, groups of channels that share variable `B` and `C`; 1 where both are constant.
+    pub groups: usize,
+    /// Rows with a state of their own: B, or S sequences where packed.
+    pub rows: usize,
+    /// The layout of the activations.
+    pub layout: Layout,
+    /// The element type of the activations.
+    pub dtype: DType,
+    /// Whether `A` is (D), equal over n.
+    pub a_per_channel: bool,
+    /// Whether `B` is (D, N), equal over time.
+    pub b_constant: bool,
+    /// Whether `C` is (D, N), equal over time.
+    pub c_constant: bool,
+    /// Whether rows are sequences given by `cu_seqlens`.
+    pub packed: bool,
+    /// Whether states are saved for the backward pass.
+    pub save: bool,
+}
+
+impl Problem {
+    /// Checks that the inputs and options fit together.
+    ///
+    /// # Errors
+    ///
+    /// The first thing that does not fit: [`Error::Shape`], [`Error::Dtype`], [`Error::Tensor`],
+    /// [`Error::Option`]; [`Error::Unsupported`] for complex `A`.
+    pub fn check<B: Backend, T: Float>(
+        inputs: &Inputs<'_, B, T>,
+        options: &Options,
+    ) -> Result<Self> {
+        options.check()?;
+        if options.complex {
+            return Err(Error::Unsupported {
+                operation: NAME,
+                backend: inputs.u.backend().name(),
+                what: "complex A".to_owned(),
+                instead: "give real A, B and C".to_owned(),
+            });
+        }
+        let problem = Self::sizes(inputs, options)?;
+        problem.check_shapes(inputs)?;
+        CHECK.same_device(inputs.u.backend(), inputs.named())?;
+        Ok(problem)
+    }
+
+    /// The sizes, as far as single tensors tell them.
+    fn sizes<B: Backend, T: Float>(inputs: &Inputs<'_, B, T>, options: &Options) -> Result<Self> {
+        let [batch, second, third] = match **inputs.u.shape() {
+            [first, second, third] => [first, second, third],
+            _ => {
+                let axes = match options.layout {
+                    Layout::Bdl => "(B, D, L)",
+                    Layout::Bld => "(B, L, D)",
+                };
+                return Err(CHECK.wrong_shape("u", inputs.u, format!("shape {axes}")));
+            }
+        };
+        let (channels, steps) = match options.layout {
+            Layout::Bdl => (second, third),
+            Layout::Bld => (third, second),
+        };
+        let (b_constant, c_constant) = (is_constant(&inputs.b), is_constant(&inputs.c));
+        let states = match (&**inputs.a.shape(), &inputs.b, &inputs.c) {
+            (&[_, states], ..) => states,
+            (&[_], b, _) if b_constant => b.shape()[1],
+            (&[_], _, c) if c_constant => c.shape()[1],
+            (&[_], b, _) => states_and_groups("B", b, options.layout)?.0,
+            _ => {
+                let expected = format!("shape (D, N) or (D), with D = {channels}");
+                return Err(CHECK.wrong_shape("A", &inputs.a, expected));
+            }
+        };
+        let groups = match (b_constant, c_constant) {
+            (false, _) => states_and_groups("B", &inputs.b, options.layout)?.1,
+            (true, false) => states_and_groups("C", &inputs.c, options.layout)?.1,
+            (true, true) => 1,
+        };
+        let packed_rows = match &inputs.resets {
+            Resets::CuSeqlens(cu_seqlens) => Some(sequences(cu_seqlens)?),
+            _ => None,
+        };
+        Ok(Self {
+            batch,
+            channels,
+            steps,
+            states,
+            groups,
+            rows: packed_rows.unwrap_or(batch),
+            layout: options.layout,
+            dtype: T::DTYPE,
+            a_per_channel: inputs.a.shape().len() == 1,
+            b_constant,
+            c_constant,
+            packed: packed_rows.is_some(),
+            save: options.save,
+        })
+    }
+
+    /// Every tensor has the shape, the strides and the type that the sizes ask for.
+    fn check_shapes<B: Backend, T: Float>(&self, inputs: &Inputs<'_, B, T>) -> Result<()> {
+        let &Self { batch, channels, steps, states, groups, .. } = self;
+        if states > MAX_STATES {
+            let expected = format!("a state size N of at most {MAX_STATES}");
+            let (tensor, view) = match self.a_per_channel {
+                true => ("B", inputs.b.view()),
+                false => ("A", inputs.a.view()),
+            };
+            return Err(CHECK.wrong_shape(tensor, view, expected));
+        }
+        let activations = [("u", Some(inputs.u)), ("delta", Some(inputs.delta)), ("z", inputs.z)];
+        for (name, tensor) in activations {
+            if let Some(tensor) = tensor {
+                CHECK.shape(name, tensor, &self.activation_axes())?;
+                CHECK.fastest_last(name, tensor)?;
+            }
+        }
+        let a_axes = &[("D", channels), ("N", states)][..2 - usize::from(self.a_per_channel)];
+        self.check_parameter::<B, T>("A", Some(inputs.a), a_axes)?;
+        self.check_map::<B, T>("B", inputs.b, self.b_constant)?;
+        self.check_map::<B, T>("C", inputs.c, self.c_constant)?;
+        if groups == 0 && channels > 0 || groups > 0 && !channels.is_multiple_of(groups) {
+            let (tensor, map) = if self.b_constant { ("C", &inputs.c) } else { ("B", &inputs.b) };
+            let expected = format!("a number of groups G that divides D = {channels}");
+            return Err(CHECK.wrong_shape(tensor, map, expected));
+        }
+        self.check_parameter::<B, T>("D", inputs.d, &[("D", channels)])?;
+        self.check_parameter::<B, T>("delta_bias", inputs.delta_bias, &[("D", channels)])?;
+        self.check_parameter::<B, T>("h0", inputs.h0, &self.state_axes())?;
+        match &inputs.resets {
+            Resets::None => Ok(()),
+            Resets::Flags(flags) => self.check_positions("reset", flags),
+            Resets::SeqIdx(seq_idx) => self.check_positions("seq_idx", seq_idx),
+            Resets::CuSeqlens(cu_seqlens) if batch == 1 => {
+                CHECK.contiguous("cu_seqlens", cu_seqlens)
+            }
+            Resets::CuSeqlens(_) => Err(CHECK.wrong_shape(
+                "u",
+                inputs.u,
+                format!("B = 1 with cu_seqlens, all {steps} steps in one row"),
+            )),
+        }
+    }
+
+    /// A parameter: of the state's type or the activation's, without gaps.
+    fn check_parameter<B: Backend, T: Float>(
+        &self,
+        name: &str,
+        parameter: Option<Parameter<'_, B>>,
+        axes: &[(&str, usize)],
+    ) -> Result<()> {
+        let Some(parameter) = parameter else { return Ok(()) };
+        CHECK.shape(name, &parameter, axes)?;
+        CHECK.dtype(name, &parameter, &[DType::F32, T::State::DTYPE, T::DTYPE])?;
+        CHECK.contiguous(name, &parameter)
+    }
+
+    /// `B` or `C`: a parameter where constant, else an activation.
+    fn check_map<B: Backend, T: Float>(
+        &self,
+        name: &str,
+        map: Parameter<'_, B>,
+        constant: bool,
+    ) -> Result<()> {
+        let &Self { batch, channels, steps, states, groups, .. } = self;
+        if constant {
+            let axes = [("D", channels), ("N", states)];
+            return self.check_parameter::<B, T>(name, Some(map), &axes);
+        }
+        let (b, g, n, l) = (("B", batch), ("G", groups), ("N", states), ("L", steps));
+        match self.layout {
+            Layout::Bdl => CHECK.shape(name, &map, &[b, g, n, l])?,
+            Layout::Bld => CHECK.shape(name, &map, &[b, l, g, n])?,
+        }
+        CHECK.dtype(name, &map, &[T::DTYPE])?;
+        CHECK.fastest_last(name, &map)
+    }
+
+    /// Flags or numbers of positions, (B, L) without gaps.
+    fn check_positions<B: Backend>(&self, name: &str, view: &View<B>) -> Result<()> {
+        CHECK.shape(name, view, &[("B", self.batch), ("L", self.steps)])?;
+        CHECK.contiguous(name, view)
+    }
+
+    /// The caller's outputs have the right shapes and share no memory.
+    pub(super) fn check_outputs<B: Backend, T: Float>(
+        &self,
+        inputs: &Inputs<'_, B, T>,
+        outputs: &OutputsMut<'_, B, T>,
+    ) -> Result<()> {
+        CHECK.shape("out", outputs.out, &self.activation_axes())?;
+        CHECK.fastest_last("out", outputs.out)?;
+        if let Some(last_state) = &outputs.last_state {
+            CHECK.shape("last_state", last_state, &self.state_axes())?;
+            CHECK.contiguous("last_state", last_state)?;
+        }
+        match (&outputs.saved, self.save) {
+            (Some(saved), true) => {
+                CHECK.shape("saved", saved, &self.saved_axes())?;
+                CHECK.contiguous("saved", saved)?;
+            }
+            (None, false) => {}
+            (saved, save) => {
+                return Err(Error::Tensor {
+                    operation: NAME,
+                    tensor: "saved".to_owned(),
+                    expected: format!("a tensor just where the option save is set, here {save}"),
+                    found: if saved.is_some() { "one" } else { "none" }.to_owned(),
+                });
+            }
+        }
+        let written = outputs.named();
+        CHECK.same_device(inputs.u.backend(), written.iter().copied())?;
+        CHECK.disjoint(&written, &inputs.named())
+    }
+
+    /// What only the host can see: the values of `cu_seqlens`.
+    pub(super) fn check_values<T: Float>(&self, inputs: &Inputs<'_, Cpu, T>) -> Result<()> {
+        let Resets::CuSeqlens(cu_seqlens) = &inputs.resets else { return Ok(()) };
+        let bounds = cu_seqlens.to_i64()?;
+        let refuse = |found: String| Error::Value {
+            operation: NAME,
+            tensor: "cu_seqlens".to_owned(),
+            expected: format!("values that rise from 0 to L = {}", self.steps),
+            found,
+        };
+        match (bounds.first(), bounds.last()) {
+            (Some(&first), _) if first != 0 => Err(refuse(format!("{first} first"))),
+            (_, Some(&last)) if last != self.steps as i64 => Err(refuse(format!("{last} last"))),
+            _ => match bounds.windows(2).position(|pair| pair[1] < pair[0]) {
+                Some(at) => Err(refuse(format!(
+                    "{} after {} at position {}",
+                    bounds[at + 1],
+                    bounds[at],
+                    at + 1
+                ))),
+                None => Ok(()),
+            },
+        }
+    }
+
+    /// Channels of one group.
+    pub fn group_channels(&self) -> usize {
+        self.channels.checked_div(self.groups).unwrap_or(0)
+    }
+
+    /// Saved states of one channel.
+    pub fn checkpoints(&self) -> usize {
+        self.steps.div_ceil(CHECKPOINT)
+    }
+
+    pub(super) fn activation_axes(&self) -> [(&'static str, usize); 3] {
+        let (b, d, l) = (("B", self.batch), ("D", self.channels), ("L", self.steps));
+        match self.layout {
+            Layout::Bdl => [b, d, l],
+            Layout::Bld => [b, l, d],
+        }
+    }
+
+    pub(super) fn state_axes(&self) -> [(&'static str, usize); 3] {
+        let rows = if self.packed { "S" } else { "B" };
+        [(rows, self.rows), ("D", self.channels), ("N", self.states)]
+    }
+
+    fn saved_axes(&self) -> [(&'static str, usize); 4] {
+        let checkpoints = ("ceil(L / 256)", self.checkpoints());
+        [("B", self.batch), ("D", self.channels), checkpoints, ("N", self.states)]
+    }
+
+    /// The shape of `h0` and `last_state`.
+    pub fn state_shape(&self) -> [usize; 3] {
+        self.state_axes().map(|(_, length)| length)
+    }
+
+    /// The shape of `saved`.
+    pub fn saved_shape(&self) -> [usize; 4] {
+        self.saved_axes().map(|(_, length)| length)
+    }
+}
+
+fn is_constant<B: Backend>(map: &Parameter<'_, B>) -> bool {
+    map.shape().len() == 2
+}
+
+/// N and G of a variable `B` or `C`.
+fn states_and_groups<B: Backend>(
+    name: &str,
+    map: &Parameter<'_, B>,
+    layout: Layout,
+) -> Result<(usize, usize)> {
+    match (&**map.shape(), layout) {
+        (&[_, groups, states, _], Layout::Bdl) | (&[_, _, groups, states], Layout::Bld) => {
+            Ok((states, groups))
+        }
+        _ => {
+            let expected = match layout {
+                Layout::Bdl => "shape (B, G, N, L), or (D, N) where constant",
+                Layout::Bld => "shape (B, L, G, N), or (D, N) where constant",
+            };
+            Err(CHECK.wrong_shape(name, map, expected.to_owned()))
+        }
+    }
+}
+
+/// The number of sequences S.
+fn sequences<B: Backend>(cu_seqlens: &Indices<'_, B>) -> Result<usize> {
+    match **cu_seqlens.shape() {
+        [bounds] if bounds > 0 => Ok(bounds - 1),
+        _ => Err(CHECK.wrong_shape("cu_seqlens", cu_seqlens, "shape (S + 1)".to_owned())),
+    }
+}

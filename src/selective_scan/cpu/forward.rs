@@ -1,0 +1,188 @@
+//! The forward scan on the CPU: the call, cut into tasks for the rayon pool.
+
+use std::ops::Range;
+
+use pulp::{Arch, Simd, WithSimd};
+use rayon::prelude::*;
+
+use super::block::{Block, Scratch};
+use super::tile::{ActivationStrides, MapStrides, Source, Target, elements, elements_mut};
+use crate::Result;
+use crate::backend::cpu::disjoint::Disjoint;
+use crate::backend::{Cpu, ReadGuard};
+use crate::element::DeviceFloat;
+use crate::selective_scan::reference::{Step, meanings, rows};
+use crate::selective_scan::{Inputs, Options, OutputsMut, Problem, Resets};
+use crate::tensor::{Parameter, Tensor};
+
+/// The number of tasks that a call is cut into.
+pub(super) fn tasks(problem: &Problem) -> usize {
+    problem.rows * channel_blocks(problem, lane_count()).len()
+}
+
+/// Runs the scan. The inputs have been checked, values included.
+pub(super) fn run<T: DeviceFloat>(
+    problem: &Problem,
+    inputs: &Inputs<'_, Cpu, T>,
+    options: &Options,
+    outputs: &OutputsMut<'_, Cpu, T>,
+) -> Result<()> {
+    let reads = Reads::claim(inputs)?;
+    let mut out = outputs.out.write()?;
+    let mut last_state = outputs.last_state.as_ref().map(|state| state.write()).transpose()?;
+    let mut saved = outputs.saved.as_ref().map(|saved| saved.write()).transpose()?;
+    let scan = Scan::<T> {
+        problem,
+        options,
+        u: source("u", &reads.u, inputs.u, options)?,
+        delta: source("delta", &reads.delta, inputs.delta, options)?,
+        z: match (&reads.z, inputs.z) {
+            (Some(read), Some(z)) => Some(source("z", read, z, options)?),
+            _ => None,
+        },
+        a: widened(inputs.a)?.into_iter().map(|a| a * std::f32::consts::LOG2_E).collect(),
+        b: Map::new("B", &reads.b, inputs.b, problem.b_constant, options)?,
+        c: Map::new("C", &reads.c, inputs.c, problem.c_constant, options)?,
+        d: inputs.d.map(widened).transpose()?,
+        delta_bias: inputs.delta_bias.map(widened).transpose()?,
+        h0: inputs.h0.map(widened).transpose()?,
+        meanings: match inputs.resets {
+            Resets::Flags(_) | Resets::SeqIdx(_) => Some(meanings(problem, &inputs.resets)?),
+            Resets::None | Resets::CuSeqlens(_) => None,
+        },
+        out: Target {
+            values: Disjoint::new(elements_mut("out", &mut out)?),
+            strides: ActivationStrides::of(outputs.out, options.layout),
+        },
+        last_state: match &mut last_state {
+            Some(bytes) => Some(Disjoint::new(elements_mut("last_state", bytes)?)),
+            None => None,
+        },
+        saved: match &mut saved {
+            Some(bytes) => Some(Disjoint::new(elements_mut("saved", bytes)?)),
+            None => None,
+        },
+    };
+    let rows = rows(problem, &inputs.resets)?;
+    let blocks = channel_blocks(problem, lane_count());
+    let arch = Arch::new();
+    (0..rows.len() * blocks.len()).into_par_iter().for_each_init(Scratch::default, |scratch, i| {
+        let (row, channels) = (i / blocks.len(), blocks[i % blocks.len()].clone());
+        let (batch, steps) = rows[row].clone();
+        arch.dispatch(Block { scan: &scan, scratch, row, batch, channels, steps });
+    });
+    Ok(())
+}
+
+/// Lanes of a SIMD register on this machine.
+fn lane_count() -> usize {
+    struct Count;
+    impl WithSimd for Count {
+        type Output = usize;
+        fn with_simd<S: Simd>(self, _simd: S) -> usize {
+            S::F32_LANES
+        }
+    }
+    Arch::new().dispatch(Count)
+}
+
+/// The channels of each task: lanes of one group where groups are wide enough to fill them,
+/// so that B and C are broadcasts.
+fn channel_blocks(problem: &Problem, lanes: usize) -> Vec<Range<usize>> {
+    let within =
+        if wide_groups(problem, lanes) { problem.group_channels() } else { problem.channels };
+    (0..problem.channels)
+        .step_by(within.max(1))
+        .flat_map(|first| {
+            let end = first + within;
+            (first..end).step_by(lanes).map(move |first| first..end.min(first + lanes))
+        })
+        .collect()
+}
+
+pub(super) fn wide_groups(problem: &Problem, lanes: usize) -> bool {
+    problem.group_channels() >= lanes
+}
+
+/// The bytes of the tensors that are read in place.
+struct Reads<'a> {
+    u: ReadGuard<'a>,
+    delta: ReadGuard<'a>,
+    b: ReadGuard<'a>,
+    c: ReadGuard<'a>,
+    z: Option<ReadGuard<'a>>,
+}
+
+impl<'a> Reads<'a> {
+    fn claim<T: DeviceFloat>(inputs: &'a Inputs<'_, Cpu, T>) -> Result<Self> {
+        Ok(Self {
+            u: inputs.u.read()?,
+            delta: inputs.delta.read()?,
+            b: inputs.b.read()?,
+            c: inputs.c.read()?,
+            z: inputs.z.map(|z| z.read()).transpose()?,
+        })
+    }
+}
+
+fn source<'a, T: DeviceFloat>(
+    name: &str,
+    bytes: &'a [u8],
+    tensor: &Tensor<Cpu, T>,
+    options: &Options,
+) -> Result<Source<'a, T>> {
+    let strides = ActivationStrides::of(tensor, options.layout);
+    Ok(Source { values: elements(name, bytes)?, strides })
+}
+
+/// A parameter in f32.
+fn widened(parameter: Parameter<'_, Cpu>) -> Result<Vec<f32>> {
+    Ok(parameter.to_f64()?.into_iter().map(|value| value as f32).collect())
+}
+
+/// B or C.
+pub(super) enum Map<'a, T> {
+    /// (D, N).
+    Constant(Vec<f32>),
+    Variable {
+        values: &'a [T],
+        strides: MapStrides,
+    },
+}
+
+impl<'a, T: DeviceFloat> Map<'a, T> {
+    fn new(
+        name: &str,
+        bytes: &'a [u8],
+        map: Parameter<'_, Cpu>,
+        constant: bool,
+        options: &Options,
+    ) -> Result<Self> {
+        if constant {
+            return Ok(Self::Constant(widened(map)?));
+        }
+        let strides = MapStrides::of(&map, options.layout);
+        Ok(Self::Variable { values: elements(name, bytes)?, strides })
+    }
+}
+
+/// A call, ready to be run by tasks.
+pub(super) struct Scan<'a, T> {
+    pub problem: &'a Problem,
+    pub options: &'a Options,
+    pub u: Source<'a, T>,
+    pub delta: Source<'a, T>,
+    pub z: Option<Source<'a, T>>,
+    /// A log2(e), (D, N) or (D).
+    pub a: Vec<f32>,
+    pub b: Map<'a, T>,
+    pub c: Map<'a, T>,
+    pub d: Option<Vec<f32>>,
+    pub delta_bias: Option<Vec<f32>>,
+    pub h0: Option<Vec<f32>>,
+    /// (B, L), where the call has resets or padding.
+    pub meanings: Option<Vec<Step>>,
+    pub out: Target<'a, T>,
+    pub last_state: Option<Disjoint<'a, f32>>,
+    pub saved: Option<Disjoint<'a, f32>>,
+}

@@ -1,0 +1,3 @@
+//! The typed entries of kernels/selective_scan, as `build.rs` writes them.
+
+include!(concat!(env!("OUT_DIR"), "/selective_scan.rs"));

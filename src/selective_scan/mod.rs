@@ -1,0 +1,216 @@
+//! Selective scan: the recurrence of Mamba.
+//!
+//! For every batch entry b, channel d, time step t and state n, with the group c(d) of channel d:
+//!
+//! ```text
+//! p_t   = delta_t + delta_bias
+//! s_t   = softplus(p_t) if delta_softplus, else p_t
+//! Δ_t   = min(max(s_t, delta_min), delta_max)
+//! a_tn  = exp(Δ_t A_n),  0 at a reset
+//! h_tn  = a_tn h_{t-1,n} + Δ_t B_tn u_t
+//! y_t   = Σ_n C_tn h_tn + D u_t
+//! out_t = y_t silu(z_t)
+//! ```
+//!
+//! | tensor | shape, [`Layout::Bdl`] | shape, [`Layout::Bld`] | elements | |
+//! |---|---|---|---|---|
+//! | `u`, `delta` | (B, D, L) | (B, L, D) | T | input, raw step size |
+//! | `A` | (D, N) or (D) | the same | f32 | decay; (D) where it is equal over n |
+//! | `B`, `C` | (B, G, N, L) | (B, L, G, N) | T | input and output maps; G divides D |
+//! | constant `B`, `C` | (D, N) | the same | f32 | each may be constant by itself |
+//! | `D`, `delta_bias` | (D) | the same | f32 | skip, bias; optional |
+//! | `z` | (B, D, L) | (B, L, D) | T | gate; optional |
+//! | `h0` | (B, D, N), packed (S, D, N) | the same | f32 | initial state; zero when absent |
+//! | `out` | (B, D, L) | (B, L, D) | T | |
+//! | `last_state` | as `h0` | the same | f32 | the state after the last step |
+//!
+//! T is f32, bf16 or f16 with f32 arithmetic; on the CPU also f64, which runs the reference with
+//! f64 states. Where f32 is asked for, T is accepted too. The last axis has stride 1, the other
+//! strides of activations, variable `B` and variable `C` are free; parameters have no gaps.
+//! [`Resets`] separates documents in one of three ways. N is at most 256.
+//!
+//! Memory: each activation is read or written once, `B` and `C` once per block of channels;
+//! nothing of size B·D·L·N is ever written. Equal inputs give equal bits on one device.
+//!
+//! ```
+//! use warpwright::selective_scan::{self, Inputs, Options};
+//! use warpwright::{Cpu, Tensor};
+//!
+//! // One channel, one state, three steps: h_t = e^{-Δ_t} h_{t-1} + Δ_t u_t.
+//! let u = Tensor::from_vec(vec![1.0f32, 0.0, 0.0], &[1, 1, 3])?;
+//! let delta = Tensor::from_vec(vec![1.0f32, 2.0, 0.0], &[1, 1, 3])?;
+//! let a = Tensor::from_vec(vec![-1.0f32], &[1, 1])?;
+//! let one = Tensor::from_vec(vec![1.0f32], &[1, 1])?;
+//! let inputs = Inputs::new(&u, &delta, &a, &one, &one);
+//! let scanned = selective_scan::forward(&inputs, &Options::default())?;
+//! let out = scanned.out.to_vec()?;
+//! assert_eq!(out[0], 1.0);
+//! assert!((out[1] - (-2.0f32).exp()).abs() < 1e-7);
+//! assert_eq!(out[2], out[1]);
+//! # Ok::<(), warpwright::Error>(())
+//! ```
+//!
+//! Papers: A. Gu, T. Dao, "Mamba: Linear-Time Sequence Modeling with Selective State Spaces",
+//! 2023, arXiv 2312.00752.
+
+use crate::Result;
+use crate::backend::Backend;
+use crate::element::Float;
+use crate::tensor::Tensor;
+
+mod check;
+mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
+mod inputs;
+mod kernels;
+mod named;
+mod options;
+mod plan;
+pub mod reference;
+#[cfg(feature = "wgpu")]
+mod wgpu;
+
+pub use check::Problem;
+pub use inputs::{Inputs, Outputs, OutputsMut, Resets};
+pub use named::{Ran, check_named, plan_named, run_named};
+pub use options::{Layout, Options};
+pub use plan::{Plan, Schedule};
+#[cfg(feature = "wgpu")]
+pub use wgpu::record_forward;
+
+/// The operation, as messages and the command name it.
+pub const NAME: &str = "selective-scan";
+
+/// The largest state size N.
+pub const MAX_STATES: usize = 256;
+
+/// Steps between two saved states.
+pub const CHECKPOINT: usize = 256;
+
+/// A backend that runs the selective scan on activations of type `T`.
+pub trait SelectiveScan<T: Float>: Backend {
+    /// Chooses the kernel. Pure: it looks at sizes, types, options and the device's limits only.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unsupported`](crate::Error::Unsupported) where no kernel of the device fits, or
+    /// the variant that was asked for does not exist.
+    fn plan_forward(&self, problem: &Problem, options: &Options) -> Result<Plan>;
+
+    /// Runs the chosen kernel. The tensors have been checked.
+    ///
+    /// # Errors
+    ///
+    /// The device's refusal.
+    fn launch_forward(
+        &self,
+        plan: &Plan,
+        problem: &Problem,
+        inputs: &Inputs<'_, Self, T>,
+        options: &Options,
+        outputs: &OutputsMut<'_, Self, T>,
+    ) -> Result<()>;
+
+    /// Every variant that fits the call, the plan's own first.
+    ///
+    /// # Errors
+    ///
+    /// As [`plan_forward`](Self::plan_forward).
+    fn variants_forward(&self, problem: &Problem, options: &Options) -> Result<Vec<&'static str>> {
+        Ok(vec![self.plan_forward(problem, options)?.variant])
+    }
+
+    /// Loads what the plan needs, so that the first call does not wait for it.
+    ///
+    /// # Errors
+    ///
+    /// The device's refusal.
+    fn preload_forward(&self, plan: &Plan) -> Result<()>;
+}
+
+/// Checks the call and chooses its kernel; nothing is launched.
+///
+/// # Errors
+///
+/// As [`forward`], but for what only the run can tell.
+pub fn plan_forward<B: SelectiveScan<T>, T: Float>(
+    inputs: &Inputs<'_, B, T>,
+    options: &Options,
+) -> Result<Plan> {
+    let problem = Problem::check(inputs, options)?;
+    inputs.u.backend().plan_forward(&problem, options)
+}
+
+/// Loads the plan's kernel on a device, so that the first call does not wait for it.
+///
+/// # Errors
+///
+/// The device's refusal.
+pub fn preload<B: SelectiveScan<T>, T: Float>(backend: &B, plan: &Plan) -> Result<()> {
+    backend.preload_forward(plan)
+}
+
+/// Runs the scan into new tensors.
+///
+/// # Errors
+///
+/// [`Error::Shape`](crate::Error::Shape), [`Error::Dtype`](crate::Error::Dtype) and
+/// [`Error::Tensor`](crate::Error::Tensor) where the inputs do not fit together,
+/// [`Error::Option`](crate::Error::Option) for options that make no sense,
+/// [`Error::Unsupported`](crate::Error::Unsupported) where the device cannot do it, and the
+/// device's own refusals. On the CPU [`Error::Value`](crate::Error::Value) where `cu_seqlens`
+/// is not a rising sequence from 0 to L; other devices confine wrong values to the tensors.
+pub fn forward<B: SelectiveScan<T>, T: Float>(
+    inputs: &Inputs<'_, B, T>,
+    options: &Options,
+) -> Result<Outputs<B, T>> {
+    let problem = Problem::check(inputs, options)?;
+    let backend = inputs.u.backend();
+    let plan = backend.plan_forward(&problem, options)?;
+    let mut outputs = Outputs {
+        out: Tensor::new(backend, inputs.u.shape())?,
+        last_state: Tensor::new(backend, &problem.state_shape())?,
+        saved: match options.save {
+            true => Some(Tensor::new(backend, &problem.saved_shape())?),
+            false => None,
+        },
+    };
+    launch(&plan, &problem, inputs, options, &outputs.as_mut())?;
+    Ok(outputs)
+}
+
+/// Runs the scan into the caller's tensors, which must not share memory with one another or
+/// with an input.
+///
+/// # Errors
+///
+/// As [`forward`], and [`Error::Aliased`](crate::Error::Aliased).
+pub fn forward_into<B: SelectiveScan<T>, T: Float>(
+    inputs: &Inputs<'_, B, T>,
+    options: &Options,
+    outputs: &mut OutputsMut<'_, B, T>,
+) -> Result<()> {
+    let problem = Problem::check(inputs, options)?;
+    problem.check_outputs(inputs, outputs)?;
+    let plan = inputs.u.backend().plan_forward(&problem, options)?;
+    launch(&plan, &problem, inputs, options, outputs)
+}
+
+fn launch<B: SelectiveScan<T>, T: Float>(
+    plan: &Plan,
+    problem: &Problem,
+    inputs: &Inputs<'_, B, T>,
+    options: &Options,
+    outputs: &OutputsMut<'_, B, T>,
+) -> Result<()> {
+    let backend = inputs.u.backend();
+    tracing::debug!(
+        operation = NAME,
+        device = backend.name(),
+        variant = plan.variant,
+        blocks = ?plan.blocks,
+        workspace = plan.workspace,
+    );
+    backend.launch_forward(plan, problem, inputs, options, outputs)
+}

@@ -1,0 +1,191 @@
+//! The scan on tensors whose names and types are known only at run time, as files give them.
+
+use std::time::{Duration, Instant};
+
+use super::check::CHECK;
+use super::{
+    Inputs, NAME, Options, Problem, Resets, SelectiveScan, forward, plan_forward, preload,
+};
+use crate::backend::{Backend, Cpu, Device, Named, dispatch, on_backend};
+use crate::element::{Element, Float};
+use crate::tensor::{Indices, Parameter, Tensor, View};
+use crate::{Error, Result};
+
+/// The tensors that a scan knows, in the order of messages.
+const TENSORS: [&str; 12] =
+    ["u", "delta", "A", "B", "C", "D", "z", "delta_bias", "h0", "reset", "seq_idx", "cu_seqlens"];
+
+/// Gradients of the outputs; one of them asks for the backward pass.
+const GRADIENTS: [&str; 2] = ["dout", "dlast_state"];
+
+impl<'a, B: Backend, T: Float> Inputs<'a, B, T> {
+    /// The inputs among tensors that carry the names of the [module's](super) table.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Tensor`] where one is missing, unknown or one too many, [`Error::Dtype`] where
+    /// its elements are of the wrong type.
+    pub fn from_named(named: &'a Named<B>) -> Result<Self> {
+        let known = |name: &&String| !TENSORS.contains(&name.as_str());
+        if let Some(name) = named.keys().find(known) {
+            return Err(wrong_tensor(
+                name,
+                format!("one of {}", TENSORS.join(" ")),
+                "an unknown tensor",
+            ));
+        }
+        let required = |name: &str| {
+            let missing = || wrong_tensor(name, "this tensor".to_owned(), "none");
+            named.get(name).ok_or_else(missing)
+        };
+        let activation = |name: &str, view: &'a View<B>| -> Result<&'a Tensor<B, T>> {
+            CHECK.dtype(name, view, &[T::DTYPE])?;
+            view.as_typed()
+        };
+        let parameter = |name: &str, view: &'a View<B>| {
+            CHECK.dtype(name, view, &[T::State::DTYPE, T::DTYPE])?;
+            Parameter::from_view(view)
+        };
+        let optional = |name: &str| named.get(name).map(|view| parameter(name, view)).transpose();
+        Ok(Self {
+            u: activation("u", required("u")?)?,
+            delta: activation("delta", required("delta")?)?,
+            a: parameter("A", required("A")?)?,
+            b: parameter("B", required("B")?)?,
+            c: parameter("C", required("C")?)?,
+            d: optional("D")?,
+            z: named.get("z").map(|z| activation("z", z)).transpose()?,
+            delta_bias: optional("delta_bias")?,
+            h0: optional("h0")?,
+            resets: resets(named)?,
+        })
+    }
+}
+
+fn resets<B: Backend>(named: &Named<B>) -> Result<Resets<'_, B>> {
+    use crate::DType::{I32, I64, U8, U32, U64};
+    let forms: Vec<&str> = ["reset", "seq_idx", "cu_seqlens"]
+        .into_iter()
+        .filter(|name| named.contains_key(*name))
+        .collect();
+    let [name] = *forms.as_slice() else {
+        return match forms.as_slice() {
+            [] => Ok(Resets::None),
+            [first, others @ ..] => Err(wrong_tensor(
+                first,
+                "at most one of reset, seq_idx, cu_seqlens".to_owned(),
+                &format!("{} as well", others.join(" and ")),
+            )),
+        };
+    };
+    let view = &named[name];
+    if name == "reset" {
+        CHECK.dtype(name, view, &[U8])?;
+        return Ok(Resets::Flags(view.as_typed()?));
+    }
+    CHECK.dtype(name, view, &[I32, I64, U32, U64])?;
+    let indices = Indices::from_view(view)?;
+    Ok(if name == "seq_idx" { Resets::SeqIdx(indices) } else { Resets::CuSeqlens(indices) })
+}
+
+fn wrong_tensor(name: &str, expected: String, found: &str) -> Error {
+    Error::Tensor { operation: NAME, tensor: name.to_owned(), expected, found: found.to_owned() }
+}
+
+/// What a run on named tensors gave.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Ran {
+    /// The variant that ran.
+    pub variant: &'static str,
+    /// The time from the launch to the end of the work, after a warm-up that loads the kernel.
+    pub elapsed: Duration,
+    /// `out` and `last_state`.
+    pub outputs: Named<Cpu>,
+}
+
+/// Checks all that can be told without a device: names, shapes, types, values of indices. The
+/// element type of `u` is the type that the scan runs in.
+///
+/// # Errors
+///
+/// What does not fit.
+pub fn check_named(named: &Named<Cpu>, options: &Options) -> Result<()> {
+    let (inputs, gradients) = split(named);
+    dispatch!(NAME, &Device::Cpu(Cpu), dtype(&inputs)?, |_cpu, T| {
+        let inputs = Inputs::<Cpu, T>::from_named(&inputs)?;
+        let problem = Problem::check(&inputs, options)?;
+        problem.check_values(&inputs)?;
+        if let Some(dout) = gradients.get("dout") {
+            CHECK.shape("dout", dout, &problem.activation_axes())?;
+            CHECK.dtype("dout", dout, &[T::DTYPE])?;
+        }
+        if let Some(dlast_state) = gradients.get("dlast_state") {
+            CHECK.shape("dlast_state", dlast_state, &problem.state_axes())?;
+            CHECK.dtype("dlast_state", dlast_state, &[<T as Float>::State::DTYPE, T::DTYPE])?;
+        }
+        Ok(())
+    })
+}
+
+/// Runs the scan on a device: uploads, warms up, runs, downloads.
+///
+/// # Errors
+///
+/// As [`forward`]; [`Error::Unsupported`] where gradients of outputs are present.
+pub fn run_named(device: &Device, named: &Named<Cpu>, options: &Options) -> Result<Ran> {
+    let (inputs, gradients) = split(named);
+    if let Some(gradient) = gradients.keys().next() {
+        return Err(Error::Unsupported {
+            operation: NAME,
+            backend: device.name(),
+            what: format!("the backward pass, which `{gradient}` asks for: it is not there yet"),
+            instead: "leave out the gradients of outputs".to_owned(),
+        });
+    }
+    dispatch!(NAME, device, dtype(&inputs)?, |backend, T| run_on::<_, T>(backend, &inputs, options))
+}
+
+/// Explains the plan of the scan on a device.
+///
+/// # Errors
+///
+/// As [`plan_forward`].
+pub fn plan_named(device: &Device, named: &Named<Cpu>, options: &Options) -> Result<super::Plan> {
+    let (inputs, _) = split(named);
+    dispatch!(NAME, device, dtype(&inputs)?, |backend, T| {
+        let uploaded = on_backend(backend, &inputs)?;
+        plan_forward(&Inputs::<_, T>::from_named(&uploaded)?, options)
+    })
+}
+
+fn run_on<B: SelectiveScan<T>, T: Float>(
+    backend: &B,
+    inputs: &Named<Cpu>,
+    options: &Options,
+) -> Result<Ran> {
+    let uploaded = on_backend(backend, inputs)?;
+    let inputs = Inputs::<B, T>::from_named(&uploaded)?;
+    let plan = plan_forward(&inputs, options)?;
+    preload(backend, &plan)?;
+    backend.synchronise()?;
+    let start = Instant::now();
+    let outputs = forward(&inputs, options)?;
+    backend.synchronise()?;
+    let elapsed = start.elapsed();
+    let mut named = Named::new();
+    named.insert("out".to_owned(), outputs.out.to_backend(&Cpu)?);
+    named.insert("last_state".to_owned(), outputs.last_state.to_backend(&Cpu)?);
+    Ok(Ran { variant: plan.variant, elapsed, outputs: named })
+}
+
+/// The inputs, and the gradients of outputs.
+fn split(named: &Named<Cpu>) -> (Named<Cpu>, Named<Cpu>) {
+    named.clone().into_iter().partition(|(name, _)| !GRADIENTS.contains(&name.as_str()))
+}
+
+/// The element type that the scan runs in.
+fn dtype(named: &Named<Cpu>) -> Result<crate::DType> {
+    let u = named.get("u").ok_or_else(|| wrong_tensor("u", "this tensor".to_owned(), "none"))?;
+    Ok(u.dtype())
+}

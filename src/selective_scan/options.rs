@@ -1,0 +1,164 @@
+//! How a scan is to be done.
+
+use std::fmt;
+
+use super::NAME;
+use crate::{Error, Result};
+
+/// Which axis of the activations is the fastest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Layout {
+    /// (B, D, L): time is the fastest axis.
+    #[default]
+    Bdl,
+    /// (B, L, D): the channel is the fastest axis.
+    Bld,
+}
+
+impl fmt::Display for Layout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Bdl => "BDL",
+            Self::Bld => "BLD",
+        })
+    }
+}
+
+/// How a scan is to be done. Made by `Options::default()` and the `with_…` methods.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Options {
+    /// The layout of the activations.
+    pub layout: Layout,
+    /// Whether the step size passes through softplus.
+    pub delta_softplus: bool,
+    /// The least and the largest step size, after softplus.
+    pub delta_clamp: Option<(f32, f32)>,
+    /// Whether the states at every [`CHECKPOINT`](super::CHECKPOINT)-th step are kept for the
+    /// backward pass.
+    pub save: bool,
+    /// Whether `A`, `B` and `C` are complex, as pairs of f32. No backend does this yet.
+    pub complex: bool,
+    /// The kernel variant to use instead of the one that the plan would choose.
+    pub variant: Option<String>,
+}
+
+impl Options {
+    /// With the layout of the activations.
+    pub fn with_layout(mut self, layout: Layout) -> Self {
+        self.layout = layout;
+        self
+    }
+
+    /// With softplus on the step size.
+    pub fn with_delta_softplus(mut self, delta_softplus: bool) -> Self {
+        self.delta_softplus = delta_softplus;
+        self
+    }
+
+    /// With bounds of the step size, applied after softplus.
+    pub fn with_delta_clamp(mut self, min: f32, max: f32) -> Self {
+        self.delta_clamp = Some((min, max));
+        self
+    }
+
+    /// With states kept for the backward pass.
+    pub fn with_save(mut self, save: bool) -> Self {
+        self.save = save;
+        self
+    }
+
+    /// With this kernel variant, as listed by `warpwright list`.
+    pub fn with_variant(mut self, variant: impl Into<String>) -> Self {
+        self.variant = Some(variant.into());
+        self
+    }
+
+    /// Sets the option `key` from text, as it stands in case files and on the command line.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Option`] for an unknown key or a value that makes no sense.
+    pub fn set(&mut self, key: &str, value: &str) -> Result<()> {
+        match key {
+            "layout" => {
+                self.layout = match value {
+                    "BDL" => Layout::Bdl,
+                    "BLD" => Layout::Bld,
+                    _ => return Err(wrong(key, "BDL or BLD", value)),
+                }
+            }
+            "delta_softplus" => self.delta_softplus = parse_bool(key, value)?,
+            "complex" => self.complex = parse_bool(key, value)?,
+            "delta_clamp" => {
+                let bounds = value.split_once(',').and_then(|(min, max)| {
+                    Some((min.trim().parse().ok()?, max.trim().parse().ok()?))
+                });
+                self.delta_clamp =
+                    Some(bounds.ok_or_else(|| wrong(key, "min,max as two numbers", value))?);
+                self.check()?;
+            }
+            _ => {
+                let known = "one of layout, delta_softplus, delta_clamp, complex";
+                return Err(wrong(key, known, "an unknown option"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The options make sense together.
+    pub(crate) fn check(&self) -> Result<()> {
+        match self.delta_clamp {
+            // Written so that a NaN is refused as well.
+            Some((min, max)) if !(min <= max) => {
+                Err(wrong("delta_clamp", "min <= max", &format!("{min},{max}")))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn parse_bool(key: &str, value: &str) -> Result<bool> {
+    value.parse().map_err(|_| wrong(key, "true or false", value))
+}
+
+fn wrong(option: &str, expected: &str, found: &str) -> Error {
+    Error::Option {
+        operation: NAME,
+        option: option.to_owned(),
+        expected: expected.to_owned(),
+        found: found.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_read_from_text() {
+        let mut options = Options::default();
+        options.set("layout", "BLD").unwrap();
+        options.set("delta_softplus", "true").unwrap();
+        options.set("delta_clamp", "0.001, 0.1").unwrap();
+        let expected = Options::default()
+            .with_layout(Layout::Bld)
+            .with_delta_softplus(true)
+            .with_delta_clamp(0.001, 0.1);
+        assert_eq!(options, expected);
+    }
+
+    #[test]
+    fn wrong_options_say_what_would_be_right() {
+        let message = |key, value| Options::default().set(key, value).unwrap_err().to_string();
+        assert_eq!(
+            message("layout", "LBD"),
+            "selective-scan: option `layout`: expected BDL or BLD, found LBD"
+        );
+        assert!(message("delta_softplus", "yes").contains("expected true or false, found yes"));
+        assert!(message("delta_clamp", "1").contains("min,max"));
+        assert!(message("delta_clamp", "2,1").contains("min <= max"));
+        assert!(message("delta_clamp", "NaN,1").contains("min <= max"));
+        assert!(message("softplus", "true").contains("unknown option"));
+    }
+}

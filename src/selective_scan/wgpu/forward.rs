@@ -1,0 +1,611 @@
+//! The forward scan of one part of the batch.
+
+use std::ops::Range;
+
+use super::super::kernels::{
+    ForwardCarryWgsl, ForwardCarryWgslParams, ForwardChunkedWgsl, ForwardChunkedWgslParams,
+    ForwardDirectWgsl, ForwardDirectWgslParams, ForwardSerialWgsl, ForwardSerialWgslParams,
+};
+use super::super::{Inputs, Layout as Axes, Options, OutputsMut, Plan, Problem, Resets, Schedule};
+use super::Kernels;
+use super::Scan;
+use super::parts::Part;
+use super::scratch::{Codes, Home, Layout, Mode, refused, workgroups};
+use crate::Result;
+use crate::backend::wgpu::{Recorder, Slice, Wgpu, WgpuBuffer, folded};
+use crate::backend::{Backend, Buffer};
+use crate::element::DeviceFloat;
+use crate::shape::span;
+use crate::tensor::{Parameter, View};
+
+/// The flags of kernels/selective_scan/forward.wgsl.
+mod flag {
+    pub const SOFTPLUS: u32 = 1;
+    pub const CLAMP: u32 = 2;
+    pub const TIED: u32 = 4;
+    pub const B_CONSTANT: u32 = 8;
+    pub const C_CONSTANT: u32 = 16;
+    pub const HAS_D: u32 = 32;
+    pub const HAS_Z: u32 = 64;
+    pub const HAS_BIAS: u32 = 128;
+    pub const HAS_H0: u32 = 256;
+    pub const CODES: u32 = 512;
+    pub const PACKED: u32 = 1024;
+    pub const SAVE: u32 = 2048;
+    pub const LAST: u32 = 4096;
+}
+
+// The scan's parameters are filled in once for both of its entries.
+const _: () =
+    assert!(size_of::<ForwardSerialWgslParams>() == size_of::<ForwardDirectWgslParams>());
+
+/// A checked call with its plan.
+pub(super) struct Call<'a, T: DeviceFloat> {
+    pub device: &'a Wgpu,
+    pub kernels: Kernels,
+    pub plan: &'a Plan,
+    pub problem: &'a Problem,
+    pub inputs: &'a Inputs<'a, Wgpu, T>,
+    pub options: &'a Options,
+    pub outputs: &'a OutputsMut<'a, Wgpu, T>,
+}
+
+/// An activation, or a variable map, as the kernel finds it.
+#[derive(Clone, Copy)]
+struct Activation<'a> {
+    /// `None` where it has no elements.
+    slice: Option<Slice<'a>>,
+    /// The first element's index in the binding.
+    at: u32,
+    /// Strides, in elements.
+    strides: [u32; 4],
+}
+
+impl Activation<'_> {
+    const ABSENT: Self = Self { slice: None, at: 0, strides: [0; 4] };
+}
+
+/// The tensors of a part, before scratch exists.
+struct Tensors<'a> {
+    u: Activation<'a>,
+    delta: Activation<'a>,
+    z: Activation<'a>,
+    out: Activation<'a>,
+    /// Variable maps; absent where they are constant.
+    b: Activation<'a>,
+    c: Activation<'a>,
+    constant_b: Home<'a>,
+    constant_c: Home<'a>,
+    a: Home<'a>,
+    d: Home<'a>,
+    delta_bias: Home<'a>,
+    h0: Home<'a>,
+    positions: Home<'a>,
+    last_state: Option<Slice<'a>>,
+    saved: Option<Slice<'a>>,
+    /// Words of scratch where chunks leave their states and their sums of Δ.
+    carries: Option<(u32, u32)>,
+}
+
+impl<'a, T: DeviceFloat> Call<'a, T> {
+    /// Spans of time that are scanned side by side.
+    pub(super) fn chunks(&self) -> u64 {
+        match self.plan.schedule {
+            Schedule::Serial => 1,
+            Schedule::Chunked { chunk } => {
+                (self.problem.steps as u64).div_ceil(u64::from(chunk.max(1))).max(1)
+            }
+        }
+    }
+
+    /// Steps of a span.
+    fn chunk(&self) -> u32 {
+        match self.plan.schedule {
+            // One span must hold them all; the multiple keeps tiles whole.
+            Schedule::Serial => (self.problem.steps as u32).next_multiple_of(64).max(64),
+            Schedule::Chunked { chunk } => chunk,
+        }
+    }
+
+    /// Records the part.
+    pub(super) fn record(
+        &self,
+        encoder: &mut ::wgpu::CommandEncoder,
+        part: &Part,
+    ) -> Result<()> {
+        let device = self.device;
+        let mut layout = Layout::new();
+        let tensors = self.tensors(part, &mut layout)?;
+        let mut recorder = Recorder::new(device, encoder);
+        let scratch = layout.fill(device, &mut recorder)?;
+        let bound = Bound { device, scratch: Slice::new(&scratch, 0..scratch.bytes()) };
+        if let Some((carry_at, sums_at)) = tensors.carries {
+            self.record_ends(&mut recorder, part, &tensors, &bound, carry_at, sums_at)?;
+            self.record_carry(&mut recorder, part, &tensors, &bound, carry_at, sums_at)?;
+        }
+        self.record_scan(&mut recorder, part, &tensors, &bound)
+    }
+
+    /// Where every tensor of the part lies, and what goes into scratch.
+    fn tensors(&self, part: &Part, layout: &mut Layout<'a>) -> Result<Tensors<'a>> {
+        let (device, inputs, problem) = (self.device, self.inputs, self.problem);
+        let batch = &part.batch;
+        let activation = |view: &'a View<Wgpu>| self.activation(view, batch);
+        // Without bindings of their own, the scan sees small tensors in scratch only.
+        let moved = !self.kernels.is_direct();
+        let whole = |view: &'a View<Wgpu>| Slice::new(view.buffer(), view.byte_range());
+        let mut parameter = |parameter: Parameter<'a, Wgpu>, moved: bool| {
+            let view = parameter.view();
+            layout.parameter(device, whole(view), view.dtype(), moved)
+        };
+        let a = parameter(inputs.a, moved)?;
+        let d = inputs.d.map_or(Ok(Home::Absent), |d| parameter(d, moved))?;
+        let delta_bias =
+            inputs.delta_bias.map_or(Ok(Home::Absent), |bias| parameter(bias, moved))?;
+        let (b, constant_b) = match problem.b_constant {
+            true => (Activation::ABSENT, parameter(inputs.b, false)?),
+            false => (activation(inputs.b.view())?, Home::Absent),
+        };
+        let (c, constant_c) = match problem.c_constant {
+            true => (Activation::ABSENT, parameter(inputs.c, false)?),
+            false => (activation(inputs.c.view())?, Home::Absent),
+        };
+        let state = problem.channels * problem.states;
+        let chunked = self.kernels.ends.is_some();
+        let h0 = match inputs.h0 {
+            Some(h0) => {
+                let view = h0.view();
+                let source = rows(view, &part.rows, state);
+                // The carries read it where it is; the scan then starts from them.
+                layout.parameter(device, source, view.dtype(), moved && !chunked)?
+            }
+            None => Home::Absent,
+        };
+        let positions = self.positions(part, layout)?;
+        let last_state =
+            self.outputs.last_state.as_deref().map(|last| rows(last, &part.rows, state));
+        let saved = self.outputs.saved.as_deref();
+        let saved = saved.map(|saved| rows(saved, batch, state * problem.checkpoints()));
+        let carries = match chunked {
+            true => {
+                let lines = (part.rows.len() * problem.channels) as u64 * self.chunks();
+                let carry_at = layout.reserve(device, lines * problem.states as u64)?;
+                Some((carry_at, layout.reserve(device, lines)?))
+            }
+            false => None,
+        };
+        Ok(Tensors {
+            u: activation(inputs.u)?,
+            delta: activation(inputs.delta)?,
+            z: inputs.z.map_or(Ok(Activation::ABSENT), |z| activation(z))?,
+            out: activation(self.outputs.out)?,
+            b,
+            c,
+            constant_b,
+            constant_c,
+            a,
+            d,
+            delta_bias,
+            h0,
+            positions,
+            last_state,
+            saved,
+            carries,
+        })
+    }
+
+    /// The batch entries of an activation.
+    fn activation(&self, view: &'a View<Wgpu>, batch: &Range<usize>) -> Result<Activation<'a>> {
+        let (device, size) = (self.device, view.dtype().bytes() as u64);
+        let mut shape = view.shape().to_vec();
+        shape[0] = batch.len();
+        let (elements, first) = match span(&shape, view.strides()) {
+            Some(elements) if elements > 0 => (elements as u64, batch.start * view.strides()[0]),
+            _ => return Ok(Activation::ABSENT),
+        };
+        let start = view.byte_range().start + first as u64 * size;
+        let slice = Slice::new(view.buffer(), start..start + elements * size);
+        let mut strides = [0; 4];
+        for ((into, &stride), &length) in strides.iter_mut().zip(&**view.strides()).zip(&shape) {
+            // The stride of a lone entry is never used, and may be anything.
+            if length > 1 {
+                *into = u32::try_from(stride)
+                    .map_err(|_| refused(device, format!("a stride of {stride} elements")))?;
+            }
+        }
+        Ok(Activation {
+            slice: Some(slice),
+            at: (slice.skipped(device) / size) as u32,
+            strides,
+        })
+    }
+
+    /// What separates documents, in scratch.
+    fn positions(&self, part: &Part, layout: &mut Layout<'a>) -> Result<Home<'a>> {
+        let problem = self.problem;
+        let (view, mode, range, columns) = match &self.inputs.resets {
+            Resets::None => return Ok(Home::Absent),
+            Resets::Flags(flags) => {
+                let view: &'a View<Wgpu> = flags;
+                (view, Mode::Flags, part.batch.clone(), problem.steps)
+            }
+            Resets::SeqIdx(seq_idx) => {
+                (seq_idx.view(), Mode::SeqIdx, part.batch.clone(), problem.steps)
+            }
+            Resets::CuSeqlens(bounds) => (bounds.view(), Mode::Bounds, 0..problem.rows + 1, 1),
+        };
+        let count = u32::try_from(range.len() * columns)
+            .map_err(|_| refused(self.device, format!("{} positions", range.len() * columns)))?;
+        let codes = Codes { mode, dtype: view.dtype(), count, steps: self.steps()? };
+        layout.codes(self.device, rows(view, &range, columns), codes)
+    }
+
+    fn steps(&self) -> Result<u32> {
+        // Leaves room for a last tile and chunk that reach beyond the end.
+        u32::try_from(self.problem.steps)
+            .ok()
+            .filter(|&steps| steps < 1 << 31)
+            .ok_or_else(|| refused(self.device, format!("{} steps", self.problem.steps)))
+    }
+
+    fn flags(&self) -> u32 {
+        let (problem, options, inputs) = (self.problem, self.options, self.inputs);
+        let codes = matches!(inputs.resets, Resets::Flags(_) | Resets::SeqIdx(_));
+        [
+            (options.delta_softplus, flag::SOFTPLUS),
+            (options.delta_clamp.is_some(), flag::CLAMP),
+            (problem.a_per_channel, flag::TIED),
+            (problem.b_constant, flag::B_CONSTANT),
+            (problem.c_constant, flag::C_CONSTANT),
+            (inputs.d.is_some(), flag::HAS_D),
+            (inputs.z.is_some(), flag::HAS_Z),
+            (inputs.delta_bias.is_some(), flag::HAS_BIAS),
+            (codes && problem.steps > 0, flag::CODES),
+            (problem.packed, flag::PACKED),
+        ]
+        .into_iter()
+        .filter(|(set, _)| *set)
+        .fold(0, |flags, (_, flag)| flags | flag)
+    }
+
+    /// The grid of a scan over the part.
+    fn grid(&self, part: &Part, block: u32, lanes: u32) -> Result<[u32; 3]> {
+        let problem = self.problem;
+        let channels = u64::from(block / lanes.max(1)).max(1);
+        let tiles = (problem.group_channels() as u64).div_ceil(channels);
+        let lines = (part.rows.len() * problem.groups) as u64;
+        let count = lines.checked_mul(tiles).and_then(|count| count.checked_mul(self.chunks()));
+        count
+            .and_then(|count| folded(count, self.device.limits().grid))
+            .ok_or_else(|| refused(self.device, "so many channels in one dispatch".to_owned()))
+    }
+
+    /// The first pass of the chunked schedule.
+    fn record_ends(
+        &self,
+        recorder: &mut Recorder<'_>,
+        part: &Part,
+        tensors: &Tensors<'_>,
+        bound: &Bound<'_>,
+        carry_at: u32,
+        sums_at: u32,
+    ) -> Result<()> {
+        let Some(variant) = self.kernels.ends else { return Ok(()) };
+        let (problem, size) = (self.problem, Sizes::new(self, part)?);
+        let (b, map) = bound.map(&tensors.b, tensors.constant_b, self.options.layout);
+        let (a, a_at) = bound.small(tensors.a);
+        let (delta_bias, delta_bias_at) = bound.small(tensors.delta_bias);
+        let (positions, positions_at) = bound.small(tensors.positions);
+        let params = ForwardChunkedWgslParams {
+            rows: size.rows,
+            channels: size.channels,
+            steps: size.steps,
+            states: problem.states as u32,
+            groups: size.groups,
+            chunks: size.chunks,
+            chunk: self.chunk(),
+            checkpoints: 0,
+            flags: self.flags(),
+            delta_min: size.delta_min,
+            delta_max: size.delta_max,
+            u_at: tensors.u.at,
+            u_batch: tensors.u.strides[0],
+            u_slow: tensors.u.strides[1],
+            delta_at: tensors.delta.at,
+            delta_batch: tensors.delta.strides[0],
+            delta_slow: tensors.delta.strides[1],
+            b_at: map.at,
+            b_batch: map.batch,
+            b_group: map.group,
+            b_slow: map.slow,
+            carry_at,
+            sums_at,
+            a_at,
+            delta_bias_at,
+            positions_at,
+        };
+        let grid = self.grid(part, variant.info.block[0], lanes(variant.info))?;
+        let kernel = ForwardChunkedWgsl {
+            params,
+            u: bound.slice(&tensors.u),
+            delta: bound.slice(&tensors.delta),
+            b,
+            a,
+            delta_bias,
+            positions,
+            carries: bound.scratch,
+        };
+        kernel.record(recorder, &variant, grid)
+    }
+
+    /// The second pass of the chunked schedule; it also writes `last_state`.
+    fn record_carry(
+        &self,
+        recorder: &mut Recorder<'_>,
+        part: &Part,
+        tensors: &Tensors<'_>,
+        bound: &Bound<'_>,
+        carry_at: u32,
+        sums_at: u32,
+    ) -> Result<()> {
+        let size = Sizes::new(self, part)?;
+        let states = self.problem.states as u32;
+        let (a, a_at) = bound.small(tensors.a);
+        let (h0, h0_at) = bound.small(tensors.h0);
+        let (last_state, last_at) = bound.output(tensors.last_state);
+        let mut flags = self.flags() & flag::TIED;
+        if self.inputs.h0.is_some() {
+            flags |= flag::HAS_H0;
+        }
+        if tensors.last_state.is_some() {
+            flags |= flag::LAST;
+        }
+        // Scratch holds as many states, and more: the products fit.
+        let lines = size.rows * size.channels;
+        let params = ForwardCarryWgslParams {
+            lines,
+            channels: size.channels,
+            states,
+            chunks: size.chunks,
+            flags,
+            a_at,
+            h0_at,
+            carry_at,
+            sums_at,
+            last_at,
+        };
+        let variant = &ForwardCarryWgsl::VARIANTS[0];
+        let grid = workgroups(self.device, lines * states, variant.info.block[0])?;
+        ForwardCarryWgsl { params, a, h0, carries: bound.scratch, last_state }
+            .record(recorder, variant, grid)
+    }
+
+    /// The scan: the only pass of the serial schedule, the last of the chunked one.
+    fn record_scan(
+        &self,
+        recorder: &mut Recorder<'_>,
+        part: &Part,
+        tensors: &Tensors<'_>,
+        bound: &Bound<'_>,
+    ) -> Result<()> {
+        let (device, problem, size) = (self.device, self.problem, Sizes::new(self, part)?);
+        // What the carries have written already is not written again.
+        let last_state = tensors.last_state.filter(|_| tensors.carries.is_none());
+        let mut flags = self.flags();
+        for (set, flag) in [
+            (tensors.carries.is_some() || self.inputs.h0.is_some(), flag::HAS_H0),
+            (tensors.saved.is_some(), flag::SAVE),
+            (last_state.is_some(), flag::LAST),
+        ] {
+            if set {
+                flags |= flag;
+            }
+        }
+        let (b, b_map) = bound.map(&tensors.b, tensors.constant_b, self.options.layout);
+        let (c, c_map) = bound.map(&tensors.c, tensors.constant_c, self.options.layout);
+        let (a, a_at) = bound.small(tensors.a);
+        let (d, d_at) = bound.small(tensors.d);
+        let (delta_bias, delta_bias_at) = bound.small(tensors.delta_bias);
+        let (positions, positions_at) = bound.small(tensors.positions);
+        let (h0, h0_at) = match tensors.carries {
+            Some((carry_at, _)) => (bound.scratch, carry_at),
+            None => bound.small(tensors.h0),
+        };
+        let mut params = ForwardSerialWgslParams {
+            rows: size.rows,
+            channels: size.channels,
+            steps: size.steps,
+            states: problem.states as u32,
+            groups: size.groups,
+            chunks: size.chunks,
+            chunk: self.chunk(),
+            checkpoints: problem.checkpoints() as u32,
+            flags,
+            delta_min: size.delta_min,
+            delta_max: size.delta_max,
+            u_at: tensors.u.at,
+            u_batch: tensors.u.strides[0],
+            u_slow: tensors.u.strides[1],
+            delta_at: tensors.delta.at,
+            delta_batch: tensors.delta.strides[0],
+            delta_slow: tensors.delta.strides[1],
+            b_at: b_map.at,
+            b_batch: b_map.batch,
+            b_group: b_map.group,
+            b_slow: b_map.slow,
+            c_at: c_map.at,
+            c_batch: c_map.batch,
+            c_group: c_map.group,
+            c_slow: c_map.slow,
+            z_at: tensors.z.at,
+            z_batch: tensors.z.strides[0],
+            z_slow: tensors.z.strides[1],
+            out_at: tensors.out.at,
+            out_batch: tensors.out.strides[0],
+            out_slow: tensors.out.strides[1],
+            d_at,
+            h0_at,
+            last_at: 0,
+            saved_at: 0,
+            a_at,
+            delta_bias_at,
+            positions_at,
+        };
+        let [u, delta, z, out] =
+            [&tensors.u, &tensors.delta, &tensors.z, &tensors.out].map(|one| bound.slice(one));
+        match self.kernels.scan {
+            Scan::Direct(variant) => {
+                let grid = self.grid(part, variant.info.block[0], lanes(variant.info))?;
+                let (last_state, last_at) = bound.output(last_state);
+                let (saved, saved_at) = bound.output(tensors.saved);
+                (params.last_at, params.saved_at) = (last_at, saved_at);
+                // Both entries come of one template; the sizes are compared above.
+                let params: ForwardDirectWgslParams = bytemuck::cast(params);
+                let kernel = ForwardDirectWgsl {
+                    params,
+                    u,
+                    delta,
+                    b,
+                    c,
+                    z,
+                    out,
+                    a,
+                    d,
+                    delta_bias,
+                    h0,
+                    positions,
+                    last_state,
+                    saved,
+                };
+                kernel.record(recorder, &variant, grid)
+            }
+            Scan::Serial(variant) => {
+                let grid = self.grid(part, variant.info.block[0], lanes(variant.info))?;
+                let bytes = |slice: Option<Slice<'_>>| slice.map_or(0, |slice| slice.bytes());
+                let (last, saved) = (bytes(last_state), bytes(tensors.saved));
+                let workspace = device.allocate(last + saved)?;
+                params.saved_at = (last / 4) as u32;
+                let kernel = ForwardSerialWgsl {
+                    params,
+                    u,
+                    delta,
+                    b,
+                    c,
+                    z,
+                    out,
+                    scratch: bound.scratch,
+                    workspace: Slice::new(&workspace, 0..workspace.bytes()),
+                };
+                kernel.record(recorder, &variant, grid)?;
+                copy_out(recorder, &workspace, 0, last_state);
+                copy_out(recorder, &workspace, last, tensors.saved);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Copies a result from the workspace to its place.
+fn copy_out(
+    recorder: &mut Recorder<'_>,
+    workspace: &WgpuBuffer,
+    offset: u64,
+    target: Option<Slice<'_>>,
+) {
+    if let Some(target) = target {
+        recorder.copy(Slice::new(workspace, offset..offset + target.bytes()), target);
+    }
+}
+
+/// Rows of a tensor without gaps.
+fn rows<'a>(view: &'a View<Wgpu>, rows: &Range<usize>, elements: usize) -> Slice<'a> {
+    let size = view.dtype().bytes();
+    let at = |row: usize| view.byte_range().start + (row * elements * size) as u64;
+    Slice::new(view.buffer(), at(rows.start)..at(rows.end))
+}
+
+fn lanes(info: &crate::backend::kernel::VariantInfo) -> u32 {
+    info.number("lanes").unwrap_or(1)
+}
+
+/// Sizes as kernels take them.
+#[derive(Clone, Copy)]
+struct Sizes {
+    rows: u32,
+    channels: u32,
+    steps: u32,
+    groups: u32,
+    chunks: u32,
+    delta_min: f32,
+    delta_max: f32,
+}
+
+impl Sizes {
+    fn new<T: DeviceFloat>(call: &Call<'_, T>, part: &Part) -> Result<Self> {
+        let small = |what: &str, size: u64| {
+            u32::try_from(size).map_err(|_| refused(call.device, format!("{size} {what}")))
+        };
+        let (delta_min, delta_max) = call.options.delta_clamp.unwrap_or((0.0, 0.0));
+        Ok(Self {
+            rows: small("rows", part.rows.len() as u64)?,
+            channels: small("channels", call.problem.channels as u64)?,
+            steps: call.steps()?,
+            groups: small("groups", call.problem.groups as u64)?,
+            chunks: small("chunks", call.chunks())?,
+            delta_min,
+            delta_max,
+        })
+    }
+}
+
+/// Index and strides of a map.
+#[derive(Clone, Copy)]
+struct Map {
+    at: u32,
+    batch: u32,
+    group: u32,
+    slow: u32,
+}
+
+/// Turns places into bindings. What is absent is bound to scratch, which no kernel reads then.
+struct Bound<'a> {
+    device: &'a Wgpu,
+    scratch: Slice<'a>,
+}
+
+impl<'a> Bound<'a> {
+    fn slice(&self, activation: &Activation<'a>) -> Slice<'a> {
+        activation.slice.unwrap_or(self.scratch)
+    }
+
+    /// A small tensor, and its first word.
+    fn small(&self, home: Home<'a>) -> (Slice<'a>, u32) {
+        match home {
+            Home::Absent => (self.scratch, 0),
+            Home::Tensor(slice) => (slice, (slice.skipped(self.device) / 4) as u32),
+            Home::Scratch(word) => (self.scratch, word),
+        }
+    }
+
+    fn output(&self, target: Option<Slice<'a>>) -> (Slice<'a>, u32) {
+        self.small(target.filter(|slice| slice.bytes() > 0).map_or(Home::Absent, Home::Tensor))
+    }
+
+    /// A map, which is either variable or constant.
+    fn map(&self, variable: &Activation<'a>, constant: Home<'a>, layout: Axes) -> (Slice<'a>, Map) {
+        match variable.slice {
+            Some(slice) => {
+                let [batch, second, third, _] = variable.strides;
+                let (group, slow) = match layout {
+                    Axes::Bdl => (second, third),
+                    Axes::Bld => (third, second),
+                };
+                (slice, Map { at: variable.at, batch, group, slow })
+            }
+            None => {
+                let (slice, at) = self.small(constant);
+                (slice, Map { at, batch: 0, group: 0, slow: 0 })
+            }
+        }
+    }
+}

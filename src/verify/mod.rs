@@ -1,0 +1,215 @@
+//! One set of cases for every backend: inputs, the f64 reference, tolerances.
+//!
+//! The tests, `warpwright verify` and runs on a GPU call the same code. Tolerances come from the
+//! arithmetic, as each operation's specification states them, and stand in one place per
+//! operation.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::backend::{Cpu, Device};
+use crate::element::DType;
+use crate::tensor::View;
+use crate::{Error, Result};
+
+pub mod place;
+mod random;
+pub mod selective_scan;
+
+pub use random::Random;
+
+/// How many cases are run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Size {
+    /// Seconds.
+    Quick,
+    /// Within three minutes for all devices of a machine.
+    #[default]
+    Default,
+    /// The specifications' full grids.
+    Thorough,
+}
+
+/// How far an output is from the reference.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Comparison {
+    /// The output.
+    pub tensor: &'static str,
+    /// max |x - reference| / max |reference|; infinite where one is a number and the other not.
+    pub error: f64,
+    /// The largest error that the arithmetic allows.
+    pub tolerance: f64,
+    /// The worst element, in the order of the reference, and what was found and expected there.
+    pub worst: Option<(usize, f64, f64)>,
+}
+
+impl Comparison {
+    /// Compares the elements of a tensor, in order, with exact values.
+    ///
+    /// # Errors
+    ///
+    /// Where the tensor is being written.
+    pub fn new(
+        tensor: &'static str,
+        found: &View<Cpu>,
+        exact: &[f64],
+        tolerance: f64,
+    ) -> Result<Self> {
+        let found = found.to_f64()?;
+        let scale = exact.iter().filter(|x| x.is_finite()).fold(0.0f64, |max, x| max.max(x.abs()));
+        let mut comparison = Self { tensor, error: 0.0, tolerance, worst: None };
+        if found.len() != exact.len() {
+            comparison.error = f64::INFINITY;
+            return Ok(comparison);
+        }
+        for (i, (&x, &y)) in found.iter().zip(exact).enumerate() {
+            let same_kind = x == y || x.is_nan() && y.is_nan();
+            let error = match (same_kind, scale > 0.0) {
+                (true, _) => 0.0,
+                (false, true) => (x - y).abs() / scale,
+                (false, false) => f64::INFINITY,
+            };
+            // Written so that a NaN counts as worst.
+            if !(error <= comparison.error) {
+                comparison.error = if error.is_nan() { f64::INFINITY } else { error };
+                comparison.worst = Some((i, x, y));
+            }
+        }
+        Ok(comparison)
+    }
+
+    /// Whether the output is as close as the arithmetic allows.
+    pub fn passed(&self) -> bool {
+        self.error <= self.tolerance
+    }
+}
+
+impl fmt::Display for Comparison {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}`: error {:.2e}, tolerance {:.0e}", self.tensor, self.error, self.tolerance)?;
+        match self.worst {
+            Some((i, x, y)) => write!(f, "; element {i} is {x:e}, expected {y:e}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What one case gave with one variant of one device.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Report {
+    /// The operation, as the command names it.
+    pub operation: &'static str,
+    /// The pass: `forward`.
+    pub pass: &'static str,
+    /// The variant that ran.
+    pub variant: &'static str,
+    /// The element type of the activations.
+    pub dtype: DType,
+    /// The case, as its sizes and options.
+    pub case: String,
+    /// The time of the run.
+    pub elapsed: Duration,
+    /// How it went.
+    pub outcome: Outcome,
+}
+
+/// How a case went.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// Each output against the reference.
+    Compared(Vec<Comparison>),
+    /// It failed, or hurt something that it must not touch.
+    Failed(String),
+    /// The device says that it cannot do this.
+    Unsupported(String),
+}
+
+impl Report {
+    /// What is wrong, in a line; nothing where the case passed or is not supported.
+    pub fn complaint(&self) -> Option<String> {
+        let wrong = match &self.outcome {
+            Outcome::Failed(wrong) => wrong.clone(),
+            Outcome::Unsupported(_) => return None,
+            Outcome::Compared(outputs) => {
+                let wrong: Vec<String> = outputs
+                    .iter()
+                    .filter(|output| !output.passed())
+                    .map(ToString::to_string)
+                    .collect();
+                if wrong.is_empty() {
+                    return None;
+                }
+                wrong.join("; ")
+            }
+        };
+        let Self { operation, variant, dtype, case, .. } = self;
+        Some(format!("{operation} {dtype} {variant}, {case}: {wrong}"))
+    }
+
+    /// The output whose error comes closest to its tolerance, or exceeds it most.
+    pub fn worst(&self) -> Option<&Comparison> {
+        let Outcome::Compared(outputs) = &self.outcome else { return None };
+        let strain = |output: &&Comparison| output.error / output.tolerance;
+        outputs.iter().max_by(|x, y| strain(x).total_cmp(&strain(y)))
+    }
+}
+
+/// The operations that have cases.
+pub const OPERATIONS: [&str; 1] = [crate::selective_scan::NAME];
+
+/// Runs the cases of an operation on a device, each with every variant that fits, and hands the
+/// reports over one by one.
+///
+/// # Errors
+///
+/// [`Error::Option`] for an unknown operation. What goes wrong with a case stands in its report.
+pub fn run(
+    operation: &str,
+    device: &Device,
+    size: Size,
+    mut report: impl FnMut(Report),
+) -> Result<()> {
+    match operation {
+        crate::selective_scan::NAME => {
+            selective_scan::run(device, size, &mut report);
+            Ok(())
+        }
+        _ => Err(Error::Option {
+            operation: "verify",
+            option: "operation".to_owned(),
+            expected: OPERATIONS.join(" or "),
+            found: operation.to_owned(),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensor::Tensor;
+
+    fn compare(found: &[f64], exact: &[f64]) -> Comparison {
+        let found = Tensor::from_slice(&Cpu, found, &[found.len()]).unwrap();
+        Comparison::new("x", &found, exact, 0.1).unwrap()
+    }
+
+    #[test]
+    fn errors_are_relative_to_the_largest_value() {
+        let comparison = compare(&[1.0, -3.0, 10.5], &[1.0, -2.0, 10.0]);
+        assert_eq!(comparison.error, 0.1);
+        assert_eq!(comparison.worst, Some((1, -3.0, -2.0)));
+        assert!(comparison.passed());
+    }
+
+    #[test]
+    fn what_is_no_number_must_be_so_on_both_sides() {
+        assert!(compare(&[f64::NAN, 1.0], &[f64::NAN, 1.0]).passed());
+        assert!(compare(&[f64::INFINITY, 1.0], &[f64::INFINITY, 1.0]).passed());
+        assert!(!compare(&[f64::NAN, 1.0], &[0.0, 1.0]).passed());
+        assert!(!compare(&[0.0, 1.0], &[f64::NAN, 1.0]).passed());
+        assert!(!compare(&[f64::INFINITY, 1.0], &[3.0, 1.0]).passed());
+        assert!(!compare(&[1e-30], &[0.0]).passed());
+        assert!(!compare(&[1.0], &[1.0, 1.0]).passed());
+    }
+}

@@ -1,0 +1,588 @@
+//! The cases of the selective scan.
+
+use std::time::{Duration, Instant};
+
+use super::place::OneBuffer;
+use super::{Comparison, Outcome, Random, Report, Size};
+use crate::backend::{Cpu, Device, Named, dispatch, on_backend};
+use crate::element::{DType, Element, Float};
+use crate::selective_scan::reference::{self, Exact};
+use crate::selective_scan::{
+    CHECKPOINT, Inputs, Layout, NAME, Options, Outputs, OutputsMut, Problem, SelectiveScan,
+    forward, forward_into,
+};
+use crate::tensor::{Tensor, View};
+use crate::{ErrorKind, Result};
+
+/// B, D, L, N and G.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// B, batch entries; S sequences where packed.
+    pub batch: usize,
+    /// D, channels.
+    pub channels: usize,
+    /// L, time steps.
+    pub steps: usize,
+    /// N, states.
+    pub states: usize,
+    /// G, groups.
+    pub groups: usize,
+}
+
+/// How documents are kept apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum ResetForm {
+    None,
+    Flags,
+    SeqIdx,
+    CuSeqlens,
+}
+
+/// How values are drawn; (i) to (vi) of the specification.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Distribution {
+    /// A = -(1 .. N), step sizes in [0.001, 0.1]: a freshly made Mamba.
+    Mamba,
+    /// A in (-1/2, 0), raw step size in (0, 1/2).
+    Broad,
+    /// Raw step sizes of standard deviation 5, with softplus.
+    Wild,
+    /// A = -10⁻⁴: the state hardly decays.
+    NearUnit,
+    /// A = -10³: the state is gone at once.
+    Strong,
+    /// Spikes, zeros, alternating signs.
+    Adversarial,
+}
+
+/// One case: sizes and forms. Its tensors follow from the seed.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs)]
+pub struct Case {
+    pub sizes: Sizes,
+    pub layout: Layout,
+    pub distribution: Distribution,
+    pub resets: ResetForm,
+    pub a_per_channel: bool,
+    pub b_constant: bool,
+    pub c_constant: bool,
+    pub skip: bool,
+    pub gate: bool,
+    pub bias: bool,
+    pub h0: bool,
+    pub softplus: bool,
+    pub clamp: bool,
+    /// Parameters are given in the activations' type.
+    pub narrow_parameters: bool,
+    /// All tensors lie in one buffer, at odd places, with guards between.
+    pub one_buffer: bool,
+    pub seed: u64,
+}
+
+impl Case {
+    /// A case with everything that Mamba uses, at these sizes.
+    pub fn new(batch: usize, channels: usize, steps: usize, states: usize, groups: usize) -> Self {
+        Self {
+            sizes: Sizes { batch, channels, steps, states, groups },
+            layout: Layout::Bdl,
+            distribution: Distribution::Mamba,
+            resets: ResetForm::None,
+            a_per_channel: false,
+            b_constant: false,
+            c_constant: false,
+            skip: true,
+            gate: true,
+            bias: true,
+            h0: true,
+            softplus: true,
+            clamp: false,
+            narrow_parameters: false,
+            one_buffer: false,
+            seed: 1,
+        }
+    }
+
+    /// A case whose forms are drawn at random, at these sizes.
+    pub fn random(sizes: Sizes, random: &mut Random) -> Self {
+        use Distribution::{Adversarial, Broad, Mamba, Strong, Wild};
+        use ResetForm::{CuSeqlens, Flags, None, SeqIdx};
+        let distribution = random.pick(&[Mamba, Mamba, Broad, Wild, Strong, Adversarial]);
+        Self {
+            sizes,
+            layout: random.pick(&[Layout::Bdl, Layout::Bld]),
+            distribution,
+            resets: random.pick(&[None, None, Flags, SeqIdx, CuSeqlens]),
+            a_per_channel: random.chance(0.25),
+            b_constant: random.chance(0.25),
+            c_constant: random.chance(0.25),
+            skip: random.chance(0.5),
+            gate: random.chance(0.5),
+            bias: random.chance(0.5),
+            h0: random.chance(0.5),
+            softplus: !matches!(distribution, Broad) || random.chance(0.5),
+            clamp: random.chance(0.25),
+            narrow_parameters: random.chance(0.25),
+            one_buffer: random.chance(0.3),
+            seed: random.below(1 << 30) as u64,
+        }
+    }
+
+    /// The options of the call.
+    pub fn options(&self) -> Options {
+        let options = Options::default()
+            .with_layout(self.layout)
+            .with_delta_softplus(self.softplus)
+            .with_save(true);
+        match self.clamp {
+            true => options.with_delta_clamp(0.01, 0.08),
+            false => options,
+        }
+    }
+
+    /// The tensors of the call in activations of type `T`, on the CPU.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutOfMemory`].
+    pub fn tensors<T: Float>(&self) -> Result<Named<Cpu>> {
+        let mut draw = Draw::<T>::new(self);
+        let Sizes { batch, channels, steps, states, groups } = self.sizes;
+        let rows = if self.packed() { 1 } else { batch };
+        let activation = match self.layout {
+            Layout::Bdl => [rows, channels, steps],
+            Layout::Bld => [rows, steps, channels],
+        };
+        let map = match self.layout {
+            Layout::Bdl => [rows, groups, states, steps],
+            Layout::Bld => [rows, steps, groups, states],
+        };
+        draw.activation("u", &activation, Self::input)?;
+        draw.activation("delta", &activation, Self::raw_step)?;
+        match self.a_per_channel {
+            true => draw.parameter("A", &[channels], Self::decay)?,
+            false => draw.parameter("A", &[channels, states], Self::decay)?,
+        }
+        for (name, constant) in [("B", self.b_constant), ("C", self.c_constant)] {
+            match constant {
+                true => draw.parameter(name, &[channels, states], |_, random, _| random.normal())?,
+                false => draw.activation(name, &map, |_, random, _| random.normal())?,
+            }
+        }
+        if self.skip {
+            draw.parameter("D", &[channels], |_, random, _| random.normal())?;
+        }
+        if self.gate {
+            draw.activation("z", &activation, |_, random, _| 2.0 * random.normal())?;
+        }
+        if self.bias {
+            draw.parameter("delta_bias", &[channels], Self::step_bias)?;
+        }
+        if self.h0 {
+            draw.parameter("h0", &[batch, channels, states], |_, random, _| random.normal())?;
+        }
+        draw.resets()?;
+        Ok(draw.named)
+    }
+
+    fn packed(&self) -> bool {
+        self.resets == ResetForm::CuSeqlens
+    }
+
+    fn input(&self, random: &mut Random, i: usize) -> f64 {
+        match self.distribution {
+            Distribution::Adversarial => match i % 7 {
+                0 => 0.0,
+                // Small enough that no result leaves the range of f16.
+                3 if random.chance(0.1) => 100.0,
+                _ => if i.is_multiple_of(2) { 1.0 } else { -1.0 },
+            },
+            _ => random.normal(),
+        }
+    }
+
+    fn raw_step(&self, random: &mut Random, i: usize) -> f64 {
+        match self.distribution {
+            Distribution::Mamba | Distribution::NearUnit | Distribution::Strong => {
+                0.3 * random.normal() - if self.bias { 0.0 } else { 4.0 }
+            }
+            Distribution::Broad => random.uniform(0.0, 0.5),
+            Distribution::Wild => 5.0 * random.normal(),
+            Distribution::Adversarial => match i % 5 {
+                0 => -30.0,
+                1 => 25.0,
+                _ => random.normal(),
+            },
+        }
+    }
+
+    /// softplus of it lies in [0.001, 0.1], as Mamba begins.
+    fn step_bias(&self, random: &mut Random, _: usize) -> f64 {
+        match self.distribution {
+            Distribution::Broad => random.uniform(0.0, 0.1),
+            _ => random.uniform(-6.9, -2.3),
+        }
+    }
+
+    fn decay(&self, random: &mut Random, i: usize) -> f64 {
+        match self.distribution {
+            Distribution::Mamba | Distribution::Adversarial if !self.a_per_channel => {
+                -((i % self.sizes.states.max(1)) as f64 + 1.0)
+            }
+            Distribution::NearUnit => -1e-4,
+            Distribution::Strong => -1e3,
+            _ => -random.uniform(0.01, 0.5),
+        }
+    }
+
+    /// The largest scaled errors of `out` and of the states that the arithmetic allows: section
+    /// 11 of the specification.
+    pub fn tolerances(&self, device: &Device, dtype: DType) -> (f64, f64) {
+        let coarse = !matches!(device.name().split(':').next(), Some("cpu" | "cuda" | "ptx"));
+        let (out, state): (f64, f64) = match (dtype, coarse) {
+            (DType::BF16, _) => (6e-3, 5e-6),
+            (DType::F16, _) => (8e-4, 5e-6),
+            (_, true) => (1e-5, 1e-5),
+            (_, false) => (2e-6, 2e-6),
+        };
+        match (self.distribution, matches!(device, Device::Cpu(_))) {
+            // Long memory: the rounding of a decay near 1 limits every f32 recurrence; the CPU
+            // takes the route that keeps the distance from 1.
+            (Distribution::NearUnit, true) => (out.max(5e-5), 5e-5),
+            (Distribution::NearUnit, false) => (out.max(2e-3), 2e-3),
+            _ => (out, state),
+        }
+    }
+
+    /// The case in a line.
+    pub fn describe(&self) -> String {
+        let Sizes { batch, channels, steps, states, groups } = self.sizes;
+        let rows = if self.packed() { "S" } else { "B" };
+        let mut words = vec![
+            format!("{rows}={batch} D={channels} L={steps} N={states} G={groups} {}", self.layout),
+            format!("{:?}", self.distribution).to_lowercase(),
+        ];
+        if self.resets != ResetForm::None {
+            words.push(format!("{:?}", self.resets).to_lowercase());
+        }
+        let flags = [
+            (self.a_per_channel, "A(D)"),
+            (self.b_constant, "B constant"),
+            (self.c_constant, "C constant"),
+            (self.skip, "D"),
+            (self.gate, "z"),
+            (self.bias, "bias"),
+            (self.h0, "h0"),
+            (self.softplus, "softplus"),
+            (self.clamp, "clamp"),
+            (self.narrow_parameters, "narrow parameters"),
+            (self.one_buffer, "one buffer"),
+        ];
+        words.extend(flags.into_iter().filter(|(set, _)| *set).map(|(_, word)| word.to_owned()));
+        format!("{} seed {}", words.join(" "), self.seed)
+    }
+}
+
+/// Draws the tensors of a case.
+struct Draw<'a, T> {
+    case: &'a Case,
+    random: Random,
+    named: Named<Cpu>,
+    element: std::marker::PhantomData<T>,
+}
+
+impl<'a, T: Float> Draw<'a, T> {
+    fn new(case: &'a Case) -> Self {
+        let random = Random::new(case.seed);
+        Self { case, random, named: Named::new(), element: std::marker::PhantomData }
+    }
+
+    fn values<E: Float>(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+        value: impl Fn(&Case, &mut Random, usize) -> f64,
+    ) -> Result<()> {
+        let values: Vec<E> = (0..shape.iter().product())
+            .map(|i| E::from_f64(value(self.case, &mut self.random, i)))
+            .collect();
+        self.insert(name, Tensor::from_vec(values, shape)?)
+    }
+
+    fn activation(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+        value: impl Fn(&Case, &mut Random, usize) -> f64,
+    ) -> Result<()> {
+        self.values::<T>(name, shape, value)
+    }
+
+    fn parameter(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+        value: impl Fn(&Case, &mut Random, usize) -> f64,
+    ) -> Result<()> {
+        match self.case.narrow_parameters {
+            true => self.values::<T>(name, shape, value),
+            false => self.values::<T::State>(name, shape, value),
+        }
+    }
+
+    fn insert<E: Element>(&mut self, name: &str, tensor: Tensor<Cpu, E>) -> Result<()> {
+        self.named.insert(name.to_owned(), View::clone(&tensor));
+        Ok(())
+    }
+
+    /// Documents about a twentieth of a row long, single steps and padding among them.
+    fn resets(&mut self) -> Result<()> {
+        let Sizes { batch, steps, .. } = self.case.sizes;
+        let often = 20.0 / steps.max(40) as f64;
+        match self.case.resets {
+            ResetForm::None => Ok(()),
+            ResetForm::Flags => {
+                let flags: Vec<u8> =
+                    (0..batch * steps).map(|_| self.random.chance(often).into()).collect();
+                self.insert("reset", Tensor::from_vec(flags, &[batch, steps])?)
+            }
+            ResetForm::SeqIdx => {
+                let mut number = 0;
+                let numbers: Vec<i32> = (0..batch * steps)
+                    .map(|_| {
+                        number += i32::from(self.random.chance(often));
+                        if self.random.chance(0.2) { -1 } else { number }
+                    })
+                    .collect();
+                self.insert("seq_idx", Tensor::from_vec(numbers, &[batch, steps])?)
+            }
+            ResetForm::CuSeqlens => {
+                let mut bounds: Vec<i64> =
+                    (1..batch).map(|_| self.random.below(steps + 1) as i64).collect();
+                bounds.extend([0, steps as i64]);
+                bounds.sort_unstable();
+                self.insert("cu_seqlens", Tensor::from_slice(&Cpu, &bounds, &[bounds.len()])?)
+            }
+        }
+    }
+}
+
+/// The cases of a size.
+pub fn cases(size: Size) -> Vec<Case> {
+    let mut cases = edge_cases();
+    let mut random = Random::new(0x5e1e_c71e);
+    let (lengths, count): (&[usize], usize) = match size {
+        Size::Quick => (&[1, 31, 33, 65, 257], 8),
+        Size::Default => (&[1, 2, 3, 7, 16, 31, 32, 33, 63, 65, 129, 255, 257, 372, 1025], 40),
+        Size::Thorough => (
+            &[
+                1, 2, 3, 7, 16, 31, 32, 33, 63, 64, 65, 127, 128, 129, 255, 256, 257, 372, 784,
+                1023, 1024, 1025, 1134, 2047, 2048, 2049, 4096, 4099,
+            ],
+            400,
+        ),
+    };
+    for _ in 0..count {
+        let steps = random.pick(lengths);
+        let channels = random.pick(&[1, 2, 3, 31, 64, 96, 100]);
+        let states = random.pick(&[1, 2, 3, 4, 5, 8, 15, 16, 16, 17, 32, 64, 100, 128, 256]);
+        // The reference walks every (d, t, n) in f64: wide cases stay short.
+        let states = if channels * steps > 40_000 && size < Size::Thorough { 16 } else { states };
+        let batch = random.pick(&[1, 2, 3]);
+        let divides = |&groups: &usize| channels % groups == 0;
+        let groups: Vec<usize> = [1, 2, channels].into_iter().filter(divides).collect();
+        let groups = random.pick(&groups);
+        let sizes = Sizes { batch, channels, steps, states, groups };
+        cases.push(Case::random(sizes, &mut random));
+    }
+    if size > Size::Quick {
+        cases.push(Case { distribution: Distribution::NearUnit, ..Case::new(1, 8, 65_536, 4, 1) });
+        cases.push(Case::new(2, 768, 197, 16, 4));
+        cases.push(Case { layout: Layout::Bld, ..Case::new(2, 768, 197, 16, 4) });
+    }
+    cases
+}
+
+/// Section 9 of the specification, as far as one call shows it.
+fn edge_cases() -> Vec<Case> {
+    let plain = Case::new(2, 6, 37, 5, 2);
+    let mut cases = vec![
+        plain.clone(),
+        Case { layout: Layout::Bld, ..plain.clone() },
+        Case { one_buffer: true, ..plain.clone() },
+        Case { one_buffer: true, layout: Layout::Bld, ..plain.clone() },
+        Case { sizes: Sizes { steps: 0, ..plain.sizes }, ..plain.clone() },
+        Case { sizes: Sizes { batch: 0, ..plain.sizes }, ..plain.clone() },
+        Case { sizes: Sizes { channels: 0, groups: 1, ..plain.sizes }, ..plain.clone() },
+        Case { sizes: Sizes { states: 0, ..plain.sizes }, ..plain.clone() },
+        Case { sizes: Sizes { states: 256, ..plain.sizes }, ..plain.clone() },
+        Case { sizes: Sizes { groups: 6, ..plain.sizes }, ..plain.clone() },
+        Case { sizes: Sizes { steps: CHECKPOINT + 1, ..plain.sizes }, ..plain.clone() },
+        Case { distribution: Distribution::Strong, ..plain.clone() },
+        Case { narrow_parameters: true, b_constant: true, ..plain.clone() },
+        Case { a_per_channel: true, ..plain.clone() },
+    ];
+    for resets in [ResetForm::Flags, ResetForm::SeqIdx, ResetForm::CuSeqlens] {
+        cases.push(Case { resets, ..plain.clone() });
+        cases.push(Case { resets, one_buffer: true, layout: Layout::Bld, ..plain.clone() });
+    }
+    cases
+}
+
+/// Runs the cases on a device, in every element type and with every variant that fits.
+pub fn run(device: &Device, size: Size, report: &mut impl FnMut(Report)) {
+    for case in cases(size) {
+        for dtype in [DType::F32, DType::BF16, DType::F16] {
+            check_case(device, &case, dtype, report);
+        }
+    }
+}
+
+fn check_case(device: &Device, case: &Case, dtype: DType, report: &mut impl FnMut(Report)) {
+    let base = Report {
+        operation: NAME,
+        pass: "forward",
+        variant: "",
+        dtype,
+        case: case.describe(),
+        elapsed: Duration::ZERO,
+        outcome: Outcome::Compared(Vec::new()),
+    };
+    let ran: Result<()> = dispatch!(NAME, device, dtype, |backend, T| {
+        Prepared::<T>::new(case, case.tolerances(device, dtype)).and_then(|prepared| {
+            for variant in prepared.variants(backend)? {
+                let start = Instant::now();
+                let outcome = outcome(prepared.run(backend, variant));
+                let elapsed = start.elapsed();
+                report(Report { variant, elapsed, outcome, ..base.clone() });
+            }
+            Ok(())
+        })
+    });
+    if let Err(error) = ran {
+        report(Report { outcome: outcome(Err(error)), ..base });
+    }
+}
+
+fn outcome(ran: Result<Vec<Comparison>>) -> Outcome {
+    match ran {
+        Ok(outputs) => Outcome::Compared(outputs),
+        Err(error) if error.kind() == ErrorKind::Ability => Outcome::Unsupported(error.to_string()),
+        Err(error) => Outcome::Failed(error.to_string()),
+    }
+}
+
+/// A case with its tensors and its exact results.
+pub struct Prepared<T> {
+    case: Case,
+    inputs: Named<Cpu>,
+    exact: Exact,
+    tolerances: (f64, f64),
+    element: std::marker::PhantomData<T>,
+}
+
+impl<T: Float> Prepared<T> {
+    /// Draws the tensors and evaluates the reference; `tolerances` are those of `out` and of the
+    /// states.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutOfMemory`](crate::Error::OutOfMemory).
+    pub fn new(case: &Case, tolerances: (f64, f64)) -> Result<Self> {
+        let inputs = case.tensors::<T>()?;
+        let exact =
+            reference::forward(&Inputs::<Cpu, T>::from_named(&inputs)?, &case.options())?;
+        let element = std::marker::PhantomData;
+        Ok(Self { case: case.clone(), inputs, exact, tolerances, element })
+    }
+
+    /// The variants of a backend that fit the case.
+    ///
+    /// # Errors
+    ///
+    /// As [`SelectiveScan::variants_forward`].
+    pub fn variants<B: SelectiveScan<T>>(&self, backend: &B) -> Result<Vec<&'static str>> {
+        let options = self.case.options();
+        let problem = Problem::check(&Inputs::<Cpu, T>::from_named(&self.inputs)?, &options)?;
+        backend.variants_forward(&problem, &options)
+    }
+
+    /// Runs the case with a variant, and compares every output with the reference.
+    ///
+    /// # Errors
+    ///
+    /// The call's error, or [`Error::Value`](crate::Error::Value) where it wrote what it must not.
+    pub fn run<B: SelectiveScan<T>>(
+        &self,
+        backend: &B,
+        variant: &'static str,
+    ) -> Result<Vec<Comparison>> {
+        let options = self.case.options().with_variant(variant);
+        match self.case.one_buffer {
+            true => self.run_in_one_buffer(backend, &options),
+            false => {
+                let inputs = on_backend(backend, &self.inputs)?;
+                let Outputs { out, last_state, saved } =
+                    forward(&Inputs::<B, T>::from_named(&inputs)?, &options)?;
+                self.compare(&out, &last_state, saved.as_ref())
+            }
+        }
+    }
+
+    fn run_in_one_buffer<B: SelectiveScan<T>>(
+        &self,
+        backend: &B,
+        options: &Options,
+    ) -> Result<Vec<Comparison>> {
+        let inputs = Inputs::<Cpu, T>::from_named(&self.inputs)?;
+        let problem = Problem::check(&inputs, options)?;
+        let state = T::State::DTYPE;
+        let outputs = [
+            ("out", T::DTYPE, inputs.u.shape().to_vec()),
+            ("last_state", state, problem.state_shape().to_vec()),
+            ("saved", state, problem.saved_shape().to_vec()),
+        ];
+        let mut strided = vec!["u", "delta", "z", "out"];
+        strided.extend((!self.case.b_constant).then_some("B"));
+        strided.extend((!self.case.c_constant).then_some("C"));
+        let placed = OneBuffer::new(backend, &self.inputs, &outputs, &strided)?;
+        let mut out = placed.outputs["out"].typed::<T>()?;
+        let mut last_state = placed.outputs["last_state"].typed::<T::State>()?;
+        let mut saved = placed.outputs["saved"].typed::<T::State>()?;
+        forward_into(
+            &Inputs::<B, T>::from_named(&placed.inputs)?,
+            options,
+            &mut OutputsMut {
+                out: &mut out,
+                last_state: Some(&mut last_state),
+                saved: Some(&mut saved),
+            },
+        )?;
+        let comparisons = self.compare(&out, &last_state, Some(&saved))?;
+        placed.check_guards()?;
+        Ok(comparisons)
+    }
+
+    fn compare<B: SelectiveScan<T>>(
+        &self,
+        out: &Tensor<B, T>,
+        last_state: &Tensor<B, T::State>,
+        saved: Option<&Tensor<B, T::State>>,
+    ) -> Result<Vec<Comparison>> {
+        let (loose, tight) = self.tolerances;
+        let out = out.to_backend(&Cpu)?;
+        let out = match self.case.layout {
+            Layout::Bdl => out,
+            Layout::Bld => out.transposed(1, 2)?,
+        };
+        let Exact { out: exact_out, last_state: exact_state, saved: exact_saved, .. } = &self.exact;
+        let mut comparisons = vec![
+            Comparison::new("out", &out, exact_out, loose)?,
+            Comparison::new("last_state", &last_state.to_backend(&Cpu)?, exact_state, tight)?,
+        ];
+        if let Some(saved) = saved {
+            comparisons.push(Comparison::new("saved", &saved.to_backend(&Cpu)?, exact_saved, tight)?);
+        }
+        Ok(comparisons)
+    }
+}
