@@ -52,8 +52,8 @@ Counts the words of Jane Austen's Emma with one selective scan, and checks the c
 
 Usage: words [--device DEVICE]
 
-DEVICE is cpu (the default), wgpu, wgpu:INDEX, cuda, cuda:INDEX, auto, or all: every device of
-this machine, software Vulkan included.";
+DEVICE is cpu (the default), wgpu, wgpu:INDEX, cuda, cuda:INDEX, auto, or all: the CPU, the first
+wgpu adapter (software Vulkan where there is no other) and the first CUDA device.";
 
 fn main() -> ExitCode {
     match run() {
@@ -298,9 +298,13 @@ fn report(text: &[u8], counted: &Counted, expected: &HashMap<String, usize>) -> 
     let occurrences = total(&mut words.iter().map(|&(_, count)| count));
     let right = total(&mut expected.values().copied());
     println!("{:>6}  {:<8} {occurrences:>9} {right:>9}", "", "all");
+    let rounding = match counted.rounding {
+        0.0 => "agree in every bit".to_owned(),
+        rounding => format!("differ by at most {rounding:.0e}"),
+    };
     println!(
-        "Fingerprints of one word differ by at most {:.1e}, those of different words by at least {:.1e}.",
-        counted.rounding, counted.separation
+        "Fingerprints of one word {rounding}, those of different words differ by at least {:.2}.",
+        counted.separation
     );
 
     // Equal lengths as well: a word that was split would stand in the list twice.

@@ -395,6 +395,11 @@ impl<B: Backend, T: Element> Tensor<B, T> {
         View::from_buffer(backend, buffer, T::DTYPE, offset, shape, strides)?.typed()
     }
 
+    /// The same without a type that the compiler knows.
+    pub fn into_view(self) -> View<B> {
+        self.view
+    }
+
     /// A copy of the elements in order, the last axis fastest. Waits for the device.
     ///
     /// # Errors

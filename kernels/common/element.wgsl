@@ -41,20 +41,17 @@ fn rounded(x: f32) -> u32 {
 {%- endif %}
 {%- endmacro -%}
 
-{#- `store_half(buffer, ...)`: writes the halves of word `word` for which `has_low` and `has_high`
-    hold and leaves the other one alone. A half that is not ours may be written by another
-    invocation at the same time, or lie outside the tensor, so it is reached by atomics only:
-    each clears and sets its own bits. -#}
-{%- macro store_halves(buffer) %}
-fn store_halves_{{ buffer }}(word: u32, low: u32, has_low: bool, high: u32, has_high: bool) {
-  if (has_low && has_high) {
-    atomicStore(&{{ buffer }}[word], low | (high << 16u));
-  } else if (has_low) {
-    atomicAnd(&{{ buffer }}[word], 0xffff0000u);
-    atomicOr(&{{ buffer }}[word], low);
-  } else if (has_high) {
-    atomicAnd(&{{ buffer }}[word], 0x0000ffffu);
-    atomicOr(&{{ buffer }}[word], high << 16u);
+{#- `store_masked_{buffer}(word, bits, mask)`: writes the halves of a word that the mask covers and
+    leaves the other one alone. A half that is not ours may be written by another invocation at the
+    same time, or lie outside the tensor, so it is reached by atomics only: each clears and sets its
+    own bits. -#}
+{%- macro store_masked(buffer) %}
+fn store_masked_{{ buffer }}(word: u32, bits: u32, mask: u32) {
+  if (mask == 0xffffffffu) {
+    atomicStore(&{{ buffer }}[word], bits);
+  } else if (mask != 0u) {
+    atomicAnd(&{{ buffer }}[word], ~mask);
+    atomicOr(&{{ buffer }}[word], bits);
   }
 }
 {%- endmacro -%}

@@ -8,8 +8,18 @@
 {%- set vectors = states // width -%}
 {%- set V = "f32" if width == 1 else "vec4<f32>" -%}
 {%- set scan = stage == "scan" -%}
-{%- macro vector(f, n) %}{% if width == 1 %}{{ f }}, {{ n }}){% else %}vec4<f32>({% for i in range(4) %}{{ f }}, {{ n }} + {{ i }}u){% if i < 3 %}, {% endif %}{% endfor %}){% endif %}{% endmacro -%}
-// Selective scan, {% if scan %}forward{% else %}first pass of the chunked forward: the state that each chunk of time ends with, from zero{% endif %}; {{ element }}, {{ layout | upper }}, up to {{ states * lanes }} states.
+{#- States that a function `f` gives, as the registers `name0`, `name1`, ... A loop keeps the text short. -#}
+{%- macro load_states(keyword, name, f) %}
+  for (var i = 0u; i < {{ states }}u; i++) {
+    kept[i] = {{ f }};
+  }
+{%- for k in range(vectors) %}
+  {{ keyword }} {{ name }}{{ k }} = {% if width == 1 %}kept[0]{% else %}vec4<f32>(kept[{{ 4 * k }}], kept[{{ 4 * k + 1 }}], kept[{{ 4 * k + 2 }}], kept[{{ 4 * k + 3 }}]){% endif %};
+{%- endfor %}
+{%- endmacro -%}
+{#- The states, to be written one by one. -#}
+{%- macro states_as_array() %}array<f32, {{ states }}>({% for k in range(vectors) %}{% if k > 0 %}, {% endif %}{% if width == 1 %}h0{% else %}h{{ k }}.x, h{{ k }}.y, h{{ k }}.z, h{{ k }}.w{% endif %}{% endfor %}){% endmacro -%}
+// Selective scan, {% if scan %}forward{% else %}first pass of the chunked forward: the state that each chunk of time ends with, from zero{% endif %}; {{ element }}, up to {{ states * lanes }} states.
 //
 //   Δ = clamp(softplus(delta + delta_bias)),  h = exp(Δ A) h + Δ B u
 {%- if scan %},  out = (Σ_n C h + D u) silu(z)
@@ -75,6 +85,7 @@ const CODES: u32 = 512u;      // positions holds a code per (batch entry, step)
 const PACKED: u32 = 1024u;    // positions holds the bounds of the sequences
 const SAVE: u32 = 2048u;
 const LAST: u32 = 4096u;
+const CHANNEL_LAST: u32 = 8192u; // (B, L, D): the channel is the fastest axis, else time
 
 const RESET: u32 = 1u;
 const PADDING: u32 = 2u;
@@ -134,7 +145,7 @@ fn has(flag: u32) -> bool {
 {{ elements.load(element, "z") }}
 {{ elements.rounding(element) }}
 {%- if element != "f32" %}
-{{ elements.store_halves("out") }}
+{{ elements.store_masked("out") }}
 {%- endif %}
 {%- endif %}
 {{ activation.exp_accurate() }}
@@ -142,6 +153,12 @@ fn has(flag: u32) -> bool {
 {%- if scan %}
 {{ activation.silu() }}
 {%- endif %}
+
+// An element's place in its batch entry: time, or else the channel (the state of a map), is the
+// fastest axis, the other one has the stride `slow`.
+fn place(channel: u32, time: u32, slow: u32) -> u32 {
+  return select(channel * slow + time, time * slow + channel, has(CHANNEL_LAST));
+}
 
 // A log2(e), 0 where there is no such state.
 fn decay(channel: u32, alive: bool, n: u32) -> f32 {
@@ -159,25 +176,11 @@ fn constant_b(channel: u32, alive: bool, n: u32) -> f32 {
   }
   return 0.0;
 }
-
-fn variable_b(first: u32, time: u32, n: u32) -> f32 {
-  if (n < params.states) {
-    return load_b(first + {% if layout == "bdl" %}n * params.b_slow + time{% else %}time * params.b_slow + n{% endif %});
-  }
-  return 0.0;
-}
 {%- if scan %}
 
 fn constant_c(channel: u32, alive: bool, n: u32) -> f32 {
   if (has(C_CONSTANT) && alive && n < params.states) {
     return bitcast<f32>(c[params.c_at + channel * params.states + n]);
-  }
-  return 0.0;
-}
-
-fn variable_c(first: u32, time: u32, n: u32) -> f32 {
-  if (n < params.states) {
-    return load_c(first + {% if layout == "bdl" %}n * params.c_slow + time{% else %}time * params.c_slow + n{% endif %});
   }
   return 0.0;
 }
@@ -188,25 +191,6 @@ fn initial(line: u32, alive: bool, n: u32) -> f32 {
     return bitcast<f32>({{ small.h0 }}[params.h0_at + line * params.states + n]);
   }
   return 0.0;
-}
-
-fn store_state_last(line: u32, n: u32, value: f32) {
-  if (n < params.states) {
-    {{ small.last_state }}[params.last_at + line * params.states + n] = bitcast<u32>(value);
-  }
-}
-
-fn store_state_saved(line: u32, n: u32, value: f32) {
-  if (n < params.states) {
-    {{ small.saved }}[params.saved_at + line * params.states + n] = bitcast<u32>(value);
-  }
-}
-{%- else %}
-
-fn store_state_carry(line: u32, n: u32, value: f32) {
-  if (n < params.states) {
-    carries[params.carry_at + line * params.states + n] = bitcast<u32>(value);
-  }
 }
 {%- endif %}
 
@@ -243,8 +227,7 @@ fn gated(batch: u32, first_channel: u32, slot: u32, start: u32, t: u32) -> f32 {
   y += parts[slot * {{ lanes * row }}u + {{ lane * row }}u + t];
 {%- endfor %}
   if (has(HAS_Z)) {
-    let first = params.z_at + batch * params.z_batch;
-    y *= silu(load_z(first + {% if layout == "bdl" %}channel * params.z_slow + time{% else %}time * params.z_slow + channel{% endif %}));
+    y *= silu(load_z(params.z_at + batch * params.z_batch + place(channel, time, params.z_slow)));
   }
   if (code(batch, time) == PADDING) {
     y = 0.0;
@@ -296,16 +279,17 @@ fn {{ entry_name }}(
   let alive = slot < live;
   let n = lane * {{ states }}u;
   let line = (row * params.channels + channel) * params.chunks + span;
-{%- for k in range(vectors) %}
-  let a{{ k }} = {{ vector("decay(channel, alive", "n + " ~ (4 * k) ~ "u") }};
-  var b{{ k }} = {{ vector("constant_b(channel, alive", "n + " ~ (4 * k) ~ "u") }};
+  var kept: array<f32, {{ states }}>;
+{{- load_states("let", "a", "decay(channel, alive, n + i)") }}
+{{- load_states("var", "b", "constant_b(channel, alive, n + i)") }}
 {%- if scan %}
-  var c{{ k }} = {{ vector("constant_c(channel, alive", "n + " ~ (4 * k) ~ "u") }};
-  var h{{ k }} = {{ vector("initial(line, alive", "n + " ~ (4 * k) ~ "u") }};
+{{- load_states("var", "c", "constant_c(channel, alive, n + i)") }}
+{{- load_states("var", "h", "initial(line, alive, n + i)") }}
 {%- else %}
+{%- for k in range(vectors) %}
   var h{{ k }} = {{ V }}();
-{%- endif %}
 {%- endfor %}
+{%- endif %}
 {%- if scan %}
   // The first lane adds the skip.
   var skip = 0.0;
@@ -316,6 +300,10 @@ fn {{ entry_name }}(
 {%- else %}
   var sum = 0.0;
   var cut = false;
+{%- endif %}
+  let channel_last = has(CHANNEL_LAST);
+{%- if scan %}
+  let out_first = params.out_at + batch * params.out_batch;
 {%- endif %}
   let u_first = params.u_at + batch * params.u_batch;
   let delta_first = params.delta_at + batch * params.delta_batch;
@@ -332,49 +320,56 @@ fn {{ entry_name }}(
       codes[thread] = meaning;
     }
     for (var e = thread; e < {{ channels * tile }}u; e += {{ threads }}u) {
-{%- if layout == "bdl" %}
-      let t = e % {{ tile }}u;
-      let s = e / {{ tile }}u;
-{%- else %}
-      let s = e % {{ channels }}u;
-      let t = e / {{ channels }}u;
-{%- endif %}
+      let t = select(e % {{ tile }}u, e / {{ channels }}u, channel_last);
+      let s = select(e / {{ tile }}u, e % {{ channels }}u, channel_last);
       let time = start + t;
       var step_size = 0.0;
       var input = 0.0;
       if (s < live && time >= first && time < end && code(batch, time) != PADDING) {
-{%- if layout == "bdl" %}
-        input = load_u(u_first + (first_channel + s) * params.u_slow + time);
-        let raw = load_delta(delta_first + (first_channel + s) * params.delta_slow + time);
-{%- else %}
-        input = load_u(u_first + time * params.u_slow + first_channel + s);
-        let raw = load_delta(delta_first + time * params.delta_slow + first_channel + s);
-{%- endif %}
+        input = load_u(u_first + place(first_channel + s, time, params.u_slow));
+        let raw = load_delta(delta_first + place(first_channel + s, time, params.delta_slow));
         step_size = step_size_of(raw, first_channel + s);
       }
       step_sizes[s * {{ row }}u + t] = step_size;
       inputs[s * {{ row }}u + t] = input;
     }
     for (var e = thread; e < {{ tile * lanes * vectors }}u; e += {{ threads }}u) {
-{%- if layout == "bdl" %}
-      let t = e % {{ tile }}u;
-      let v = e / {{ tile }}u;
-{%- else %}
-      let v = e % {{ lanes * vectors }}u;
-      let t = e / {{ lanes * vectors }}u;
-{%- endif %}
+      let t = select(e % {{ tile }}u, e / {{ lanes * vectors }}u, channel_last);
+      let v = select(e / {{ tile }}u, e % {{ lanes * vectors }}u, channel_last);
       let time = start + t;
       let inside = time >= first && time < end && live > 0u;
       var map_b = {{ V }}();
-      if (inside && !has(B_CONSTANT)) {
-        map_b = {{ vector("variable_b(b_first, time", "v * " ~ width ~ "u") }};
-      }
-      tile_b[t * {{ lanes * vectors }}u + v] = map_b;
 {%- if scan %}
       var map_c = {{ V }}();
-      if (inside && !has(C_CONSTANT)) {
-        map_c = {{ vector("variable_c(c_first, time", "v * " ~ width ~ "u") }};
+{%- endif %}
+{%- if width == 1 %}
+      if (inside && params.states > 0u) {
+        if (!has(B_CONSTANT)) {
+          map_b = load_b(b_first + place(0u, time, params.b_slow));
+        }
+{%- if scan %}
+        if (!has(C_CONSTANT)) {
+          map_c = load_c(c_first + place(0u, time, params.c_slow));
+        }
+{%- endif %}
       }
+{%- else %}
+      for (var i = 0u; i < 4u; i++) {
+        let state = v * 4u + i;
+        if (inside && state < params.states) {
+          if (!has(B_CONSTANT)) {
+            map_b[i] = load_b(b_first + place(state, time, params.b_slow));
+          }
+{%- if scan %}
+          if (!has(C_CONSTANT)) {
+            map_c[i] = load_c(c_first + place(state, time, params.c_slow));
+          }
+{%- endif %}
+        }
+      }
+{%- endif %}
+      tile_b[t * {{ lanes * vectors }}u + v] = map_b;
+{%- if scan %}
       tile_c[t * {{ lanes * vectors }}u + v] = map_c;
 {%- endif %}
     }
@@ -438,59 +433,41 @@ fn {{ entry_name }}(
     // stands before the parts are overwritten.
 {%- if element == "f32" %}
     for (var e = thread; e < {{ channels * tile }}u; e += {{ threads }}u) {
-{%- if layout == "bdl" %}
-      let t = e % {{ tile }}u;
-      let s = e / {{ tile }}u;
-      let place = params.out_at + batch * params.out_batch + (first_channel + s) * params.out_slow + start + t;
-{%- else %}
-      let s = e % {{ channels }}u;
-      let t = e / {{ channels }}u;
-      let place = params.out_at + batch * params.out_batch + (start + t) * params.out_slow + first_channel + s;
-{%- endif %}
+      let t = select(e % {{ tile }}u, e / {{ channels }}u, channel_last);
+      let s = select(e / {{ tile }}u, e % {{ channels }}u, channel_last);
       if (s < live && start + t >= first && start + t < end) {
-        out[place] = rounded(gated(batch, first_channel, s, start, t));
+        let value = gated(batch, first_channel, s, start, t);
+        out[out_first + place(first_channel + s, start + t, params.out_slow)] = rounded(value);
       }
     }
 {%- else %}
-    // By words: an invocation owns both halves of one, or the half that lies in this tile.
-{%- if layout == "bdl" %}
-    for (var e = thread; e < {{ channels * (tile // 2 + 1) }}u; e += {{ threads }}u) {
-      let w = e % {{ tile // 2 + 1 }}u;
-      let s = e / {{ tile // 2 + 1 }}u;
-      let line_first = params.out_at + batch * params.out_batch + (first_channel + s) * params.out_slow;
-      let begin = line_first + max(start, first);
-      let beyond = select(begin, line_first + min(start + {{ tile }}u, end), s < live);
-      let low = (begin / 2u + w) * 2u;
-      let has_low = low >= begin && low < beyond;
-      let has_high = low + 1u >= begin && low + 1u < beyond;
-      var bits = vec2<u32>();
-      if (has_low) {
-        bits.x = rounded(gated(batch, first_channel, s, start, low - line_first - start));
+    // By words: an invocation owns both halves of one, or the half that lies in this tile. A line
+    // along the fastest axis has at most half as many words as elements, and one more.
+    for (var e = thread; e < {{ channels * tile }}u; e += {{ threads }}u) {
+      let w = select(e % {{ tile }}u, e % {{ channels }}u, channel_last);
+      let q = select(e / {{ tile }}u, e / {{ channels }}u, channel_last);
+      // Where the line's index along the fastest axis is 0, and the elements that are ours.
+      let line_first = out_first + params.out_slow * (q + select(first_channel, start, channel_last));
+      let lowest = select(max(start, first), first_channel, channel_last);
+      let inside = select((q < live), (start + q >= first && start + q < end), channel_last);
+      let count = select(min(start + {{ tile }}u, end) - lowest, live, channel_last);
+      let begin = line_first + lowest;
+      let beyond = begin + select(0u, count, inside);
+      let word = begin / 2u + w;
+      var bits = 0u;
+      var mask = 0u;
+      for (var half = 0u; half < 2u; half++) {
+        let element = word * 2u + half;
+        if (element >= begin && element < beyond) {
+          let f = element - line_first;
+          let t = select(f - start, q, channel_last);
+          let s = select(q, f - first_channel, channel_last);
+          bits |= rounded(gated(batch, first_channel, s, start, t)) << (half * 16u);
+          mask |= 0xffffu << (half * 16u);
+        }
       }
-      if (has_high) {
-        bits.y = rounded(gated(batch, first_channel, s, start, low + 1u - line_first - start));
-      }
-      store_halves_out(low / 2u, bits.x, has_low, bits.y, has_high);
+      store_masked_out(word, bits, mask);
     }
-{%- else %}
-    for (var e = thread; e < {{ tile * (channels // 2 + 1) }}u; e += {{ threads }}u) {
-      let w = e % {{ channels // 2 + 1 }}u;
-      let t = e / {{ channels // 2 + 1 }}u;
-      let begin = params.out_at + batch * params.out_batch + (start + t) * params.out_slow + first_channel;
-      let beyond = begin + select(0u, live, start + t >= first && start + t < end);
-      let low = (begin / 2u + w) * 2u;
-      let has_low = low >= begin && low < beyond;
-      let has_high = low + 1u >= begin && low + 1u < beyond;
-      var bits = vec2<u32>();
-      if (has_low) {
-        bits.x = rounded(gated(batch, first_channel, low - begin, start, t));
-      }
-      if (has_high) {
-        bits.y = rounded(gated(batch, first_channel, low + 1u - begin, start, t));
-      }
-      store_halves_out(low / 2u, bits.x, has_low, bits.y, has_high);
-    }
-{%- endif %}
 {%- endif %}
 
     // The state after this tile's last step, where it is one to keep.
@@ -498,44 +475,30 @@ fn {{ entry_name }}(
     let keep = (last + 1u) % CHECKPOINT == 0u || last + 1u == params.steps;
     if (has(SAVE) && alive && keep && last >= first && last < end) {
       let checkpoint = (batch * params.channels + channel) * params.checkpoints + last / CHECKPOINT;
-{%- for k in range(vectors) %}
-{%- if width == 1 %}
-      store_state_saved(checkpoint, n, h0);
-{%- else %}
-{%- for i in range(4) %}
-      store_state_saved(checkpoint, n + {{ 4 * k + i }}u, h{{ k }}[{{ i }}]);
-{%- endfor %}
-{%- endif %}
-{%- endfor %}
+      kept = {{ states_as_array() }};
+      for (var i = 0u; i < {{ states }}u && n + i < params.states; i++) {
+        {{ small.saved }}[params.saved_at + checkpoint * params.states + n + i] = bitcast<u32>(kept[i]);
+      }
     }
 {%- endif %}
   }
 {%- if scan %}
 
   if (has(LAST) && alive) {
-    let state = row * params.channels + channel;
-{%- for k in range(vectors) %}
-{%- if width == 1 %}
-    store_state_last(state, n, h0);
-{%- else %}
-{%- for i in range(4) %}
-    store_state_last(state, n + {{ 4 * k + i }}u, h{{ k }}[{{ i }}]);
-{%- endfor %}
-{%- endif %}
-{%- endfor %}
+    let state = params.last_at + (row * params.channels + channel) * params.states;
+    kept = {{ states_as_array() }};
+    for (var i = 0u; i < {{ states }}u && n + i < params.states; i++) {
+      {{ small.last_state }}[state + n + i] = bitcast<u32>(kept[i]);
+    }
   }
 {%- else %}
 
   if (alive) {
-{%- for k in range(vectors) %}
-{%- if width == 1 %}
-    store_state_carry(line, n, h0);
-{%- else %}
-{%- for i in range(4) %}
-    store_state_carry(line, n + {{ 4 * k + i }}u, h{{ k }}[{{ i }}]);
-{%- endfor %}
-{%- endif %}
-{%- endfor %}
+    let state = params.carry_at + line * params.states;
+    kept = {{ states_as_array() }};
+    for (var i = 0u; i < {{ states }}u && n + i < params.states; i++) {
+      carries[state + n + i] = bitcast<u32>(kept[i]);
+    }
     if (lane == 0u) {
       carries[params.sums_at + line] = select(bitcast<u32>(sum), CUT, cut);
     }

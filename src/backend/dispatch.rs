@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-use crate::backend::{Backend, Cpu};
+use crate::backend::{Backend, Cpu, Limits, cpu};
 use crate::element::DType;
 use crate::shape::{Shape, Strides};
-use crate::tensor::View;
+use crate::tensor::{Tensor, View};
 use crate::{Error, Result};
 
 #[cfg(feature = "cuda")]
@@ -84,6 +84,22 @@ pub(crate) use dispatch;
 /// Tensors of one device under their names.
 pub type Named<B> = BTreeMap<String, View<B>>;
 
+/// The same tensors with all floats as f64, exactly: what the reference takes.
+///
+/// # Errors
+///
+/// [`Error::InUse`] while another call writes one of them.
+pub fn in_f64(named: &Named<Cpu>) -> Result<Named<Cpu>> {
+    let widen = |(name, view): (&String, &View<Cpu>)| {
+        let widened = match view.dtype().is_float() {
+            true => Tensor::from_vec(view.to_f64()?, view.shape())?.into_view(),
+            false => view.clone(),
+        };
+        Ok((name.clone(), widened))
+    };
+    named.iter().map(widen).collect()
+}
+
 /// Copies named tensors to a device, each by itself and without gaps.
 pub(crate) fn on_backend<B: Backend>(backend: &B, named: &Named<Cpu>) -> Result<Named<B>> {
     named.iter().map(|(name, view)| Ok((name.clone(), view.to_backend(backend)?))).collect()
@@ -102,12 +118,14 @@ pub enum DeviceName {
     Wgpu(Option<usize>),
     /// A CUDA device by its number.
     Cuda(usize),
+    /// The interpreter of PTX: the CUDA kernels on a machine without a GPU.
+    Ptx,
 }
 
 impl FromStr for DeviceName {
     type Err = Error;
 
-    /// Reads `auto`, `cpu`, `wgpu`, `wgpu:1`, `cuda` or `cuda:1`.
+    /// Reads `auto`, `cpu`, `wgpu`, `wgpu:1`, `cuda`, `cuda:1` or `ptx`.
     fn from_str(name: &str) -> Result<Self> {
         let (kind, index) = match name.split_once(':') {
             Some((kind, index)) => (kind, index.parse().ok().map(Some)),
@@ -118,10 +136,11 @@ impl FromStr for DeviceName {
             ("cpu", Some(None)) => Ok(Self::Cpu),
             ("wgpu", Some(index)) => Ok(Self::Wgpu(index)),
             ("cuda", Some(index)) => Ok(Self::Cuda(index.unwrap_or(0))),
+            ("ptx", Some(None)) => Ok(Self::Ptx),
             _ => Err(Error::Option {
                 operation: "device",
                 option: "device".to_owned(),
-                expected: "auto, cpu, wgpu, wgpu:INDEX, cuda or cuda:INDEX".to_owned(),
+                expected: "auto, cpu, wgpu, wgpu:INDEX, cuda, cuda:INDEX or ptx".to_owned(),
                 found: name.to_owned(),
             }),
         }
@@ -136,6 +155,7 @@ impl fmt::Display for DeviceName {
             Self::Wgpu(None) => f.write_str("wgpu"),
             Self::Wgpu(Some(index)) => write!(f, "wgpu:{index}"),
             Self::Cuda(index) => write!(f, "cuda:{index}"),
+            Self::Ptx => f.write_str("ptx"),
         }
     }
 }
@@ -182,6 +202,11 @@ impl Device {
             DeviceName::Wgpu(index) => index.map_or_else(Wgpu::first, Wgpu::new).map(Self::Wgpu),
             #[cfg(feature = "cuda")]
             DeviceName::Cuda(index) => Cuda::new(index).map(Self::Cuda),
+            DeviceName::Ptx => Err(Error::Unavailable {
+                device: name.to_string(),
+                reason: "this version has no interpreter of PTX yet".to_owned(),
+                instead: "use cpu or wgpu".to_owned(),
+            }),
             #[cfg(not(all(feature = "wgpu", feature = "cuda")))]
             _ => Err(Error::Unavailable {
                 device: name.to_string(),
@@ -213,6 +238,58 @@ impl Device {
     /// As [`Backend::synchronise`].
     pub fn synchronise(&self) -> Result<()> {
         with_backend!(self, |backend| backend.synchronise())
+    }
+}
+
+/// A device of this machine, as `warpwright devices` lists it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct DeviceInfo {
+    /// The name that opens it.
+    pub name: DeviceName,
+    /// What its maker calls it, and the driver.
+    pub title: String,
+    /// Whether it only imitates a GPU on the CPU.
+    pub software: bool,
+    /// What plans know of it.
+    pub limits: Limits,
+}
+
+impl DeviceInfo {
+    /// The devices of this machine, and for each kind that has none the reason.
+    pub fn list() -> (Vec<Self>, Vec<Error>) {
+        let mut found = vec![Self {
+            name: DeviceName::Cpu,
+            title: format!("{} threads, {}", rayon::current_num_threads(), cpu::simd_name()),
+            software: false,
+            limits: Cpu.limits(),
+        }];
+        #[allow(unused_mut)] // Without GPU backends nothing can be missing.
+        let mut missing = Vec::new();
+        #[cfg(feature = "wgpu")]
+        {
+            let adapters = Wgpu::adapters();
+            if adapters.is_empty() {
+                missing.extend(Wgpu::first().err());
+            }
+            found.extend(adapters.into_iter().map(|adapter| Self {
+                name: DeviceName::Wgpu(Some(adapter.index)),
+                title: format!("{}, {} ({})", adapter.name, adapter.driver, adapter.interface),
+                software: adapter.software,
+                limits: adapter.limits,
+            }));
+        }
+        #[cfg(feature = "cuda")]
+        match Cuda::devices() {
+            Err(error) => missing.push(error),
+            Ok(devices) => found.extend(devices.into_iter().map(|properties| {
+                let (major, minor) = properties.compute_capability;
+                let title = format!("{}, compute capability {major}.{minor}", properties.name);
+                let name = DeviceName::Cuda(properties.ordinal);
+                Self { name, title, software: false, limits: properties.limits() }
+            })),
+        }
+        (found, missing)
     }
 }
 

@@ -21,7 +21,7 @@ pub mod wgpu;
 
 pub use cpu::{Cpu, HostBuffer, ReadGuard, WriteGuard};
 pub(crate) use dispatch::{dispatch, on_backend};
-pub use dispatch::{AnyTensor, Device, DeviceName, Named};
+pub use dispatch::{AnyTensor, Device, DeviceInfo, DeviceName, Named, in_f64};
 pub use kernel::{Language, Tier, VariantInfo};
 
 /// A place where kernels run, as a cheap handle: clones mean the same device.
@@ -55,6 +55,13 @@ pub trait Backend: Clone + PartialEq + Debug + Send + Sync + 'static {
     ///
     /// The driver's refusal, or a lost device.
     fn download(&self, buffer: &Self::Buffer, offset: u64, into: &mut [u8]) -> Result<()>;
+
+    /// Copies one buffer into another of the same length, on the device.
+    ///
+    /// # Errors
+    ///
+    /// The device's refusal.
+    fn copy(&self, from: &Self::Buffer, to: &Self::Buffer) -> Result<()>;
 
     /// Waits until all queued work is done.
     ///

@@ -66,6 +66,46 @@ impl Problem {
         Ok(problem)
     }
 
+    /// A call of these sizes with everything variable and no resets, to be planned.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Option`] for a state size above [`MAX_STATES`], or groups that do not divide the
+    /// channels.
+    pub fn new(
+        dtype: DType,
+        [batch, channels, steps, states, groups]: [usize; 5],
+        options: &Options,
+    ) -> Result<Self> {
+        let refuse = |option: &str, expected: String, found: usize| Error::Option {
+            operation: NAME,
+            option: option.to_owned(),
+            expected,
+            found: found.to_string(),
+        };
+        if states > MAX_STATES {
+            return Err(refuse("N", format!("at most {MAX_STATES}"), states));
+        }
+        if groups == 0 || !channels.is_multiple_of(groups) {
+            return Err(refuse("G", format!("a divisor of D = {channels}"), groups));
+        }
+        Ok(Self {
+            batch,
+            channels,
+            steps,
+            states,
+            groups,
+            rows: batch,
+            layout: options.layout,
+            dtype,
+            a_per_channel: false,
+            b_constant: false,
+            c_constant: false,
+            packed: false,
+            save: options.save,
+        })
+    }
+
     /// The sizes, as far as single tensors tell them.
     fn sizes<B: Backend, T: Float>(inputs: &Inputs<'_, B, T>, options: &Options) -> Result<Self> {
         let [batch, second, third] = match **inputs.u.shape() {
@@ -259,6 +299,19 @@ impl Problem {
                 None => Ok(()),
             },
         }
+    }
+
+    /// The least bytes that a forward call can move: every activation once, B and C once, states
+    /// at both ends.
+    pub fn least_bytes(&self, gated: bool) -> u64 {
+        let activations = if gated { 4 } else { 3 } * self.batch * self.channels * self.steps;
+        let map = |constant: bool| match constant {
+            true => 0,
+            false => self.batch * self.groups * self.states * self.steps,
+        };
+        let elements = activations + map(self.b_constant) + map(self.c_constant);
+        let states = 2 * self.rows * self.channels * self.states * DType::F32.bytes();
+        (elements * self.dtype.bytes() + states) as u64
     }
 
     /// Channels of one group.

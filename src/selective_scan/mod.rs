@@ -72,8 +72,9 @@ pub mod reference;
 mod wgpu;
 
 pub use check::Problem;
+pub(crate) use cpu::VARIANTS as CPU_VARIANTS;
 pub use inputs::{Inputs, Outputs, OutputsMut, Resets};
-pub use named::{Ran, check_named, plan_named, run_named};
+pub use named::{Ran, check_named, plan_problem, run_named};
 pub use options::{Layout, Options};
 pub use plan::{Plan, Schedule};
 #[cfg(feature = "wgpu")]

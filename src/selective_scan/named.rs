@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::check::CHECK;
 use super::{
-    Inputs, NAME, Options, Problem, Resets, SelectiveScan, forward, plan_forward, preload,
+    Inputs, NAME, Options, Plan, Problem, Resets, SelectiveScan, forward, plan_forward, preload,
 };
 use crate::backend::{Backend, Cpu, Device, Named, dispatch, on_backend};
 use crate::element::{Element, Float};
@@ -146,17 +146,15 @@ pub fn run_named(device: &Device, named: &Named<Cpu>, options: &Options) -> Resu
     dispatch!(NAME, device, dtype(&inputs)?, |backend, T| run_on::<_, T>(backend, &inputs, options))
 }
 
-/// Explains the plan of the scan on a device.
+/// The plan for a call of these sizes on a device, without any tensor.
 ///
 /// # Errors
 ///
 /// As [`plan_forward`].
-pub fn plan_named(device: &Device, named: &Named<Cpu>, options: &Options) -> Result<super::Plan> {
-    let (inputs, _) = split(named);
-    dispatch!(NAME, device, dtype(&inputs)?, |backend, T| {
-        let uploaded = on_backend(backend, &inputs)?;
-        plan_forward(&Inputs::<_, T>::from_named(&uploaded)?, options)
-    })
+pub fn plan_problem(device: &Device, problem: &Problem, options: &Options) -> Result<Plan> {
+    dispatch!(NAME, device, problem.dtype, |backend, T| SelectiveScan::<T>::plan_forward(
+        backend, problem, options
+    ))
 }
 
 fn run_on<B: SelectiveScan<T>, T: Float>(

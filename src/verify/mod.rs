@@ -15,6 +15,7 @@ use crate::{Error, Result};
 pub mod place;
 mod random;
 pub mod selective_scan;
+pub mod time;
 
 pub use random::Random;
 
@@ -106,6 +107,8 @@ pub struct Report {
     pub variant: &'static str,
     /// The element type of the activations.
     pub dtype: DType,
+    /// The number of the case, from 0 to before [`count`].
+    pub index: usize,
     /// The case, as its sizes and options.
     pub case: String,
     /// The time of the run.
@@ -157,6 +160,14 @@ impl Report {
 
 /// The operations that have cases.
 pub const OPERATIONS: [&str; 1] = [crate::selective_scan::NAME];
+
+/// How many cases an operation has, element types counted; 0 for an unknown one.
+pub fn count(operation: &str, size: Size) -> usize {
+    match operation {
+        crate::selective_scan::NAME => selective_scan::count(size),
+        _ => 0,
+    }
+}
 
 /// Runs the cases of an operation on a device, each with every variant that fits, and hands the
 /// reports over one by one.

@@ -11,7 +11,7 @@ use crate::selective_scan::{
     CHECKPOINT, Inputs, Layout, NAME, Options, Outputs, OutputsMut, Problem, SelectiveScan,
     forward, forward_into,
 };
-use crate::tensor::{Tensor, View};
+use crate::tensor::Tensor;
 use crate::{ErrorKind, Result};
 
 /// B, D, L, N and G.
@@ -331,7 +331,7 @@ impl<'a, T: Float> Draw<'a, T> {
     }
 
     fn insert<E: Element>(&mut self, name: &str, tensor: Tensor<Cpu, E>) -> Result<()> {
-        self.named.insert(name.to_owned(), View::clone(&tensor));
+        self.named.insert(name.to_owned(), tensor.into_view());
         Ok(())
     }
 
@@ -429,21 +429,43 @@ fn edge_cases() -> Vec<Case> {
     cases
 }
 
+/// The element types that each case is run in.
+const DTYPES: [DType; 3] = [DType::F32, DType::BF16, DType::F16];
+
+/// How many cases [`run`] goes through, element types counted.
+pub fn count(size: Size) -> usize {
+    cases(size).len() * DTYPES.len()
+}
+
 /// Runs the cases on a device, in every element type and with every variant that fits.
 pub fn run(device: &Device, size: Size, report: &mut impl FnMut(Report)) {
-    for case in cases(size) {
-        for dtype in [DType::F32, DType::BF16, DType::F16] {
-            check_case(device, &case, dtype, report);
-        }
+    for (number, case) in cases(size).iter().enumerate() {
+        run_case(device, case, |case| {
+            report(Report { index: number * DTYPES.len() + case.index, ..case });
+        });
     }
 }
 
-fn check_case(device: &Device, case: &Case, dtype: DType, report: &mut impl FnMut(Report)) {
+/// Runs one case on a device, in every element type and with every variant that fits.
+pub fn run_case(device: &Device, case: &Case, mut report: impl FnMut(Report)) {
+    for (index, dtype) in DTYPES.into_iter().enumerate() {
+        check_case(device, case, dtype, index, &mut report);
+    }
+}
+
+fn check_case(
+    device: &Device,
+    case: &Case,
+    dtype: DType,
+    index: usize,
+    report: &mut impl FnMut(Report),
+) {
     let base = Report {
         operation: NAME,
         pass: "forward",
         variant: "",
         dtype,
+        index,
         case: case.describe(),
         elapsed: Duration::ZERO,
         outcome: Outcome::Compared(Vec::new()),

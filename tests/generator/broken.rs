@@ -141,7 +141,7 @@ fn bindings_that_break_a_rule() {
     let private = "var<private> params: Params;";
     let elsewhere = Some("kernels/demo/scale.wgsl:9");
     fails("uniform", file, uniform, private, elsewhere, &["0 is missing"]);
-    let elsewhere = Some("kernels/demo/scale.wgsl:15");
+    let elsewhere = Some("kernels/demo/scale.wgsl:14");
     fails("main", file, "fn {{ entry_name }}", "fn main", elsewhere, &["entry_name"]);
     let told = ["[64, 1, 1]", "[32, 1, 1]"];
     fails("size", file, "size({{ block[0] }})", "size(32)", elsewhere, &told);

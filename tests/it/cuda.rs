@@ -1,5 +1,4 @@
 //! CUDA without a GPU: what the launcher asks of a driver. With a GPU, the scan as well.
-#![cfg(feature = "cuda")]
 
 use std::sync::Arc;
 
@@ -325,6 +324,13 @@ fn buffers_hold_what_is_uploaded_and_go_back_to_the_pool() {
     let x = Tensor::from_slice(&cuda, &values, &[10, 10]).unwrap();
     assert_eq!(x.to_vec().unwrap(), values);
     assert_eq!(x.narrowed(0, 3..4).unwrap().to_vec().unwrap(), values[30..40]);
+    let y = cuda.allocate(400).unwrap();
+    cuda.copy(x.buffer(), &y).unwrap();
+    let y = Tensor::<_, f32>::from_buffer(&cuda, y, 0, &[100], &[1]).unwrap();
+    assert_eq!(y.to_vec().unwrap(), values);
+    assert!(cuda.copy(x.buffer(), x.buffer()).is_err());
+    assert!(cuda.copy(x.buffer(), &cuda.allocate(401).unwrap()).is_err());
+    drop(y);
     let mut outside = [0; 8];
     let error = cuda.download(x.buffer(), 396, &mut outside).unwrap_err();
     assert!(error.to_string().contains("outside the buffer's 400"), "{error}");

@@ -1,3 +1,79 @@
-//! The command.
+//! The command `warpwright`: verifies, runs, times and explains the kernels of the crate.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+mod bench;
+mod devices;
+mod failure;
+mod file;
+mod list;
+mod plan;
+mod run;
+mod target;
+mod verify;
+
+use failure::Failure;
+
+/// Hand-written GPU kernels (CUDA PTX and WGSL), each checked against a plain CPU reference.
+///
+/// Where to begin:
+///   warpwright devices       what this machine has
+///   warpwright verify        check and time every kernel on every device
+///   warpwright run OP --input X.safetensors --output Y.safetensors
+///
+/// Devices: `cpu`; `wgpu` or `wgpu:INDEX`; `cuda` or `cuda:INDEX`; `ptx`, the CUDA kernels on an
+/// interpreter; `reference`, the f64 reference, where the command says so; `auto`, the best that
+/// there is.
+///
+/// Exit status: 0 done; 2 the input or the command line is wrong; 3 the device is not there or
+/// cannot do it; 1 anything else.
+#[derive(Parser)]
+#[command(name = "warpwright", version, verbatim_doc_comment)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Devices(devices::Arguments),
+    List(list::Arguments),
+    Verify(verify::Arguments),
+    Run(run::Arguments),
+    Bench(bench::Arguments),
+    Plan(plan::Arguments),
+}
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) if !error.use_stderr() => {
+            // Help or version: what was asked for.
+            return print(&error.render().ansi().to_string());
+        }
+        Err(error) => return Failure::from(error).report(),
+    };
+    let done = match cli.command {
+        None => return print(&Cli::command().render_long_help().ansi().to_string()),
+        Some(Command::Devices(arguments)) => devices::run(&arguments),
+        Some(Command::List(arguments)) => list::run(&arguments),
+        Some(Command::Verify(arguments)) => verify::run(&arguments),
+        Some(Command::Run(arguments)) => run::run(&arguments),
+        Some(Command::Bench(arguments)) => bench::run(&arguments),
+        Some(Command::Plan(arguments)) => plan::run(&arguments),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+/// Prints to standard output; a reader that has gone away is no failure.
+fn print(text: &str) -> ExitCode {
+    use std::io::Write as _;
+    match writeln!(std::io::stdout(), "{}", text.trim_end()) {
+        Ok(()) | Err(_) => ExitCode::SUCCESS,
+    }
+}

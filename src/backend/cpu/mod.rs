@@ -1,6 +1,8 @@
 //! The CPU as a backend: memory of the process, the caller's rayon pool, SIMD by `pulp`.
 
-use crate::backend::{Backend, Limits};
+use rayon::prelude::*;
+
+use crate::backend::{Backend, Buffer, Limits};
 use crate::{Error, Result};
 
 pub(crate) mod disjoint;
@@ -53,7 +55,22 @@ impl Backend for Cpu {
         Ok(())
     }
 
+    fn copy(&self, from: &HostBuffer, to: &HostBuffer) -> Result<()> {
+        let from = from.read(0..from.bytes() as usize)?;
+        let mut to = to.write(0..to.bytes() as usize)?;
+        let part = to.len().div_ceil(rayon::current_num_threads()).max(1);
+        to.par_chunks_mut(part)
+            .zip(from.par_chunks(part))
+            .for_each(|(to, from)| to[..from.len()].copy_from_slice(from));
+        Ok(())
+    }
+
     fn synchronise(&self) -> Result<()> {
         Ok(())
     }
+}
+
+/// The SIMD instructions that the kernels use on this machine.
+pub(crate) fn simd_name() -> String {
+    format!("{} SIMD", format!("{:?}", pulp::Arch::new()).split('(').next().unwrap_or("no"))
 }

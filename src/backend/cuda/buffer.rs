@@ -120,6 +120,26 @@ impl CudaBuffer {
         unsafe { stream.driver().upload(self.address(), bytes, stream.handle()) }
     }
 
+    /// Queues a copy of another buffer of the same stream and length, which shares no memory.
+    pub(super) fn copy_from(&self, from: &Self) -> Result<()> {
+        let (stream, bytes) = (self.stream(), self.0.bytes);
+        if stream != from.stream()
+            || bytes != from.0.bytes
+            || self.overlaps(0..bytes, from, 0..bytes)
+        {
+            return Err(Error::Driver {
+                device: stream.device().name.clone(),
+                call: "copy",
+                reason: format!("{from:?} and {self:?} are not two buffers alike of one stream"),
+            });
+        }
+        if bytes == 0 {
+            return Ok(());
+        }
+        // SAFETY: both lie on this stream, are as long, alive, and apart.
+        unsafe { stream.driver().copy(self.address(), from.address(), bytes, stream.handle()) }
+    }
+
     /// Copies from the byte `offset` on, and waits.
     pub(super) fn read(&self, offset: u64, into: &mut [u8]) -> Result<()> {
         let end = offset.checked_add(into.len() as u64);

@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use super::driver::{Driver, FunctionAttributes, FunctionHandle, ModuleHandle, Properties};
+use super::driver::{Driver, FunctionAttributes, FunctionHandle, ModuleHandle};
 use super::stream::StreamState;
+use crate::backend::Limits;
 use crate::backend::kernel::VariantInfo;
-use crate::backend::{Limits, Tier};
 use crate::{Error, Result};
 
 /// What all streams of a device share.
@@ -31,24 +31,15 @@ impl DeviceState {
     pub fn new(driver: Arc<dyn Driver>) -> Result<Self> {
         let properties = driver.properties();
         let name = format!("cuda:{} ({})", properties.ordinal, properties.name);
-        let Some(tier) = tier(properties) else {
+        let limits = properties.limits();
+        if limits.tier.is_none() {
             let (major, minor) = properties.compute_capability;
             return Err(Error::Unavailable {
                 device: name,
                 reason: format!("its compute capability is {major}.{minor}, 8.0 is needed"),
                 instead: "use wgpu, which runs on it".to_owned(),
             });
-        };
-        let limits = Limits {
-            units: properties.multiprocessors,
-            block_threads: properties.block_threads,
-            shared_bytes: properties.shared_bytes,
-            grid: properties.grid,
-            binding_bytes: properties.memory_bytes,
-            storage_bindings: u32::MAX,
-            subgroups: Some((32, 32)),
-            tier: Some(tier),
-        };
+        }
         Ok(Self { driver, name, limits, own_stream: Mutex::default(), kernels: Mutex::default() })
     }
 
@@ -62,15 +53,6 @@ impl DeviceState {
         let kernel = Arc::new(Kernel::load(&self.driver, info)?);
         *slot = Some(Arc::clone(&kernel));
         Ok(kernel)
-    }
-}
-
-/// The highest level that the device runs. sm_90a is not forward compatible: it runs on 9.0 only.
-pub(super) fn tier(properties: &Properties) -> Option<Tier> {
-    match properties.compute_capability {
-        (9, 0) => Some(Tier::Sm90a),
-        (8.., _) => Some(Tier::Sm80),
-        _ => None,
     }
 }
 
@@ -138,21 +120,4 @@ pub(super) fn warn_on_error(result: Result<()>) {
 /// Nothing under these locks is left half done by a panic.
 pub(super) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_tier_follows_the_compute_capability() {
-        let of =
-            |compute_capability| tier(&Properties { compute_capability, ..Properties::default() });
-        assert_eq!(of((7, 5)), None);
-        assert_eq!(of((8, 0)), Some(Tier::Sm80));
-        assert_eq!(of((8, 9)), Some(Tier::Sm80));
-        assert_eq!(of((9, 0)), Some(Tier::Sm90a));
-        assert_eq!(of((10, 0)), Some(Tier::Sm80));
-        assert_eq!(of((12, 0)), Some(Tier::Sm80));
-    }
 }

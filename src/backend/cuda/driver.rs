@@ -5,6 +5,7 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use crate::Result;
+use crate::backend::{Limits, Tier};
 
 /// A CUDA device of one kind: a GPU through the driver API, or something that behaves like one.
 ///
@@ -322,6 +323,32 @@ pub struct Properties {
     pub driver_version: (u32, u32),
 }
 
+impl Properties {
+    /// The highest level of PTX that the device runs; `None` where it is too old for any.
+    /// sm_90a is not forward compatible: it runs on 9.0 only.
+    pub fn tier(&self) -> Option<Tier> {
+        match self.compute_capability {
+            (9, 0) => Some(Tier::Sm90a),
+            (8.., _) => Some(Tier::Sm80),
+            _ => None,
+        }
+    }
+
+    /// What plans need to know of the device.
+    pub fn limits(&self) -> Limits {
+        Limits {
+            units: self.multiprocessors,
+            block_threads: self.block_threads,
+            shared_bytes: self.shared_bytes,
+            grid: self.grid,
+            binding_bytes: self.memory_bytes,
+            storage_bindings: u32::MAX,
+            subgroups: Some((32, 32)),
+            tier: self.tier(),
+        }
+    }
+}
+
 /// What the assembler made of a kernel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FunctionAttributes {
@@ -336,4 +363,21 @@ pub struct FunctionAttributes {
     pub dynamic_shared: u32,
     /// Most threads in a block.
     pub block_threads: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tier_follows_the_compute_capability() {
+        let of =
+            |compute_capability| Properties { compute_capability, ..Properties::default() }.tier();
+        assert_eq!(of((7, 5)), None);
+        assert_eq!(of((8, 0)), Some(Tier::Sm80));
+        assert_eq!(of((8, 9)), Some(Tier::Sm80));
+        assert_eq!(of((9, 0)), Some(Tier::Sm90a));
+        assert_eq!(of((10, 0)), Some(Tier::Sm80));
+        assert_eq!(of((12, 0)), Some(Tier::Sm80));
+    }
 }

@@ -1,7 +1,7 @@
 //! CUDA devices: PTX, assembled by the driver.
 //!
 //! No toolkit is needed, neither to build nor to run, and a machine without a driver gets
-//! [`Error::Unavailable`](crate::Error::Unavailable). A [`Cuda`] is a device with a stream. All
+//! [`Error::Unavailable`]. A [`Cuda`] is a device with a stream. All
 //! work on tensors of one call runs on that stream, in order; launches neither wait nor allocate
 //! outside the stream's pool, so that a CUDA graph can capture them once their kernels are loaded
 //! ([`selective_scan::preload`](crate::selective_scan::preload)).
@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, Weak};
 use ::cudarc::driver::sys::CUstream;
 use ::cudarc::driver::{CudaContext, CudaStream};
 
-use crate::backend::{Backend, Limits, Tier};
+use crate::backend::{Backend, Limits};
 use crate::tensor::View;
 use crate::{Error, Result};
 
@@ -58,7 +58,7 @@ impl Cuda {
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`](crate::Error::Unavailable) where there is no driver, no such GPU,
+    /// [`Error::Unavailable`] where there is no driver, no such GPU,
     /// or it is older than compute capability 8.0.
     pub fn new(ordinal: usize) -> Result<Self> {
         let device = shared(CudarcDriver::new(ordinal)?)?;
@@ -66,18 +66,13 @@ impl Cuda {
     }
 
     /// The GPUs that the driver sees, whether kernels of this crate run on them
-    /// ([`Cuda::tier`]) or not.
+    /// ([`Properties::tier`]) or not.
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`](crate::Error::Unavailable) where there is no driver or no GPU.
+    /// [`Error::Unavailable`] where there is no driver or no GPU.
     pub fn devices() -> Result<Vec<Properties>> {
         cudarc::devices()
-    }
-
-    /// The PTX that a GPU takes; `None` where it is too old.
-    pub fn tier(properties: &Properties) -> Option<Tier> {
-        device::tier(properties)
     }
 
     /// A stream of cudarc's, which candle and burn use too, with its context. The handle keeps
@@ -88,7 +83,7 @@ impl Cuda {
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`](crate::Error::Unavailable) where the GPU is older than compute
+    /// [`Error::Unavailable`] where the GPU is older than compute
     /// capability 8.0.
     pub fn on(stream: Arc<CudaStream>) -> Result<Self> {
         let device = shared(CudarcDriver::with_context(Arc::clone(stream.context()))?)?;
@@ -101,7 +96,7 @@ impl Cuda {
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`](crate::Error::Unavailable) where the GPU is older than compute
+    /// [`Error::Unavailable`] where the GPU is older than compute
     /// capability 8.0.
     ///
     /// # Safety
@@ -120,7 +115,7 @@ impl Cuda {
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`](crate::Error::Unavailable) where its compute capability is below
+    /// [`Error::Unavailable`] where its compute capability is below
     /// 8.0, or the driver's refusal of a stream.
     pub fn with_driver(driver: Arc<dyn Driver>) -> Result<Self> {
         let device = Arc::new(DeviceState::new(driver)?);
@@ -195,6 +190,10 @@ impl Backend for Cuda {
 
     fn download(&self, buffer: &CudaBuffer, offset: u64, into: &mut [u8]) -> Result<()> {
         buffer.read(offset, into)
+    }
+
+    fn copy(&self, from: &CudaBuffer, to: &CudaBuffer) -> Result<()> {
+        to.copy_from(from)
     }
 
     fn synchronise(&self) -> Result<()> {

@@ -1,20 +1,35 @@
 //! The CPU backend: the reference for f64, SIMD over channels for the others.
 
-use super::{Inputs, Options, OutputsMut, Plan, Problem, SelectiveScan, plan, reference};
+use super::{Inputs, NAME, Options, OutputsMut, Plan, Problem, SelectiveScan, plan, reference};
 use crate::Result;
 use crate::backend::Cpu;
-use crate::element::DeviceFloat;
+use crate::element::{DType, DeviceFloat};
+use crate::list::CpuVariant;
 
 mod block;
 mod forward;
 mod recurrence;
 mod tile;
 
+/// The CPU's kernels.
+pub(crate) const VARIANTS: [CpuVariant; 2] = [
+    CpuVariant {
+        operation: NAME,
+        pass: "forward",
+        elements: &[DType::F32, DType::BF16, DType::F16],
+        name: SIMD,
+    },
+    CpuVariant { operation: NAME, pass: "forward", elements: &[DType::F64], name: REFERENCE },
+];
+
+const SIMD: &str = "selective_scan_forward_simd";
+const REFERENCE: &str = "selective_scan_forward_reference";
+
 /// f64 runs the reference, so that gradient checks, F64 files and the oracle are one piece of
 /// code.
 impl SelectiveScan<f64> for Cpu {
     fn plan_forward(&self, problem: &Problem, options: &Options) -> Result<Plan> {
-        plan::cpu("selective_scan_forward_reference", problem.rows, options)
+        plan::cpu(REFERENCE, problem.rows, options)
     }
 
     fn launch_forward(
@@ -35,7 +50,7 @@ impl SelectiveScan<f64> for Cpu {
 
 impl<T: DeviceFloat> SelectiveScan<T> for Cpu {
     fn plan_forward(&self, problem: &Problem, options: &Options) -> Result<Plan> {
-        plan::cpu("selective_scan_forward_simd", forward::tasks(problem), options)
+        plan::cpu(SIMD, forward::tasks(problem), options)
     }
 
     fn launch_forward(

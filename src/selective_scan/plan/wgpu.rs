@@ -6,7 +6,7 @@ use crate::backend::kernel::VariantInfo;
 use crate::selective_scan::kernels::{
     ForwardChunkedWgsl, ForwardDirectWgsl, ForwardSerialWgsl,
 };
-use crate::selective_scan::{Layout, NAME, Options, Problem};
+use crate::selective_scan::{NAME, Options, Problem};
 use crate::{Error, Result};
 
 /// Storage buffers that a device must allow before small tensors get bindings of their own. The
@@ -84,6 +84,19 @@ pub(in crate::selective_scan) fn wgpu(
         workspace: workspace(problem, chunks, choice.direct),
         reason,
     })
+}
+
+/// Every variant that fits, the plan's own first.
+pub(in crate::selective_scan) fn wgpu_variants(
+    problem: &Problem,
+    limits: &Limits,
+    options: &Options,
+    device: &str,
+) -> Result<Vec<&'static str>> {
+    let planned = wgpu(problem, limits, options, device)?.variant;
+    let kernels = Kernels::fitting(problem, limits);
+    let others = kernels.all().map(|(one, _)| one.info.name).filter(|&name| name != planned);
+    Ok(std::iter::once(planned).chain(others).collect())
 }
 
 /// Workgroups of a scan over `chunks` spans of time.
@@ -167,12 +180,7 @@ impl Spread {
 
     /// Whether the kernel can run this problem on this device.
     fn fits(self, problem: &Problem, limits: &Limits) -> bool {
-        let layout = match problem.layout {
-            Layout::Bdl => "bdl",
-            Layout::Bld => "bld",
-        };
         self.info.parameter("element") == Some(problem.dtype.name())
-            && self.info.parameter("layout") == Some(layout)
             && self.capacity() as usize >= problem.states
             && self.info.block[0] <= limits.block_threads
             && self.info.shared_bytes <= limits.shared_bytes
@@ -180,7 +188,7 @@ impl Spread {
 
     /// Whether two kernels of different entries are made for the same tensors and spread alike.
     pub(in crate::selective_scan) fn matches(self, other: &VariantInfo) -> bool {
-        ["element", "layout", "states", "lanes"]
+        ["element", "states", "lanes"]
             .iter()
             .all(|name| self.info.parameter(name) == other.parameter(name))
     }
@@ -203,9 +211,14 @@ struct Choice {
 }
 
 impl Kernels {
+    /// Those of the least capacity that holds the states: more would only idle.
     fn fitting(problem: &Problem, limits: &Limits) -> Self {
         let fitting = |infos: &mut dyn Iterator<Item = &'static VariantInfo>| {
-            infos.map(|info| Spread { info }).filter(|shape| shape.fits(problem, limits)).collect()
+            let spreads = infos.map(|info| Spread { info });
+            let mut all: Vec<Spread> = spreads.filter(|one| one.fits(problem, limits)).collect();
+            let least = all.iter().map(|one| one.capacity()).min();
+            all.retain(|one| Some(one.capacity()) == least);
+            all
         };
         Self {
             serial: fitting(&mut ForwardSerialWgsl::VARIANTS.iter().map(|one| one.info)),
@@ -217,33 +230,34 @@ impl Kernels {
         }
     }
 
+    /// All of them, and whether they begin a chunked schedule.
+    fn all(&self) -> impl Iterator<Item = (Spread, bool)> + '_ {
+        let lists = [(&self.direct, false), (&self.serial, false), (&self.chunked, true)];
+        lists.into_iter().flat_map(|(list, chunked)| list.iter().map(move |&one| (one, chunked)))
+    }
+
     fn named(&self, asked: &str, device: &str) -> Result<Choice> {
-        let lists = [(&self.serial, false), (&self.direct, false), (&self.chunked, true)];
-        let all = || {
-            lists.iter().flat_map(|&(list, chunked)| list.iter().map(move |&one| (one, chunked)))
-        };
-        let found = all().find(|(shape, _)| shape.info.name == asked);
+        let found = self.all().find(|(spread, _)| spread.info.name == asked);
         let Some((spread, chunked)) = found else {
-            let names = all().map(|(shape, _)| shape.info.name);
+            let names = self.all().map(|(spread, _)| spread.info.name);
             return Err(no_such_variant(device.to_owned(), asked, names));
         };
         let direct = if chunked { !self.direct.is_empty() } else { is_direct(spread.info) };
         Ok(Choice { spread, chunked, direct, forced: true })
     }
 
-    /// The least capacity that holds the states; among equals, few lanes where there are enough
-    /// channels for all invocations and many where there are not.
+    /// Few lanes where there are enough channels for all invocations, many where there are not.
     fn best(&self, problem: &Problem, limits: &Limits) -> Choice {
         let direct = !self.direct.is_empty();
         let scans = if direct { &self.direct } else { &self.serial };
         let lines = (problem.rows * problem.channels) as u64;
-        let key = |shape: &&Spread| {
-            let lanes = shape.lanes();
+        let key = |one: &&Spread| {
+            let lanes = one.lanes();
             let enough = lines >= full(limits)
-                && problem.group_channels() >= shape.channels() as usize;
+                && problem.group_channels() >= one.channels() as usize;
             // Software runs the lanes one after the other: few of them, always.
             let few = enough || limits.units != 0;
-            (shape.capacity(), if few { lanes } else { u32::MAX - lanes })
+            if few { lanes } else { u32::MAX - lanes }
         };
         // `wgpu` has checked that there is a serial kernel, and the direct ones are as many.
         let spread = *scans.iter().min_by_key(key).unwrap_or(&self.serial[0]);
@@ -269,6 +283,7 @@ fn is_direct(info: &VariantInfo) -> bool {
 mod tests {
     use super::*;
     use crate::element::DType;
+    use crate::selective_scan::Layout;
 
     fn problem(rows: usize, channels: usize, steps: usize, states: usize) -> Problem {
         Problem {
@@ -309,7 +324,7 @@ mod tests {
     fn the_least_kernel_that_holds_the_states_is_chosen() {
         let shape = |states| {
             let plan = planned(&problem(32, 2048, 100, states), &limits(8, 0));
-            plan.variant.strip_prefix("selective_scan_forward_serial_wgsl_f32_bdl_").unwrap()
+            plan.variant.strip_prefix("selective_scan_forward_serial_wgsl_f32_").unwrap()
         };
         let expected = [
             (0, "1x1"), (1, "1x1"), (2, "4x1"), (4, "4x1"), (5, "8x1"), (9, "16x1"),
@@ -350,14 +365,16 @@ mod tests {
 
     #[test]
     fn a_variant_can_be_forced_if_it_fits() {
-        let name = "selective_scan_forward_chunked_wgsl_f32_bdl_16x1";
+        let name = "selective_scan_forward_chunked_wgsl_f32_16x1";
         let options = Options::default().with_variant(name);
-        let plan = wgpu(&problem(1, 3, 130, 5), &limits(8, 0), &options, "wgpu").unwrap();
+        let plan = wgpu(&problem(1, 3, 130, 9), &limits(8, 0), &options, "wgpu").unwrap();
         assert_eq!((plan.variant, plan.schedule), (name, Schedule::Chunked { chunk: 64 }));
         let error = wgpu(&problem(1, 3, 130, 17), &limits(8, 0), &options, "wgpu").unwrap_err();
         let message = error.to_string();
-        assert!(message.contains(name) && message.contains("16x16"), "{message}");
+        assert!(message.contains(name) && message.contains("16x2"), "{message}");
         assert!(!message.contains("_direct_"), "{message}");
+        let all = wgpu_variants(&problem(1, 3, 130, 9), &limits(16, 0), &options, "wgpu").unwrap();
+        assert_eq!((all[0], all.len()), (name, 6));
     }
 
     #[test]

@@ -33,6 +33,7 @@ mod flag {
     pub const PACKED: u32 = 1024;
     pub const SAVE: u32 = 2048;
     pub const LAST: u32 = 4096;
+    pub const CHANNEL_LAST: u32 = 8192;
 }
 
 // The scan's parameters are filled in once for both of its entries.
@@ -262,6 +263,7 @@ impl<'a, T: DeviceFloat> Call<'a, T> {
             (inputs.delta_bias.is_some(), flag::HAS_BIAS),
             (codes && problem.steps > 0, flag::CODES),
             (problem.packed, flag::PACKED),
+            (problem.layout == Axes::Bld, flag::CHANNEL_LAST),
         ]
         .into_iter()
         .filter(|(set, _)| *set)

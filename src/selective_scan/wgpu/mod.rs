@@ -64,6 +64,10 @@ impl<T: DeviceFloat> SelectiveScan<T> for Wgpu {
         self.submit(encoder)
     }
 
+    fn variants_forward(&self, problem: &Problem, options: &Options) -> Result<Vec<&'static str>> {
+        plan::wgpu_variants(problem, &self.limits(), options, &self.name())
+    }
+
     fn preload_forward(&self, plan: &Plan) -> Result<()> {
         let kernels = Kernels::of(self, plan)?;
         for info in kernels.infos() {

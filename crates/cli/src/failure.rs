@@ -1,0 +1,52 @@
+//! What ends a command early: one line on standard error, and the exit status.
+
+use std::process::ExitCode;
+
+use warpwright::ErrorKind;
+
+/// A line for standard error, and the exit status.
+#[derive(Debug)]
+pub struct Failure {
+    line: String,
+    status: u8,
+}
+
+impl Failure {
+    /// The input or the command line is wrong.
+    pub fn input(line: impl Into<String>) -> Self {
+        Self { line: line.into(), status: 2 }
+    }
+
+    /// Anything else.
+    pub fn run(line: impl Into<String>) -> Self {
+        Self { line: line.into(), status: 1 }
+    }
+
+    /// Writes the line and gives the status.
+    pub fn report(&self) -> ExitCode {
+        let line: Vec<&str> = self.line.split_whitespace().collect();
+        eprintln!("error: {}", line.join(" "));
+        ExitCode::from(self.status)
+    }
+}
+
+impl From<warpwright::Error> for Failure {
+    fn from(error: warpwright::Error) -> Self {
+        let status = match error.kind() {
+            ErrorKind::Input => 2,
+            ErrorKind::Ability => 3,
+            ErrorKind::Run => 1,
+        };
+        Self { line: error.to_string(), status }
+    }
+}
+
+impl From<clap::Error> for Failure {
+    fn from(error: clap::Error) -> Self {
+        let text = error.render().to_string();
+        // Behind the first empty line clap explains the usage, which `--help` tells as well.
+        let message = text.split("\n\n").next().unwrap_or(&text);
+        let message = message.strip_prefix("error: ").unwrap_or(message);
+        Self::input(format!("{message} (see `warpwright --help`)"))
+    }
+}

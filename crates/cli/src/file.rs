@@ -1,0 +1,114 @@
+//! Case files: tensors and options in the safetensors format.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+use warpwright::{Cpu, DType, Named, View};
+
+use crate::failure::Failure;
+
+/// A case file, read.
+#[derive(Debug)]
+pub struct Case {
+    /// The tensors, under their names.
+    pub tensors: Named<Cpu>,
+    /// The metadata.
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// Reads a file.
+pub fn read(path: &Path) -> Result<Case, Failure> {
+    let wrong = |reason: String| Failure::input(format!("{}: {reason}", path.display()));
+    let bytes = fs::read(path).map_err(|error| wrong(error.to_string()))?;
+    let (_, header) = SafeTensors::read_metadata(&bytes)
+        .map_err(|error| wrong(format!("not a whole safetensors file: {error}")))?;
+    let file = SafeTensors::deserialize(&bytes)
+        .map_err(|error| wrong(format!("not a whole safetensors file: {error}")))?;
+    let mut tensors = Named::new();
+    for (name, tensor) in file.iter() {
+        let dtype = from_file(tensor.dtype()).ok_or_else(|| {
+            wrong(format!(
+                "tensor `{name}`: expected elements F32, F16, BF16, F64, I32, I64, U32, U64, U8 or \
+                 BOOL, found {:?}",
+                tensor.dtype()
+            ))
+        })?;
+        let view = View::from_bytes(&Cpu, dtype, tensor.data(), tensor.shape())?;
+        tensors.insert(name.to_owned(), view);
+    }
+    let metadata = header.metadata().clone().unwrap_or_default().into_iter().collect();
+    Ok(Case { tensors, metadata })
+}
+
+/// Writes a file: under a temporary name beside its place, then renamed, so that a file of this
+/// name is always whole.
+pub fn write(
+    path: &Path,
+    tensors: &Named<Cpu>,
+    metadata: HashMap<String, String>,
+) -> Result<(), Failure> {
+    let wrong = |reason: String| Failure::run(format!("{}: {reason}", path.display()));
+    let mut data = Vec::with_capacity(tensors.len());
+    for (name, view) in tensors {
+        data.push((name, to_file(view.dtype()), view.shape().to_vec(), view.to_bytes()?));
+    }
+    let views = data
+        .iter()
+        .map(|(name, dtype, shape, bytes)| {
+            TensorView::new(*dtype, shape.clone(), bytes).map(|view| (*name, view))
+        })
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| wrong(error.to_string()))?;
+    let bytes =
+        safetensors::serialize(views, Some(metadata)).map_err(|error| wrong(error.to_string()))?;
+    let temporary = temporary_name(path)?;
+    let written = fs::write(&temporary, bytes).and_then(|()| fs::rename(&temporary, path));
+    written.map_err(|error| {
+        // Nothing is left behind; that the temporary file may not exist is no second failure.
+        let _ = fs::remove_file(&temporary);
+        wrong(error.to_string())
+    })
+}
+
+fn temporary_name(path: &Path) -> Result<PathBuf, Failure> {
+    let name = path.file_name().ok_or_else(|| {
+        Failure::input(format!("{}: expected the name of a file to write", path.display()))
+    })?;
+    let mut temporary = std::ffi::OsString::from(".");
+    temporary.push(name);
+    temporary.push(format!(".{}.tmp", std::process::id()));
+    Ok(path.with_file_name(temporary))
+}
+
+fn from_file(dtype: Dtype) -> Option<DType> {
+    Some(match dtype {
+        Dtype::BOOL | Dtype::U8 => DType::U8,
+        Dtype::I32 => DType::I32,
+        Dtype::U32 => DType::U32,
+        Dtype::I64 => DType::I64,
+        Dtype::U64 => DType::U64,
+        Dtype::F16 => DType::F16,
+        Dtype::BF16 => DType::BF16,
+        Dtype::F32 => DType::F32,
+        Dtype::F64 => DType::F64,
+        _ => return None,
+    })
+}
+
+fn to_file(dtype: DType) -> Dtype {
+    match dtype {
+        DType::I32 => Dtype::I32,
+        DType::U32 => Dtype::U32,
+        DType::I64 => Dtype::I64,
+        DType::U64 => Dtype::U64,
+        DType::F16 => Dtype::F16,
+        DType::BF16 => Dtype::BF16,
+        DType::F32 => Dtype::F32,
+        DType::F64 => Dtype::F64,
+        // Outputs hold no other type; bytes are bytes.
+        _ => Dtype::U8,
+    }
+}

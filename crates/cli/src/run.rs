@@ -1,0 +1,97 @@
+//! `warpwright run`: one operation on tensors from a file.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use warpwright::backend::in_f64;
+use warpwright::selective_scan::{self, Options};
+
+use crate::failure::Failure;
+use crate::file::{self, Case};
+use crate::target::Target;
+
+/// Run one operation on the tensors of a safetensors file and write its results to another.
+///
+/// The tensors carry the names of the operation's documentation. Options are strings in the
+/// file's metadata; `--set` overrides them. Example:
+///
+///   warpwright run selective-scan --input in.safetensors --output out.safetensors \
+///       --device cpu --set delta_softplus=true
+#[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
+pub struct Arguments {
+    /// The operation: selective-scan
+    operation: String,
+    /// The file with the inputs
+    #[arg(long, value_name = "FILE")]
+    input: PathBuf,
+    /// The file to write; it appears whole or not at all
+    #[arg(long, value_name = "FILE")]
+    output: PathBuf,
+    /// Where to run: auto, cpu, wgpu, wgpu:INDEX, cuda, cuda:INDEX, ptx or reference
+    #[arg(long, default_value = "auto")]
+    device: Target,
+    /// An option, in place of the file's; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    settings: Vec<String>,
+    /// The kernel variant to use instead of the planned one
+    #[arg(long, value_name = "NAME")]
+    variant: Option<String>,
+}
+
+pub fn run(arguments: &Arguments) -> Result<(), Failure> {
+    if arguments.operation != selective_scan::NAME {
+        return Err(Failure::input(format!(
+            "operation: expected {}, found {}",
+            selective_scan::NAME,
+            arguments.operation
+        )));
+    }
+    let settings = settings(&arguments.settings)?;
+    let Case { mut tensors, metadata } = file::read(&arguments.input)?;
+    if let Some(op) = metadata.get("op").filter(|op| **op != arguments.operation) {
+        return Err(Failure::input(format!(
+            "{}: the file is for the operation {op}, not for {}",
+            arguments.input.display(),
+            arguments.operation
+        )));
+    }
+    let mut options = Options::default();
+    let is_option = |key: &&String| !(key.contains('.') || *key == "op" || *key == "format");
+    for key in metadata.keys().filter(is_option) {
+        options.set(key, &metadata[key])?;
+    }
+    for (key, value) in settings {
+        options.set(key, value)?;
+    }
+    options.variant.clone_from(&arguments.variant);
+    selective_scan::check_named(&tensors, &options)?;
+    let device = arguments.device.open()?;
+    if arguments.device == Target::Reference {
+        tensors = in_f64(&tensors)?;
+    }
+    let ran = selective_scan::run_named(&device, &tensors, &options)?;
+    let name = match arguments.device {
+        Target::Reference => "reference".to_owned(),
+        Target::Device(_) => device.name(),
+    };
+    let metadata = HashMap::from([
+        ("op".to_owned(), arguments.operation.clone()),
+        ("device".to_owned(), name),
+        ("variant".to_owned(), ran.variant.to_owned()),
+        ("elapsed_us".to_owned(), ran.elapsed.as_micros().to_string()),
+    ]);
+    file::write(&arguments.output, &ran.outputs, metadata)
+}
+
+/// The pairs of `--set`.
+fn settings(settings: &[String]) -> Result<Vec<(&str, &str)>, Failure> {
+    settings
+        .iter()
+        .map(|setting| {
+            setting.split_once('=').ok_or_else(|| {
+                Failure::input(format!("--set: expected KEY=VALUE, found {setting}"))
+            })
+        })
+        .collect()
+}

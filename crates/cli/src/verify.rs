@@ -1,0 +1,179 @@
+//! `warpwright verify`: every kernel on every device against the reference.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use comfy_table::{Cell, CellAlignment, Table, presets};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use warpwright::backend::DeviceInfo;
+use warpwright::verify::{self, Comparison, Outcome, Report, Size};
+use warpwright::{DType, Device, DeviceName};
+
+use crate::failure::Failure;
+use crate::target::Target;
+
+/// Check and time every kernel on every device against the f64 reference.
+///
+/// Without `--device`: the CPU, hardware adapters and CUDA devices; software Vulkan and the
+/// interpreter when named. Exits with 1 if anything is further from the reference than the
+/// arithmetic allows.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// The operation; all of them if none is given
+    operation: Option<String>,
+    /// The device; may be repeated
+    #[arg(long)]
+    device: Vec<Target>,
+    /// Only a few cases: seconds
+    #[arg(long, conflicts_with = "thorough")]
+    quick: bool,
+    /// The specifications' full grids: many minutes
+    #[arg(long)]
+    thorough: bool,
+}
+
+pub fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let operations = match &arguments.operation {
+        None => verify::OPERATIONS.to_vec(),
+        Some(name) => match verify::OPERATIONS.iter().find(|known| *known == name) {
+            Some(known) => vec![*known],
+            None => {
+                let known = verify::OPERATIONS.join(", ");
+                return Err(Failure::input(format!("operation: expected {known}, found {name}")));
+            }
+        },
+    };
+    let size = match (arguments.quick, arguments.thorough) {
+        (true, _) => Size::Quick,
+        (_, true) => Size::Thorough,
+        _ => Size::Default,
+    };
+    let mut summary = Summary::default();
+    let start = Instant::now();
+    for device in devices(&arguments.device)? {
+        for &operation in &operations {
+            let progress = progress(operation, &device, verify::count(operation, size));
+            verify::run(operation, &device, size, |report| {
+                progress.set_position(report.index as u64);
+                summary.add(&device, report);
+            })?;
+            progress.finish_and_clear();
+        }
+    }
+    println!("{}", summary.table());
+    for complaint in summary.complaints.iter().take(20) {
+        println!("FAILED {complaint}");
+    }
+    for (reason, cases) in &summary.unsupported {
+        println!("not supported, {cases} cases: {reason}");
+    }
+    let failed = summary.complaints.len();
+    println!("{} cases in {:.1} s", summary.cases, start.elapsed().as_secs_f64());
+    match failed {
+        0 => Ok(()),
+        failed => Err(Failure::run(format!("{failed} of {} cases failed", summary.cases))),
+    }
+}
+
+/// The devices that were named, or those that are checked by default.
+fn devices(named: &[Target]) -> Result<Vec<Device>, Failure> {
+    let names: Vec<DeviceName> = match named {
+        [] => {
+            let (found, _) = DeviceInfo::list();
+            found.iter().filter(|device| !device.software).map(|device| device.name).collect()
+        }
+        named => named
+            .iter()
+            .map(|target| match target {
+                Target::Device(name) => Ok(*name),
+                Target::Reference => Err(Failure::input(
+                    "--device: the reference is what the devices are compared with; \
+                     expected another device",
+                )),
+            })
+            .collect::<Result<_, _>>()?,
+    };
+    names.into_iter().map(|name| Device::open(name).map_err(Failure::from)).collect()
+}
+
+/// A bar on a terminal, nothing elsewhere.
+fn progress(operation: &str, device: &Device, cases: usize) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(cases as u64), ProgressDrawTarget::stderr());
+    let style = ProgressStyle::with_template("{msg}  [{bar:30}] {pos}/{len}, {eta} left");
+    if let Ok(style) = style {
+        bar.set_style(style);
+    }
+    bar.set_message(format!("{operation} on {}", device.name()));
+    bar
+}
+
+/// The reports so far, a line for each device, operation, pass, element type and variant.
+#[derive(Default)]
+struct Summary {
+    lines: BTreeMap<(String, &'static str, &'static str, DType, &'static str), Line>,
+    complaints: Vec<String>,
+    unsupported: BTreeMap<String, usize>,
+    cases: usize,
+}
+
+#[derive(Default)]
+struct Line {
+    cases: usize,
+    failed: usize,
+    elapsed: Duration,
+    worst: Option<Comparison>,
+}
+
+impl Summary {
+    fn add(&mut self, device: &Device, report: Report) {
+        if let Outcome::Unsupported(reason) = report.outcome {
+            *self.unsupported.entry(reason).or_default() += 1;
+            return;
+        }
+        self.cases += 1;
+        let Report { operation, pass, dtype, variant, .. } = report;
+        let line = self.lines.entry((device.name(), operation, pass, dtype, variant)).or_default();
+        line.cases += 1;
+        line.elapsed += report.elapsed;
+        let strain = |worst: &Comparison| worst.error / worst.tolerance;
+        if let Some(worst) = report.worst() {
+            if line.worst.as_ref().is_none_or(|known| strain(worst) > strain(known)) {
+                line.worst = Some(worst.clone());
+            }
+        }
+        if let Some(complaint) = report.complaint() {
+            line.failed += 1;
+            self.complaints.push(format!("{}: {complaint}", device.name()));
+        }
+    }
+
+    fn table(&self) -> Table {
+        let mut table = Table::new();
+        table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_header([
+            "device", "operation", "pass", "type", "variant", "cases", "worst error", "tolerance",
+            "of", "time", "",
+        ]);
+        let right = |text: String| Cell::new(text).set_alignment(CellAlignment::Right);
+        for ((device, operation, pass, dtype, variant), line) in &self.lines {
+            let worst = line.worst.as_ref();
+            let number = |number: Option<f64>| number.map_or("-".to_owned(), |x| format!("{x:.1e}"));
+            table.add_row([
+                Cell::new(device),
+                Cell::new(operation),
+                Cell::new(pass),
+                Cell::new(dtype),
+                Cell::new(variant),
+                right(line.cases.to_string()),
+                right(number(worst.map(|worst| worst.error))),
+                right(number(worst.map(|worst| worst.tolerance))),
+                Cell::new(worst.map_or("", |worst| worst.tensor)),
+                right(format!("{:.2} s", line.elapsed.as_secs_f64())),
+                Cell::new(match line.failed {
+                    0 => "ok".to_owned(),
+                    failed => format!("{failed} FAILED"),
+                }),
+            ]);
+        }
+        table
+    }
+}

@@ -1,0 +1,64 @@
+//! What there is: operation × backend × element type × pass × variant, from the tables.
+
+use crate::backend::kernel;
+use crate::backend::{Language, VariantInfo};
+use crate::element::DType;
+use crate::selective_scan;
+
+/// A variant of a kernel, as `warpwright list` shows it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub struct Listed {
+    /// The operation, as the command names it; `common` for kernels that several share.
+    pub operation: String,
+    /// What it computes.
+    pub pass: String,
+    /// `cpu`, `wgpu` or `cuda`.
+    pub backend: &'static str,
+    /// The element types of the activations.
+    pub elements: String,
+    /// The layout of the activations, where the variant is made for one.
+    pub layout: String,
+    /// The variant's name.
+    pub variant: String,
+    /// What it is written in.
+    pub language: String,
+}
+
+/// A variant of the CPU backend.
+pub(crate) struct CpuVariant {
+    pub operation: &'static str,
+    pub pass: &'static str,
+    pub elements: &'static [DType],
+    pub name: &'static str,
+}
+
+/// Every variant of every backend of this build.
+pub fn list() -> Vec<Listed> {
+    let cpu = selective_scan::CPU_VARIANTS.iter().map(|variant| Listed {
+        operation: variant.operation.to_owned(),
+        pass: variant.pass.to_owned(),
+        backend: "cpu",
+        elements: variant.elements.iter().map(|dtype| dtype.name()).collect::<Vec<_>>().join(" "),
+        layout: "BDL BLD".to_owned(),
+        variant: variant.name.to_owned(),
+        language: "Rust".to_owned(),
+    });
+    cpu.chain(kernel::all().map(listed)).collect()
+}
+
+fn listed(info: &VariantInfo) -> Listed {
+    let parameter = |name| info.parameter(name).unwrap_or("").to_owned();
+    Listed {
+        operation: info.operation.replace('_', "-"),
+        pass: info.pass.to_owned(),
+        backend: match info.language {
+            Language::Ptx(_) => "cuda",
+            Language::Wgsl => "wgpu",
+        },
+        elements: parameter("element"),
+        layout: parameter("layout").to_uppercase(),
+        variant: info.name.to_owned(),
+        language: info.language.to_string(),
+    }
+}

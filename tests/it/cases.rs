@@ -1,0 +1,29 @@
+//! Every backend, element type and variant against the reference, by the cases of `verify`.
+
+use warpwright::verify::{self, OPERATIONS, Size};
+
+use crate::devices::devices;
+
+#[test]
+fn every_operation_passes_its_cases_on_every_device() {
+    let thorough = std::env::var("WARPWRIGHT_THOROUGH").is_ok_and(|value| value == "1");
+    let size = if thorough { Size::Thorough } else { Size::Default };
+    for device in devices() {
+        for operation in OPERATIONS {
+            let (mut cases, mut complaints) = (0, Vec::new());
+            verify::run(operation, device, size, |report| {
+                cases += 1;
+                complaints.extend(report.complaint());
+            })
+            .expect("the operation is known");
+            assert!(cases > 0, "no case ran on {}", device.name());
+            assert!(
+                complaints.is_empty(),
+                "{} of {cases} cases failed on {}:\n{}",
+                complaints.len(),
+                device.name(),
+                complaints.join("\n")
+            );
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! The devices that tests run on.
+
+use std::sync::OnceLock;
+
+use warpwright::{Device, DeviceName};
+
+/// The CPU, and a wgpu adapter where there is one, software or not. A missing device is a printed
+/// skip, and a failure where `WARPWRIGHT_REQUIRE` names it.
+pub fn devices() -> &'static [Device] {
+    static DEVICES: OnceLock<Vec<Device>> = OnceLock::new();
+    DEVICES.get_or_init(|| {
+        let names = [("cpu", DeviceName::Cpu), ("wgpu", DeviceName::Wgpu(None))];
+        names.into_iter().filter_map(|(kind, name)| open(kind, name)).collect()
+    })
+}
+
+fn open(kind: &str, name: DeviceName) -> Option<Device> {
+    match Device::open(name) {
+        Ok(device) => Some(device),
+        Err(error) => {
+            let required = std::env::var("WARPWRIGHT_REQUIRE").unwrap_or_default();
+            assert!(
+                !required.split(',').any(|required| required == kind),
+                "WARPWRIGHT_REQUIRE names {kind}: {error}"
+            );
+            eprintln!("skipped: {error}");
+            None
+        }
+    }
+}

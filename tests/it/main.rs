@@ -1,0 +1,11 @@
+//! The tests of the crate, a module for each subject, generic over the devices.
+
+mod cases;
+#[cfg(feature = "cuda")]
+mod cuda;
+mod devices;
+mod errors;
+mod properties;
+mod resources;
+#[cfg(feature = "wgpu")]
+mod wgpu;
