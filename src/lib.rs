@@ -33,8 +33,8 @@ pub use backend::{AnyTensor, Cpu, Device, DeviceName, Named};
 pub use cudarc;
 pub use element::{DType, DeviceFloat, Element, Float, Index};
 pub use error::{Error, ErrorKind, Result};
-pub use list::{Listed, list};
 pub use half::{bf16, f16};
+pub use list::{Listed, list};
 pub use shape::{MAX_RANK, Shape, Strides};
 pub use tensor::{Indices, Parameter, Tensor, View};
 #[cfg(feature = "wgpu")]

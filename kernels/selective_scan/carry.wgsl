@@ -1,3 +1,4 @@
+{%- import "common/activation.wgsl" as activation -%}
 // Selective scan, second pass of the chunked forward: carries the state over the chunks.
 //
 //   h = h0;  for each chunk:  carry = h;  h = exp(A Σ Δ) h + end   (h = end where the chunk resets)
@@ -31,6 +32,7 @@ const LOG2_E: f32 = 1.44269504;
 @group(0) @binding(2) var<storage, read_write> h0: array<u32>;
 @group(0) @binding(3) var<storage, read_write> carries: array<u32>;
 @group(0) @binding(4) var<storage, read_write> last_state: array<u32>;
+{{ activation.exp2_minus_one("f32") }}
 
 @compute @workgroup_size({{ block[0] }})
 fn {{ entry_name }}(
@@ -56,7 +58,7 @@ fn {{ entry_name }}(
     let end = bitcast<f32>(carries[place]);
     let sum = carries[params.sums_at + line * params.chunks + chunk];
     carries[place] = bitcast<u32>(h);
-    let carried = exp2(max(decay * bitcast<f32>(sum), -150.0)) * h + end;
+    let carried = (exp2_minus_one(decay * bitcast<f32>(sum)) * h + h) + end;
     h = select(carried, end, sum == CUT);
   }
   if ((params.flags & LAST) != 0u) {

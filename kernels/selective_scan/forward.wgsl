@@ -150,6 +150,7 @@ fn has(flag: u32) -> bool {
 {%- endif %}
 {{ activation.exp_accurate() }}
 {{ activation.softplus() }}
+{{ activation.exp2_minus_one(V) }}
 {%- if scan %}
 {{ activation.silu() }}
 {%- endif %}
@@ -394,22 +395,22 @@ fn {{ entry_name }}(
         b{{ k }} = tile_b[maps + {{ k }}u];
 {%- endfor %}
       }
-      // Below 2^-150 nothing is left of a state.
+      // exp(Δ A) - 1; h + (exp(Δ A) - 1) h loses nothing where the decay is close to 1.
 {%- for k in range(vectors) %}
-      var e{{ k }}: {{ V }};
+      var m{{ k }}: {{ V }};
 {%- endfor %}
       if (has(TIED)) {
-        let e = {{ V }}(exp2(max(step_size * a0{% if width == 4 %}.x{% endif %}, -150.0)));
+        let m = exp2_minus_one({{ V }}(step_size * a0{% if width == 4 %}.x{% endif %}));
 {%- for k in range(vectors) %}
-        e{{ k }} = e;
+        m{{ k }} = m;
 {%- endfor %}
       } else {
 {%- for k in range(vectors) %}
-        e{{ k }} = exp2(max(step_size * a{{ k }}, {{ V }}(-150.0)));
+        m{{ k }} = exp2_minus_one(step_size * a{{ k }});
 {%- endfor %}
       }
 {%- for k in range(vectors) %}
-      h{{ k }} = e{{ k }} * h{{ k }} + x * b{{ k }};
+      h{{ k }} = (m{{ k }} * h{{ k }} + h{{ k }}) + x * b{{ k }};
 {%- endfor %}
 {%- if scan %}
       if (!has(C_CONSTANT)) {

@@ -46,22 +46,52 @@ macro_rules! with_view {
 macro_rules! dispatch {
     ($operation:expr, $device:expr, $dtype:expr, |$backend:ident, $T:ident| $body:expr) => {
         match ($device, $dtype) {
-            ($crate::Device::Cpu($backend), $crate::DType::F32) => { type $T = f32; $body }
-            ($crate::Device::Cpu($backend), $crate::DType::F16) => { type $T = $crate::f16; $body }
-            ($crate::Device::Cpu($backend), $crate::DType::BF16) => { type $T = $crate::bf16; $body }
-            ($crate::Device::Cpu($backend), $crate::DType::F64) => { type $T = f64; $body }
+            ($crate::Device::Cpu($backend), $crate::DType::F32) => {
+                type $T = f32;
+                $body
+            }
+            ($crate::Device::Cpu($backend), $crate::DType::F16) => {
+                type $T = $crate::f16;
+                $body
+            }
+            ($crate::Device::Cpu($backend), $crate::DType::BF16) => {
+                type $T = $crate::bf16;
+                $body
+            }
+            ($crate::Device::Cpu($backend), $crate::DType::F64) => {
+                type $T = f64;
+                $body
+            }
             #[cfg(feature = "wgpu")]
-            ($crate::Device::Wgpu($backend), $crate::DType::F32) => { type $T = f32; $body }
+            ($crate::Device::Wgpu($backend), $crate::DType::F32) => {
+                type $T = f32;
+                $body
+            }
             #[cfg(feature = "wgpu")]
-            ($crate::Device::Wgpu($backend), $crate::DType::F16) => { type $T = $crate::f16; $body }
+            ($crate::Device::Wgpu($backend), $crate::DType::F16) => {
+                type $T = $crate::f16;
+                $body
+            }
             #[cfg(feature = "wgpu")]
-            ($crate::Device::Wgpu($backend), $crate::DType::BF16) => { type $T = $crate::bf16; $body }
+            ($crate::Device::Wgpu($backend), $crate::DType::BF16) => {
+                type $T = $crate::bf16;
+                $body
+            }
             #[cfg(feature = "cuda")]
-            ($crate::Device::Cuda($backend), $crate::DType::F32) => { type $T = f32; $body }
+            ($crate::Device::Cuda($backend), $crate::DType::F32) => {
+                type $T = f32;
+                $body
+            }
             #[cfg(feature = "cuda")]
-            ($crate::Device::Cuda($backend), $crate::DType::F16) => { type $T = $crate::f16; $body }
+            ($crate::Device::Cuda($backend), $crate::DType::F16) => {
+                type $T = $crate::f16;
+                $body
+            }
             #[cfg(feature = "cuda")]
-            ($crate::Device::Cuda($backend), $crate::DType::BF16) => { type $T = $crate::bf16; $body }
+            ($crate::Device::Cuda($backend), $crate::DType::BF16) => {
+                type $T = $crate::bf16;
+                $body
+            }
             #[cfg(any(feature = "wgpu", feature = "cuda"))]
             (device, $crate::DType::F64) => Err($crate::Error::Unsupported {
                 operation: $operation,

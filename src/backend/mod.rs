@@ -20,8 +20,8 @@ pub mod kernel;
 pub mod wgpu;
 
 pub use cpu::{Cpu, HostBuffer, ReadGuard, WriteGuard};
-pub(crate) use dispatch::{dispatch, on_backend};
 pub use dispatch::{AnyTensor, Device, DeviceInfo, DeviceName, Named, in_f64};
+pub(crate) use dispatch::{dispatch, on_backend};
 pub use kernel::{Language, Tier, VariantInfo};
 
 /// A place where kernels run, as a cheap handle: clones mean the same device.

@@ -109,8 +109,7 @@ impl Options {
     /// The options make sense together.
     pub(crate) fn check(&self) -> Result<()> {
         match self.delta_clamp {
-            // Written so that a NaN is refused as well.
-            Some((min, max)) if !(min <= max) => {
+            Some((min, max)) if min.is_nan() || max.is_nan() || min > max => {
                 Err(wrong("delta_clamp", "min <= max", &format!("{min},{max}")))
             }
             _ => Ok(()),

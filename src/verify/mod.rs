@@ -65,14 +65,13 @@ impl Comparison {
         }
         for (i, (&x, &y)) in found.iter().zip(exact).enumerate() {
             let same_kind = x == y || x.is_nan() && y.is_nan();
-            let error = match (same_kind, scale > 0.0) {
-                (true, _) => 0.0,
-                (false, true) => (x - y).abs() / scale,
-                (false, false) => f64::INFINITY,
+            let error = match (x - y).abs() / scale {
+                _ if same_kind => 0.0,
+                error if error.is_nan() => f64::INFINITY,
+                error => error,
             };
-            // Written so that a NaN counts as worst.
-            if !(error <= comparison.error) {
-                comparison.error = if error.is_nan() { f64::INFINITY } else { error };
+            if error > comparison.error {
+                comparison.error = error;
                 comparison.worst = Some((i, x, y));
             }
         }

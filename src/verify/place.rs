@@ -50,10 +50,8 @@ impl<B: Backend> OneBuffer<B> {
             let offset = reserve(&mut bytes, dtype, shape, &strides);
             Place { name: name.to_owned(), dtype, shape: shape.to_vec(), strides, offset }
         };
-        let read: Vec<Place> = inputs
-            .iter()
-            .map(|(name, view)| place(name, view.dtype(), view.shape()))
-            .collect();
+        let read: Vec<Place> =
+            inputs.iter().map(|(name, view)| place(name, view.dtype(), view.shape())).collect();
         let written: Vec<Place> =
             outputs.iter().map(|(name, dtype, shape)| place(name, *dtype, shape)).collect();
         bytes.resize(bytes.len().next_multiple_of(8) + 8 * GUARD_ELEMENTS, GUARD);

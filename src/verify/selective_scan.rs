@@ -165,7 +165,9 @@ impl Case {
         }
         for (name, constant) in [("B", self.b_constant), ("C", self.c_constant)] {
             match constant {
-                true => draw.parameter(name, &[channels, states], |_, random, _| random.normal())?,
+                true => {
+                    draw.parameter(name, &[channels, states], |_, random, _| random.normal())?
+                }
                 false => draw.activation(name, &map, |_, random, _| random.normal())?,
             }
         }
@@ -195,7 +197,13 @@ impl Case {
                 0 => 0.0,
                 // Small enough that no result leaves the range of f16.
                 3 if random.chance(0.1) => 100.0,
-                _ => if i.is_multiple_of(2) { 1.0 } else { -1.0 },
+                _ => {
+                    if i.is_multiple_of(2) {
+                        1.0
+                    } else {
+                        -1.0
+                    }
+                }
             },
             _ => random.normal(),
         }
@@ -512,8 +520,7 @@ impl<T: Float> Prepared<T> {
     /// [`Error::OutOfMemory`](crate::Error::OutOfMemory).
     pub fn new(case: &Case, tolerances: (f64, f64)) -> Result<Self> {
         let inputs = case.tensors::<T>()?;
-        let exact =
-            reference::forward(&Inputs::<Cpu, T>::from_named(&inputs)?, &case.options())?;
+        let exact = reference::forward(&Inputs::<Cpu, T>::from_named(&inputs)?, &case.options())?;
         let element = std::marker::PhantomData;
         Ok(Self { case: case.clone(), inputs, exact, tolerances, element })
     }
@@ -603,7 +610,12 @@ impl<T: Float> Prepared<T> {
             Comparison::new("last_state", &last_state.to_backend(&Cpu)?, exact_state, tight)?,
         ];
         if let Some(saved) = saved {
-            comparisons.push(Comparison::new("saved", &saved.to_backend(&Cpu)?, exact_saved, tight)?);
+            comparisons.push(Comparison::new(
+                "saved",
+                &saved.to_backend(&Cpu)?,
+                exact_saved,
+                tight,
+            )?);
         }
         Ok(comparisons)
     }

@@ -98,8 +98,7 @@ fn scan_on<B: SelectiveScan<T>, T: Float>(
     let problem = Problem::check(&inputs, &options)?;
     let variant = backend.plan_forward(&problem, &options)?.variant;
     let Outputs { mut out, mut last_state, .. } = forward(&inputs, &options)?;
-    let mut outputs =
-        OutputsMut { out: &mut out, last_state: Some(&mut last_state), saved: None };
+    let mut outputs = OutputsMut { out: &mut out, last_state: Some(&mut last_state), saved: None };
     backend.synchronise()?;
     let seconds = repeat(runs, || {
         forward_into(&inputs, &options, &mut outputs)?;

@@ -116,7 +116,8 @@ fn sequences_must_rise_from_0_to_l() {
         tensors.insert("h0".into(), zeros(&[bounds.len() - 1, 2, 3]));
         tensors.insert("cu_seqlens".into(), indices(bounds, &[bounds.len()]));
         let error = check_named(&tensors, &Options::default()).expect_err(found);
-        let message = "selective-scan: tensor `cu_seqlens`: expected values that rise from 0 to L = 10";
+        let message =
+            "selective-scan: tensor `cu_seqlens`: expected values that rise from 0 to L = 10";
         assert_eq!(error.to_string(), format!("{message}, found {found}"));
     };
     refused(&[1, 10], "1 first");
@@ -144,7 +145,8 @@ fn gradients_of_outputs_are_checked_and_refused() {
 fn unknown_variants_name_the_known_ones() {
     let options = Options::default().with_variant("selective_scan_forward_fast");
     let device = warpwright::Device::Cpu(Cpu);
-    let error = selective_scan::run_named(&device, &named(), &options).expect_err("no such variant");
+    let error =
+        selective_scan::run_named(&device, &named(), &options).expect_err("no such variant");
     assert_eq!(
         error.to_string(),
         "selective-scan: cpu does not support variant `selective_scan_forward_fast` for this call; \
@@ -164,11 +166,7 @@ fn aliased_outputs_are_refused() {
         .expect_err("out lies over u");
     assert_eq!(
         error,
-        Error::Aliased {
-            operation: "selective-scan",
-            written: "out".into(),
-            other: "u".into()
-        }
+        Error::Aliased { operation: "selective-scan", written: "out".into(), other: "u".into() }
     );
     assert_eq!(inputs.u.to_vec().expect("not in use"), before);
 }
@@ -176,7 +174,8 @@ fn aliased_outputs_are_refused() {
 /// An error that the CPU finds late, in the values of an input, leaves the outputs as they were.
 #[test]
 fn a_failed_call_leaves_outputs_as_they_were() {
-    let tensors = Case { h0: false, ..Case::new(1, 2, 10, 3, 1) }.tensors::<f32>().expect("tensors");
+    let tensors =
+        Case { h0: false, ..Case::new(1, 2, 10, 3, 1) }.tensors::<f32>().expect("tensors");
     let bounds = Tensor::from_vec(vec![0i32, 12, 10], &[3]).expect("shape");
     let inputs = Inputs::<Cpu, f32>::from_named(&tensors)
         .expect("good")

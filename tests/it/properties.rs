@@ -231,7 +231,12 @@ fn a_nan_stays_where_it_belongs() {
 #[test]
 fn extreme_step_sizes_stay_finite() {
     for device in devices() {
-        let case = Case { distribution: Distribution::Broad, h0: true, bias: false, ..plain([1, 8, 4, 4, 1], 2) };
+        let case = Case {
+            distribution: Distribution::Broad,
+            h0: true,
+            bias: false,
+            ..plain([1, 8, 4, 4, 1], 2)
+        };
         let mut named = case.tensors::<f32>().expect("tensors");
         // State forgotten at once, with a = 0.
         named.insert("delta".to_owned(), tensor(vec![1e4; 32], &[1, 8, 4]));

@@ -14,10 +14,12 @@ use warpwright::{Cpu, Device, Error, Tensor, wgpu};
 /// which `devices` has told of.
 fn baseline() -> Option<&'static Wgpu> {
     static BASELINE: OnceLock<Option<Wgpu>> = OnceLock::new();
-    let open = || crate::devices::devices().iter().find_map(|device| match device {
-        Device::Wgpu(_) => Some(Wgpu::baseline(0).expect("an adapter that opens in full")),
-        _ => None,
-    });
+    let open = || {
+        crate::devices::devices().iter().find_map(|device| match device {
+            Device::Wgpu(_) => Some(Wgpu::baseline(0).expect("an adapter that opens in full")),
+            _ => None,
+        })
+    };
     BASELINE.get_or_init(open).as_ref()
 }
 
@@ -26,10 +28,9 @@ fn foreign(limits: wgpu::Limits) -> Option<(wgpu::Device, wgpu::Queue)> {
     baseline()?;
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
     let adapters = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::all()));
-    let request = adapters.first()?.request_device(&wgpu::DeviceDescriptor {
-        required_limits: limits,
-        ..Default::default()
-    });
+    let request = adapters
+        .first()?
+        .request_device(&wgpu::DeviceDescriptor { required_limits: limits, ..Default::default() });
     Some(pollster::block_on(request).expect("the default limits are everywhere"))
 }
 
@@ -85,10 +86,7 @@ fn a_batch_that_no_binding_holds_goes_in_parts() {
     let device = Wgpu::borrow(device, queue);
     // A batch entry of u takes 5 * 700 elements: four of them fit as f32, of nine.
     let case = Case::new(9, 5, 700, 3, 1);
-    check(&device, &[
-        case.clone(),
-        Case { layout: Layout::Bld, resets: ResetForm::Flags, ..case },
-    ]);
+    check(&device, &[case.clone(), Case { layout: Layout::Bld, resets: ResetForm::Flags, ..case }]);
     // One that does not fit by itself is an error that says what to do.
     let long = vec![0.5f32; 20_000];
     let u = Tensor::from_slice(&device, &long, &[1, 1, 20_000]).unwrap();

@@ -1,12 +1,13 @@
 //! `warpwright bench`: times, and how far they are from the device's copy bandwidth.
 
-use comfy_table::{Cell, CellAlignment, Table, presets};
+use comfy_table::{Cell, CellAlignment};
 use warpwright::verify::selective_scan::Case;
 use warpwright::verify::time::{self, SETTINGS, Timing, copy_bandwidth};
 use warpwright::{DType, Device, selective_scan};
 
 use crate::failure::Failure;
 use crate::plan::{Shape, parse_dtype};
+use crate::table::table;
 use crate::target::Target;
 
 /// Time an operation at the settings of its specification
@@ -110,8 +111,7 @@ impl Row {
 }
 
 fn print_table(device: &Device, copy: f64, rows: &[Row]) {
-    let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_header([
+    let mut table = table([
         "setting", "shape", "type", "variant", "median", "fastest", "runs", "GB/s", "of copy",
     ]);
     let right = |text: String| Cell::new(text).set_alignment(CellAlignment::Right);

@@ -1,9 +1,9 @@
 //! `warpwright devices`: what this machine has.
 
-use comfy_table::{Table, presets};
 use warpwright::backend::{DeviceInfo, Limits};
 
 use crate::failure::Failure;
+use crate::table::table;
 
 /// List the CPU, the wgpu adapters and the CUDA devices of this machine
 #[derive(clap::Args)]
@@ -11,9 +11,15 @@ pub struct Arguments {}
 
 pub fn run(_: &Arguments) -> Result<(), Failure> {
     let (found, missing) = DeviceInfo::list();
-    let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_header([
-        "device", "what it is", "units", "block", "shared", "binding", "buffers", "subgroups",
+    let mut table = table([
+        "device",
+        "what it is",
+        "units",
+        "block",
+        "shared",
+        "binding",
+        "buffers",
+        "subgroups",
         "PTX",
     ]);
     for device in found {

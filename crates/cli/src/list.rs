@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use comfy_table::{Table, presets};
 use warpwright::{Listed, list};
 
 use crate::failure::Failure;
+use crate::table::table;
 
 /// List every variant: operation, pass, backend, element types
 #[derive(clap::Args)]
@@ -28,13 +28,18 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         println!("{}", json(&rows));
         return Ok(());
     }
-    let mut table = Table::new();
-    table
-        .load_preset(presets::UTF8_HORIZONTAL_ONLY)
-        .set_header(["operation", "pass", "backend", "elements", "layout", "variant", "in"]);
+    let mut table = table(["operation", "pass", "backend", "elements", "layout", "variant", "in"]);
     for row in rows {
         let Listed { operation, pass, elements, layout, variant, language, .. } = row;
-        table.add_row([operation, pass, row.backend.to_owned(), elements, layout, variant, language]);
+        table.add_row([
+            operation,
+            pass,
+            row.backend.to_owned(),
+            elements,
+            layout,
+            variant,
+            language,
+        ]);
     }
     println!("{table}");
     Ok(())

@@ -1,7 +1,9 @@
 //! The command `warpwright`: verifies, runs, times and explains the kernels of the crate.
 
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
+use clap::builder::StyledStr;
 use clap::{CommandFactory, Parser, Subcommand};
 
 mod bench;
@@ -11,6 +13,7 @@ mod file;
 mod list;
 mod plan;
 mod run;
+mod table;
 mod target;
 mod verify;
 
@@ -51,12 +54,12 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) if !error.use_stderr() => {
             // Help or version: what was asked for.
-            return print(&error.render().ansi().to_string());
+            return print(&error.render());
         }
         Err(error) => return Failure::from(error).report(),
     };
     let done = match cli.command {
-        None => return print(&Cli::command().render_long_help().ansi().to_string()),
+        None => return print(&Cli::command().render_long_help()),
         Some(Command::Devices(arguments)) => devices::run(&arguments),
         Some(Command::List(arguments)) => list::run(&arguments),
         Some(Command::Verify(arguments)) => verify::run(&arguments),
@@ -70,10 +73,11 @@ fn main() -> ExitCode {
     }
 }
 
-/// Prints to standard output; a reader that has gone away is no failure.
-fn print(text: &str) -> ExitCode {
-    use std::io::Write as _;
-    match writeln!(std::io::stdout(), "{}", text.trim_end()) {
+/// Prints to standard output, in colour on a terminal; a reader that has gone away is no failure.
+fn print(text: &StyledStr) -> ExitCode {
+    let mut out = std::io::stdout();
+    let text = if out.is_terminal() { text.ansi().to_string() } else { text.to_string() };
+    match writeln!(out, "{}", text.trim_end()) {
         Ok(()) | Err(_) => ExitCode::SUCCESS,
     }
 }

@@ -2,9 +2,9 @@
 
 use std::str::FromStr;
 
+use warpwright::DType;
 use warpwright::selective_scan::{self, Options, Problem};
 use warpwright::verify::selective_scan::Case;
-use warpwright::DType;
 
 use crate::failure::Failure;
 use crate::target::Target;

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use comfy_table::{Cell, CellAlignment, Table, presets};
+use comfy_table::{Cell, CellAlignment, Table};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use warpwright::backend::DeviceInfo;
 use warpwright::verify::{self, Comparison, Outcome, Report, Size};
 use warpwright::{DType, Device, DeviceName};
 
 use crate::failure::Failure;
+use crate::table::table;
 use crate::target::Target;
 
 /// Check and time every kernel on every device against the f64 reference.
@@ -148,15 +149,24 @@ impl Summary {
     }
 
     fn table(&self) -> Table {
-        let mut table = Table::new();
-        table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_header([
-            "device", "operation", "pass", "type", "variant", "cases", "worst error", "tolerance",
-            "of", "time", "",
+        let mut table = table([
+            "device",
+            "operation",
+            "pass",
+            "type",
+            "variant",
+            "cases",
+            "worst error",
+            "tolerance",
+            "of",
+            "time",
+            "",
         ]);
         let right = |text: String| Cell::new(text).set_alignment(CellAlignment::Right);
         for ((device, operation, pass, dtype, variant), line) in &self.lines {
             let worst = line.worst.as_ref();
-            let number = |number: Option<f64>| number.map_or("-".to_owned(), |x| format!("{x:.1e}"));
+            let number =
+                |number: Option<f64>| number.map_or("-".to_owned(), |x| format!("{x:.1e}"));
             table.add_row([
                 Cell::new(device),
                 Cell::new(operation),

@@ -1,5 +1,7 @@
 //! Elementary functions over the lanes of a SIMD register, in f32.
 
+use std::f32::consts::{LN_2, LOG2_E};
+
 use pulp::Simd;
 
 /// 1.5 · 2²³: adding it rounds to an integer, which then stands in the low bits of the sum.
@@ -8,7 +10,7 @@ const ROUND: f32 = 12_582_912.0;
 /// (2^f - 1) / f for f in [-1/2, 1/2], to 2.1e-8; by interpolation at Chebyshev points, as the
 /// other polynomials here.
 const EXP2_M1: [f32; 6] =
-    [0.693_147_2, 0.240_226_5, 0.055_503_57, 0.009_618_057, 0.001_339_086_7, 0.000_154_614_48];
+    [LN_2, 0.240_226_5, 0.055_503_57, 0.009_618_057, 0.001_339_086_7, 0.000_154_614_48];
 
 /// (e^r - 1 - r) / r² for |r| <= ln(2) / 2, to 1.4e-7, which is 1.7e-8 of e^r.
 const EXP_TAIL: [f32; 5] = [0.5, 0.166_665_76, 0.041_666_467, 0.008_363_175, 0.001_393_364_4];
@@ -61,7 +63,6 @@ fn horner<S: Simd>(simd: S, x: S::f32s, coefficients: &[f32]) -> S::f32s {
 /// e^x, to 2 ulp; below -87.6 it is 0, and it stays finite: above 88 it is e^88.
 #[inline(always)]
 fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
-    const LOG2_E: f32 = std::f32::consts::LOG2_E;
     // ln 2 in two parts, the first short enough that its product with an exponent is exact.
     const LN2_HIGH: f32 = 0.693_359_4;
     const LN2_LOW: f32 = -2.121_944_4e-4;

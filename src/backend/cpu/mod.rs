@@ -72,5 +72,10 @@ impl Backend for Cpu {
 
 /// The SIMD instructions that the kernels use on this machine.
 pub(crate) fn simd_name() -> String {
-    format!("{} SIMD", format!("{:?}", pulp::Arch::new()).split('(').next().unwrap_or("no"))
+    let level = format!("{:?}", pulp::Arch::new());
+    match level.split('(').next().unwrap_or_default() {
+        "V3" => "AVX2".to_owned(),
+        "V4" => "AVX-512".to_owned(),
+        other => other.to_uppercase(),
+    }
 }

@@ -149,9 +149,7 @@ impl Wgpu {
     /// The device still answers, as far as it has told.
     fn check_alive(&self) -> Result<()> {
         match self.shared.lost.get() {
-            Some(reason) => {
-                Err(Error::DeviceLost { device: self.name(), reason: reason.clone() })
-            }
+            Some(reason) => Err(Error::DeviceLost { device: self.name(), reason: reason.clone() }),
             None => Ok(()),
         }
     }
@@ -178,6 +176,10 @@ impl Backend for Wgpu {
 
     fn download(&self, buffer: &WgpuBuffer, offset: u64, into: &mut [u8]) -> Result<()> {
         self.download_blocking(buffer, offset, into)
+    }
+
+    fn copy(&self, from: &WgpuBuffer, to: &WgpuBuffer) -> Result<()> {
+        self.copy_whole(from, to)
     }
 
     fn synchronise(&self) -> Result<()> {

@@ -108,8 +108,10 @@ impl<'a> Recorder<'a> {
             })
         })?;
         let pass = self.pass.get_or_insert_with(|| {
-            let descriptor =
-                ::wgpu::ComputePassDescriptor { label: Some(info.operation), timestamp_writes: None };
+            let descriptor = ::wgpu::ComputePassDescriptor {
+                label: Some(info.operation),
+                timestamp_writes: None,
+            };
             self.encoder.begin_compute_pass(&descriptor).forget_lifetime()
         });
         pass.set_pipeline(&pipeline.pipeline);

@@ -43,6 +43,37 @@ impl Wgpu {
         WgpuBuffer::wrap(buffer, 0..bytes)
     }
 
+    /// Copies one buffer into another of the same length.
+    pub(super) fn copy_whole(&self, from: &WgpuBuffer, to: &WgpuBuffer) -> Result<()> {
+        let call = "copying a buffer";
+        let bytes = to.bytes();
+        let refuse = |reason| Err(Error::Driver { device: self.name(), call, reason });
+        if from.bytes() != bytes {
+            return refuse(format!("{} bytes do not fit in {bytes} exactly", from.bytes()));
+        }
+        // WebGPU copies words. A last one that is not whole may be copied where nothing else
+        // lies in it: at the end of the buffer.
+        let size = bytes.next_multiple_of(4);
+        let ends = |buffer: &WgpuBuffer| buffer.offset() + size == buffer.buffer().size();
+        if from.offset() % 4 != 0
+            || to.offset() % 4 != 0
+            || size != bytes && !(ends(from) && ends(to))
+        {
+            return refuse("WebGPU copies ranges that begin and end at multiples of 4".to_owned());
+        }
+        self.scoped(call, 0, || {
+            let mut encoder = self.device().create_command_encoder(&Default::default());
+            encoder.copy_buffer_to_buffer(
+                from.buffer(),
+                from.offset(),
+                to.buffer(),
+                to.offset(),
+                size,
+            );
+            self.queue().submit([encoder.finish()]);
+        })
+    }
+
     /// Waits for a submission, or for everything that was submitted.
     pub(super) fn wait(&self, submission_index: Option<SubmissionIndex>) -> Result<()> {
         let waited = self.scoped("waiting for the device", 0, || {
@@ -225,6 +256,20 @@ mod tests {
         assert!(part.overlaps(0..1, &whole, 3..4));
         assert!(!part.overlaps(0..1, &whole, 0..3));
         assert!(WgpuBuffer::wrap(whole.buffer().clone(), 3..99).is_err());
+    }
+
+    #[test]
+    fn buffers_are_copied_on_the_device() {
+        let Ok(device) = Wgpu::first() else { return };
+        let from = device.upload(&[1, 2, 3, 4, 5]).unwrap();
+        let to = device.allocate(5).unwrap();
+        device.copy(&from, &to).unwrap();
+        let mut into = [0; 5];
+        device.download(&to, 0, &mut into).unwrap();
+        assert_eq!(into, [1, 2, 3, 4, 5]);
+        assert!(device.copy(&from, &device.allocate(6).unwrap()).is_err());
+        let odd = WgpuBuffer::wrap(to.buffer().clone(), 1..6).unwrap();
+        assert!(device.copy(&from, &odd).is_err());
     }
 
     #[test]

@@ -3,9 +3,7 @@
 use super::{Plan, Schedule, forced, no_such_variant};
 use crate::backend::Limits;
 use crate::backend::kernel::VariantInfo;
-use crate::selective_scan::kernels::{
-    ForwardChunkedWgsl, ForwardDirectWgsl, ForwardSerialWgsl,
-};
+use crate::selective_scan::kernels::{ForwardChunkedWgsl, ForwardDirectWgsl, ForwardSerialWgsl};
 use crate::selective_scan::{NAME, Options, Problem};
 use crate::{Error, Result};
 
@@ -67,10 +65,9 @@ pub(in crate::selective_scan) fn wgpu(
         (false, false) if lines * lanes >= full(limits) => {
             (Schedule::Serial, format!("{lines} channels of all rows fill the device"))
         }
-        (false, false) => (
-            Schedule::Serial,
-            format!("{} steps are too few to be cut into chunks", problem.steps),
-        ),
+        (false, false) => {
+            (Schedule::Serial, format!("{} steps are too few to be cut into chunks", problem.steps))
+        }
     };
     let chunks = match schedule {
         Schedule::Serial => 1,
@@ -253,8 +250,8 @@ impl Kernels {
         let lines = (problem.rows * problem.channels) as u64;
         let key = |one: &&Spread| {
             let lanes = one.lanes();
-            let enough = lines >= full(limits)
-                && problem.group_channels() >= one.channels() as usize;
+            let enough =
+                lines >= full(limits) && problem.group_channels() >= one.channels() as usize;
             // Software runs the lanes one after the other: few of them, always.
             let few = enough || limits.units != 0;
             if few { lanes } else { u32::MAX - lanes }
@@ -327,8 +324,17 @@ mod tests {
             plan.variant.strip_prefix("selective_scan_forward_serial_wgsl_f32_").unwrap()
         };
         let expected = [
-            (0, "1x1"), (1, "1x1"), (2, "4x1"), (4, "4x1"), (5, "8x1"), (9, "16x1"),
-            (16, "16x1"), (17, "16x2"), (64, "16x4"), (100, "16x8"), (129, "16x16"),
+            (0, "1x1"),
+            (1, "1x1"),
+            (2, "4x1"),
+            (4, "4x1"),
+            (5, "8x1"),
+            (9, "16x1"),
+            (16, "16x1"),
+            (17, "16x2"),
+            (64, "16x4"),
+            (100, "16x8"),
+            (129, "16x16"),
             (256, "16x16"),
         ];
         for (states, name) in expected {
@@ -359,7 +365,10 @@ mod tests {
         assert!(u64::from(chunk).is_multiple_of(CHUNK_UNIT));
         let busy = 64 * 4 * (1u64 << 16).div_ceil(u64::from(chunk));
         assert!(busy >= FULL / 2 && busy <= 2 * FULL, "{plan}");
-        assert_eq!(planned(&problem(8, 2048, 1 << 16, 16), &limits(8, 0)).schedule, Schedule::Serial);
+        assert_eq!(
+            planned(&problem(8, 2048, 1 << 16, 16), &limits(8, 0)).schedule,
+            Schedule::Serial
+        );
         assert_eq!(planned(&problem(1, 64, 100, 16), &limits(8, 0)).schedule, Schedule::Serial);
     }
 

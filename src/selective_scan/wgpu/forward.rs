@@ -37,8 +37,7 @@ mod flag {
 }
 
 // The scan's parameters are filled in once for both of its entries.
-const _: () =
-    assert!(size_of::<ForwardSerialWgslParams>() == size_of::<ForwardDirectWgslParams>());
+const _: () = assert!(size_of::<ForwardSerialWgslParams>() == size_of::<ForwardDirectWgslParams>());
 
 /// A checked call with its plan.
 pub(super) struct Call<'a, T: DeviceFloat> {
@@ -109,11 +108,7 @@ impl<'a, T: DeviceFloat> Call<'a, T> {
     }
 
     /// Records the part.
-    pub(super) fn record(
-        &self,
-        encoder: &mut ::wgpu::CommandEncoder,
-        part: &Part,
-    ) -> Result<()> {
+    pub(super) fn record(&self, encoder: &mut ::wgpu::CommandEncoder, part: &Part) -> Result<()> {
         let device = self.device;
         let mut layout = Layout::new();
         let tensors = self.tensors(part, &mut layout)?;
@@ -214,11 +209,7 @@ impl<'a, T: DeviceFloat> Call<'a, T> {
                     .map_err(|_| refused(device, format!("a stride of {stride} elements")))?;
             }
         }
-        Ok(Activation {
-            slice: Some(slice),
-            at: (slice.skipped(device) / size) as u32,
-            strides,
-        })
+        Ok(Activation { slice: Some(slice), at: (slice.skipped(device) / size) as u32, strides })
     }
 
     /// What separates documents, in scratch.

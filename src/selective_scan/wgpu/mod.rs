@@ -8,12 +8,10 @@
 //! that no binding can hold are recorded in parts ([`parts`]).
 
 use super::kernels::{ForwardChunkedWgsl, ForwardDirectWgsl, ForwardSerialWgsl};
-use super::{
-    Inputs, NAME, Options, OutputsMut, Plan, Problem, SelectiveScan, check::CHECK, plan,
-};
+use super::{Inputs, NAME, Options, OutputsMut, Plan, Problem, SelectiveScan, check::CHECK, plan};
+use crate::backend::Backend;
 use crate::backend::kernel::{Variant, VariantInfo};
 use crate::backend::wgpu::Wgpu;
-use crate::backend::Backend;
 use crate::element::DeviceFloat;
 use crate::{Error, Result};
 

@@ -1,9 +1,7 @@
 //! Small tensors on their way to the kernels: copied, widened to f32, or turned into codes.
 
 use super::super::NAME;
-use super::super::kernels::{
-    CodesWgsl, CodesWgslParams, WidenWgsl, WidenWgslParams,
-};
+use super::super::kernels::{CodesWgsl, CodesWgslParams, WidenWgsl, WidenWgslParams};
 use crate::backend::wgpu::{Recorder, Slice, Wgpu, WgpuBuffer, folded};
 use crate::backend::{Backend, Buffer};
 use crate::element::DType;
@@ -135,11 +133,8 @@ impl<'a> Layout<'a> {
                         .find(|one| one.info.parameter("element") == element)
                         .ok_or_else(|| refused(device, format!("parameters of {dtype}")))?;
                     let skipped = source.skipped(device) / dtype.bytes() as u64;
-                    let params = WidenWgslParams {
-                        count,
-                        source_at: skipped as u32,
-                        target_at: *word,
-                    };
+                    let params =
+                        WidenWgslParams { count, source_at: skipped as u32, target_at: *word };
                     WidenWgsl { params, source, target_words: target }.record(
                         recorder,
                         variant,

@@ -1,0 +1,127 @@
+//! The cases whose results another library has computed.
+
+use safetensors::{Dtype, SafeTensors};
+
+use crate::{fixture, temporary, warpwright};
+
+/// The tolerances of section 11 of the specification: `out`, and the states.
+fn tolerances(device: &str, dtype: Dtype) -> (f64, f64) {
+    match (device, dtype) {
+        ("reference", _) => (1e-12, 1e-12),
+        (_, Dtype::BF16) => (6e-3, 5e-6),
+        (_, Dtype::F16) => (8e-4, 5e-6),
+        ("wgpu", _) => (1e-5, 1e-5),
+        _ => (2e-6, 2e-6),
+    }
+}
+
+fn numbers(file: &SafeTensors<'_>, name: &str) -> Vec<f64> {
+    let tensor = file.tensor(name).unwrap_or_else(|_| panic!("tensor {name} is in the file"));
+    let bytes = tensor.data();
+    match tensor.dtype() {
+        Dtype::F32 => read_chunks::<4>(bytes, |b| f64::from(f32::from_le_bytes(b))),
+        Dtype::F64 => read_chunks::<8>(bytes, f64::from_le_bytes),
+        Dtype::F16 => read_chunks::<2>(bytes, |b| warpwright::f16::from_le_bytes(b).to_f64()),
+        Dtype::BF16 => read_chunks::<2>(bytes, |b| warpwright::bf16::from_le_bytes(b).to_f64()),
+        other => panic!("{name} has elements {other:?}"),
+    }
+}
+
+fn read_chunks<const N: usize>(bytes: &[u8], read: impl Fn([u8; N]) -> f64) -> Vec<f64> {
+    bytes.chunks_exact(N).map(|chunk| read(chunk.try_into().expect("of this length"))).collect()
+}
+
+/// A copy of an input without the gradients of outputs.
+fn without_gradients(input: &[u8], path: &str) {
+    let (_, header) = SafeTensors::read_metadata(input).expect("the fixture is whole");
+    let file = SafeTensors::deserialize(input).expect("the fixture is whole");
+    let views = file.iter().filter(|(name, _)| !["dout", "dlast_state"].contains(name));
+    let bytes = safetensors::serialize(views, header.metadata().clone()).expect("views");
+    std::fs::write(path, bytes).expect("it can be written");
+}
+
+/// Runs a fixture on a device and compares `out` and `last_state` with the stored results.
+fn check(name: &str, device: &str) {
+    let output = temporary(&format!("{name}-{device}"));
+    let whole = std::fs::read(fixture(&format!("{name}.in.safetensors"))).expect("fixture");
+    let input = temporary(&format!("{name}-{device}-in"));
+    without_gradients(&whole, &input);
+    let ran = warpwright(&[
+        "run",
+        "selective-scan",
+        "--input",
+        &input,
+        "--output",
+        &output,
+        "--device",
+        device,
+    ]);
+    std::fs::remove_file(input).expect("it can be removed");
+    let complaint = String::from_utf8_lossy(&ran.stderr).into_owned();
+    if ran.status.code() == Some(3) && device == "wgpu" {
+        let required = std::env::var("WARPWRIGHT_REQUIRE").unwrap_or_default();
+        assert!(!required.contains("wgpu"), "WARPWRIGHT_REQUIRE names wgpu: {complaint}");
+        eprintln!("skipped: {complaint}");
+        return;
+    }
+    assert!(ran.status.success(), "{name} on {device}: {complaint}");
+    let found = std::fs::read(&output).expect("the output is there");
+    std::fs::remove_file(&output).expect("it can be removed");
+    let expected = std::fs::read(fixture(&format!("{name}.out.safetensors"))).expect("fixture");
+    let found = SafeTensors::deserialize(&found).expect("the output is whole");
+    let expected = SafeTensors::deserialize(&expected).expect("the fixture is whole");
+    let input = SafeTensors::deserialize(&whole).expect("the fixture is whole");
+    let dtype = input.tensor("u").expect("there is u").dtype();
+    let (out, state) = tolerances(device, dtype);
+    for (tensor, tolerance) in [("out", out), ("last_state", state)] {
+        let (x, y) = (numbers(&found, tensor), numbers(&expected, tensor));
+        assert_eq!(x.len(), y.len(), "{name} on {device}: length of {tensor}");
+        let scale = y.iter().fold(f64::MIN_POSITIVE, |max, y| max.max(y.abs()));
+        let worst = x.iter().zip(&y).fold(0f64, |max, (x, y)| max.max((x - y).abs())) / scale;
+        assert!(worst <= tolerance, "{name} on {device}: {tensor} is off by {worst:.1e}");
+    }
+    let shapes = |file: &SafeTensors<'_>| file.tensor("out").map(|out| out.shape().to_vec());
+    assert_eq!(shapes(&found).ok(), shapes(&expected).ok(), "{name} on {device}");
+}
+
+#[test]
+fn scans_give_what_pytorch_gives() {
+    let names = [
+        "scan-forward",
+        "scan-forward-bld",
+        "scan-forward-f16",
+        "scan-full",
+        "scan-packed",
+        "scan-bf16",
+    ];
+    for name in names {
+        for device in ["reference", "cpu", "wgpu"] {
+            check(name, device);
+        }
+    }
+}
+
+#[test]
+fn gradients_end_with_status_3_until_the_backward_is_there() {
+    for name in ["scan-full", "scan-packed", "scan-bf16"] {
+        let whole = fixture(&format!("{name}.in.safetensors"));
+        let output = temporary(name);
+        let ran = warpwright(&[
+            "run",
+            "selective-scan",
+            "--input",
+            &whole,
+            "--output",
+            &output,
+            "--device",
+            "cpu",
+        ]);
+        assert_eq!(ran.status.code(), Some(3), "{name}");
+        let complaint = String::from_utf8_lossy(&ran.stderr).into_owned();
+        assert!(
+            complaint.contains("backward pass") && complaint.lines().count() == 1,
+            "{complaint}"
+        );
+        assert!(!std::path::Path::new(&output).exists(), "{name} left an output");
+    }
+}
