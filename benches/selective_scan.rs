@@ -32,7 +32,7 @@ const SIZES: [Size; 3] = [
     // Vision.
     Size { batch: 2, channels: 768, steps: 197, states: 16, groups: 4 },
     // Few channels, long time.
-    Size { batch: 1, channels: 16, steps: 65_536, states: 16, groups: 1 },
+    Size { batch: 1, channels: 16, steps: 16_384, states: 16, groups: 1 },
 ];
 
 fn all(criterion: &mut Criterion) {
@@ -122,7 +122,7 @@ fn forward<B: SelectiveScan<T>, T: Float>(
 criterion_group! {
     name = benches;
     config = Criterion::default()
-        .sample_size(20)
+        .sample_size(10)
         .warm_up_time(Duration::from_millis(500))
         .measurement_time(Duration::from_secs(2))
         .without_plots();

@@ -93,15 +93,22 @@ fn run() -> Result<bool, Box<dyn Error>> {
         timings.push((device.name(), time));
     }
 
-    println!("\n{:<32} {:>10} {:>16} {:>18}", "", "time", "characters / s", "state updates / s");
-    for (name, time) in timings {
-        let rate = text.len() as f64 / time.as_secs_f64();
-        let updates = rate * (CHANNELS * DECAYS.len()) as f64;
-        println!("{name:<32} {time:>10.1?} {:>14.1} M {:>16.1} M", rate / 1e6, updates / 1e6);
-    }
-    let rate = text.len() as f64 / map_time.as_secs_f64();
-    println!("{:<32} {map_time:>10.1?} {:>14.1} M", "a plain hash map", rate / 1e6);
+    print_timings(text.len(), &timings, map_time);
     Ok(all_equal)
+}
+
+/// Prints time and throughput; a state update is one (d, t, n).
+fn print_timings(characters: usize, timings: &[(String, Duration)], map_time: Duration) {
+    let map = "a plain hash map";
+    let width = timings.iter().map(|(name, _)| name.len()).chain([map.len()]).max().unwrap_or(0);
+    let millions = |time: Duration| characters as f64 / time.as_secs_f64() / 1e6;
+    println!("\n{:width$} {:>10} {:>16} {:>18}", "", "time", "characters / s", "state updates / s");
+    for (name, time) in timings {
+        let rate = millions(*time);
+        let updates = rate * (CHANNELS * DECAYS.len()) as f64;
+        println!("{name:width$} {time:>10.1?} {rate:>14.2} M {updates:>16.2} M");
+    }
+    println!("{map:width$} {map_time:>10.1?} {:>14.2} M", millions(map_time));
 }
 
 /// The devices that the command line names; none where it asks for help.
@@ -135,7 +142,8 @@ fn scan_on(device: &Device, text: &[u8]) -> Result<(Vec<f32>, Duration), Box<dyn
     }
 }
 
-/// The fingerprints (D, L) of the text, and the time that the scan took, the best of three.
+/// The fingerprints (D, L) of the text, and the time that the scan took, the best of three; of
+/// one on a device that takes seconds.
 fn scan<B: SelectiveScan<f32>>(
     backend: &B,
     text: &[u8],
@@ -161,6 +169,9 @@ fn scan<B: SelectiveScan<f32>>(
         selective_scan::forward_into(&inputs, &options, &mut outputs.as_mut())?;
         backend.synchronise()?;
         best = best.min(began.elapsed());
+        if best > Duration::from_secs(1) {
+            break;
+        }
     }
     Ok((outputs.out.to_vec()?, best))
 }

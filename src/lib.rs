@@ -20,6 +20,7 @@ mod check;
 mod element;
 mod error;
 mod list;
+mod parameter;
 pub mod selective_scan;
 mod shape;
 mod tensor;
@@ -35,8 +36,9 @@ pub use element::{DType, DeviceFloat, Element, Float, Index};
 pub use error::{Error, ErrorKind, Result};
 pub use half::{bf16, f16};
 pub use list::{Listed, list};
+pub use parameter::{Indices, Parameter};
 pub use shape::{MAX_RANK, Shape, Strides};
-pub use tensor::{Indices, Parameter, Tensor, View};
+pub use tensor::{Tensor, View};
 #[cfg(feature = "wgpu")]
 #[cfg_attr(docsrs, doc(cfg(feature = "wgpu")))]
 pub use wgpu;

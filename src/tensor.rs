@@ -470,71 +470,6 @@ impl<B: Backend, T: Element> fmt::Debug for Tensor<B, T> {
     }
 }
 
-/// A tensor of floats whose type the specification fixes, usually to f32; the activation's type
-/// is accepted as well. Made from a reference to a tensor of any float.
-pub struct Parameter<'a, B: Backend>(&'a View<B>);
-
-/// A tensor of integers of any width. Values must fit in 32 bits.
-pub struct Indices<'a, B: Backend>(&'a View<B>);
-
-macro_rules! view_references {
-    ($($name:ident: $bound:ident, $is_right:expr, $what:literal;)*) => {
-        $(
-            impl<'a, B: Backend, T: $bound> From<&'a Tensor<B, T>> for $name<'a, B> {
-                fn from(tensor: &'a Tensor<B, T>) -> Self {
-                    Self(&tensor.view)
-                }
-            }
-            impl<'a, B: Backend> $name<'a, B> {
-                /// Wraps a view whose element type is known only at run time.
-                ///
-                /// # Errors
-                ///
-                /// [`Error::Dtype`] where the elements are of another kind.
-                pub fn from_view(view: &'a View<B>) -> Result<Self> {
-                    let is_right: fn(DType) -> bool = $is_right;
-                    if is_right(view.dtype()) {
-                        return Ok(Self(view));
-                    }
-                    Err(Error::Dtype {
-                        operation: "tensor",
-                        tensor: "view".to_owned(),
-                        expected: $what.to_owned(),
-                        found: view.dtype().to_string(),
-                    })
-                }
-
-                /// The view, for as long as the tensor lives.
-                pub(crate) fn view(&self) -> &'a View<B> {
-                    self.0
-                }
-            }
-            impl<B: Backend> Clone for $name<'_, B> {
-                fn clone(&self) -> Self {
-                    *self
-                }
-            }
-            impl<B: Backend> Copy for $name<'_, B> {}
-            impl<B: Backend> Deref for $name<'_, B> {
-                type Target = View<B>;
-                fn deref(&self) -> &View<B> {
-                    self.0
-                }
-            }
-            impl<B: Backend> fmt::Debug for $name<'_, B> {
-                fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                    self.0.fmt(f)
-                }
-            }
-        )*
-    };
-}
-
-view_references! {
-    Parameter: Float, DType::is_float, "of a float type";
-    Indices: Index, |dtype| !dtype.is_float(), "of an integer type";
-}
-
 /// The shape, and the bytes that it takes without gaps.
 fn contiguous(dtype: DType, shape: &[usize]) -> Result<(Shape, u64)> {
     let checked = Shape::new(shape).and_then(|shape| {
@@ -616,8 +551,6 @@ mod tests {
         let x = numbers(&[3]);
         let error = x.typed::<f64>().unwrap_err();
         assert_eq!(error.to_string(), "tensor: tensor `view`: expected elements f64, found f32");
-        assert!(Indices::from_view(&x).is_err());
-        assert!(Parameter::from_view(&x).is_ok());
     }
 
     #[test]

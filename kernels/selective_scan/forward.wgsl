@@ -10,7 +10,7 @@
 {%- set scan = stage == "scan" -%}
 {#- States that a function `f` gives, as the registers `name0`, `name1`, ... A loop keeps the text short. -#}
 {%- macro load_states(keyword, name, f) %}
-  for (var i = 0u; i < {{ states }}u; i++) {
+  for (var i = 0u; i < own; i++) {
     kept[i] = {{ f }};
   }
 {%- for k in range(vectors) %}
@@ -50,8 +50,9 @@ struct Params {
   steps: u32,
   states: u32,
   groups: u32,
+  start: u32,        // the first step, where a long row is scanned in several dispatches
   chunks: u32,       // spans of time side by side
-  chunk: u32,        // steps of a span, a multiple of {{ tile }}
+  chunk: u32,        // steps of a span; it and start are multiples of {{ tile }}
   checkpoints: u32,
   flags: u32,
   delta_min: f32,
@@ -85,7 +86,8 @@ const CODES: u32 = 512u;      // positions holds a code per (batch entry, step)
 const PACKED: u32 = 1024u;    // positions holds the bounds of the sequences
 const SAVE: u32 = 2048u;
 const LAST: u32 = 4096u;
-const CHANNEL_LAST: u32 = 8192u; // (B, L, D): the channel is the fastest axis, else time
+const CONTINUES: u32 = 16384u;    // the state comes from where it is left, in last_state
+const CHANNEL_LAST: u32 = 8192u;  // (B, L, D): the channel is the fastest axis, else time
 
 const RESET: u32 = 1u;
 const PADDING: u32 = 2u;
@@ -161,34 +163,34 @@ fn place(channel: u32, time: u32, slow: u32) -> u32 {
   return select(channel * slow + time, time * slow + channel, has(CHANNEL_LAST));
 }
 
-// A log2(e), 0 where there is no such state.
-fn decay(channel: u32, alive: bool, n: u32) -> f32 {
-  if (alive && n < params.states) {
-    let i = select(channel * params.states + n, channel, has(TIED));
-    return bitcast<f32>({{ small.a }}[params.a_at + i]) * LOG2_E;
-  }
-  return 0.0;
+// A log2(e).
+fn decay(channel: u32, n: u32) -> f32 {
+  let i = select(channel * params.states + n, channel, has(TIED));
+  return bitcast<f32>({{ small.a }}[params.a_at + i]) * LOG2_E;
 }
 
 // Constant maps are f32 whatever the activations are.
-fn constant_b(channel: u32, alive: bool, n: u32) -> f32 {
-  if (has(B_CONSTANT) && alive && n < params.states) {
+fn constant_b(channel: u32, n: u32) -> f32 {
+  if (has(B_CONSTANT)) {
     return bitcast<f32>(b[params.b_at + channel * params.states + n]);
   }
   return 0.0;
 }
 {%- if scan %}
 
-fn constant_c(channel: u32, alive: bool, n: u32) -> f32 {
-  if (has(C_CONSTANT) && alive && n < params.states) {
+fn constant_c(channel: u32, n: u32) -> f32 {
+  if (has(C_CONSTANT)) {
     return bitcast<f32>(c[params.c_at + channel * params.states + n]);
   }
   return 0.0;
 }
 
 // The state that the span begins with; `line` counts rows, channels and spans.
-fn initial(line: u32, alive: bool, n: u32) -> f32 {
-  if (has(HAS_H0) && alive && n < params.states) {
+fn initial(line: u32, n: u32) -> f32 {
+  if (has(CONTINUES)) {
+    return bitcast<f32>({{ small.last_state }}[params.last_at + line * params.states + n]);
+  }
+  if (has(HAS_H0)) {
     return bitcast<f32>({{ small.h0 }}[params.h0_at + line * params.states + n]);
   }
   return 0.0;
@@ -264,8 +266,8 @@ fn {{ entry_name }}(
         first = {{ small.positions }}[params.positions_at + row];
         end = {{ small.positions }}[params.positions_at + row + 1u];
       }
-      first = max(first, span * params.chunk);
-      end = min(end, (span + 1u) * params.chunk);
+      first = max(first, params.start + span * params.chunk);
+      end = min(end, params.start + (span + 1u) * params.chunk);
     }
     span_first = first;
     span_end = max(first, end);
@@ -280,12 +282,14 @@ fn {{ entry_name }}(
   let alive = slot < live;
   let n = lane * {{ states }}u;
   let line = (row * params.channels + channel) * params.chunks + span;
-  var kept: array<f32, {{ states }}>;
-{{- load_states("let", "a", "decay(channel, alive, n + i)") }}
-{{- load_states("var", "b", "constant_b(channel, alive, n + i)") }}
+  // States of this invocation; the registers behind them hold 0, which changes nothing.
+  let own = select(0u, min({{ states }}u, max(params.states, n) - n), alive);
+  var kept = array<f32, {{ states }}>();
+{{- load_states("let", "a", "decay(channel, n + i)") }}
+{{- load_states("var", "b", "constant_b(channel, n + i)") }}
 {%- if scan %}
-{{- load_states("var", "c", "constant_c(channel, alive, n + i)") }}
-{{- load_states("var", "h", "initial(line, alive, n + i)") }}
+{{- load_states("var", "c", "constant_c(channel, n + i)") }}
+{{- load_states("var", "h", "initial(line, n + i)") }}
 {%- else %}
 {%- for k in range(vectors) %}
   var h{{ k }} = {{ V }}();
@@ -303,6 +307,8 @@ fn {{ entry_name }}(
   var cut = false;
 {%- endif %}
   let channel_last = has(CHANNEL_LAST);
+  // A tile's elements, along its fastest axis first: time, of live channels, or all channels.
+  let elements = select(live * {{ tile }}u, {{ channels * tile }}u, channel_last);
 {%- if scan %}
   let out_first = params.out_at + batch * params.out_batch;
 {%- endif %}
@@ -320,7 +326,7 @@ fn {{ entry_name }}(
       }
       codes[thread] = meaning;
     }
-    for (var e = thread; e < {{ channels * tile }}u; e += {{ threads }}u) {
+    for (var e = thread; e < elements; e += {{ threads }}u) {
       let t = select(e % {{ tile }}u, e / {{ channels }}u, channel_last);
       let s = select(e / {{ tile }}u, e % {{ channels }}u, channel_last);
       let time = start + t;
@@ -355,18 +361,16 @@ fn {{ entry_name }}(
 {%- endif %}
       }
 {%- else %}
-      for (var i = 0u; i < 4u; i++) {
-        let state = v * 4u + i;
-        if (inside && state < params.states) {
-          if (!has(B_CONSTANT)) {
-            map_b[i] = load_b(b_first + place(state, time, params.b_slow));
-          }
-{%- if scan %}
-          if (!has(C_CONSTANT)) {
-            map_c[i] = load_c(c_first + place(state, time, params.c_slow));
-          }
-{%- endif %}
+      let count = select(0u, min(4u, max(params.states, v * 4u) - v * 4u), inside);
+      for (var i = 0u; i < count; i++) {
+        if (!has(B_CONSTANT)) {
+          map_b[i] = load_b(b_first + place(v * 4u + i, time, params.b_slow));
         }
+{%- if scan %}
+        if (!has(C_CONSTANT)) {
+          map_c[i] = load_c(c_first + place(v * 4u + i, time, params.c_slow));
+        }
+{%- endif %}
       }
 {%- endif %}
       tile_b[t * {{ lanes * vectors }}u + v] = map_b;
@@ -377,7 +381,8 @@ fn {{ entry_name }}(
     workgroupBarrier();
 
     // 2. Walk it.
-    for (var t = 0u; t < {{ tile }}u; t++) {
+    let walked = select(0u, min({{ tile }}u, end - start), alive);
+    for (var t = 0u; t < walked; t++) {
       if (codes[t] == RESET) {
 {%- for k in range(vectors) %}
         h{{ k }} = {{ V }}();
@@ -433,7 +438,7 @@ fn {{ entry_name }}(
     // 3. Write out. The next tile's staging touches nothing that is read here, and its barrier
     // stands before the parts are overwritten.
 {%- if element == "f32" %}
-    for (var e = thread; e < {{ channels * tile }}u; e += {{ threads }}u) {
+    for (var e = thread; e < elements; e += {{ threads }}u) {
       let t = select(e % {{ tile }}u, e / {{ channels }}u, channel_last);
       let s = select(e / {{ tile }}u, e % {{ channels }}u, channel_last);
       if (s < live && start + t >= first && start + t < end) {
@@ -444,7 +449,7 @@ fn {{ entry_name }}(
 {%- else %}
     // By words: an invocation owns both halves of one, or the half that lies in this tile. A line
     // along the fastest axis has at most half as many words as elements, and one more.
-    for (var e = thread; e < {{ channels * tile }}u; e += {{ threads }}u) {
+    for (var e = thread; e < elements; e += {{ threads }}u) {
       let w = select(e % {{ tile }}u, e % {{ channels }}u, channel_last);
       let q = select(e / {{ tile }}u, e / {{ channels }}u, channel_last);
       // Where the line's index along the fastest axis is 0, and the elements that are ours.
@@ -457,15 +462,12 @@ fn {{ entry_name }}(
       let word = begin / 2u + w;
       var bits = 0u;
       var mask = 0u;
-      for (var half = 0u; half < 2u; half++) {
-        let element = word * 2u + half;
-        if (element >= begin && element < beyond) {
-          let f = element - line_first;
-          let t = select(f - start, q, channel_last);
-          let s = select(q, f - first_channel, channel_last);
-          bits |= rounded(gated(batch, first_channel, s, start, t)) << (half * 16u);
-          mask |= 0xffffu << (half * 16u);
-        }
+      for (var i = max(word * 2u, begin); i < min(word * 2u + 2u, beyond); i++) {
+        let t = select(i - line_first - start, q, channel_last);
+        let s = select(q, i - line_first - first_channel, channel_last);
+        let shift = (i & 1u) * 16u;
+        bits |= rounded(gated(batch, first_channel, s, start, t)) << shift;
+        mask |= 0xffffu << shift;
       }
       store_masked_out(word, bits, mask);
     }
@@ -477,7 +479,7 @@ fn {{ entry_name }}(
     if (has(SAVE) && alive && keep && last >= first && last < end) {
       let checkpoint = (batch * params.channels + channel) * params.checkpoints + last / CHECKPOINT;
       kept = {{ states_as_array() }};
-      for (var i = 0u; i < {{ states }}u && n + i < params.states; i++) {
+      for (var i = 0u; i < own; i++) {
         {{ small.saved }}[params.saved_at + checkpoint * params.states + n + i] = bitcast<u32>(kept[i]);
       }
     }
@@ -488,7 +490,7 @@ fn {{ entry_name }}(
   if (has(LAST) && alive) {
     let state = params.last_at + (row * params.channels + channel) * params.states;
     kept = {{ states_as_array() }};
-    for (var i = 0u; i < {{ states }}u && n + i < params.states; i++) {
+    for (var i = 0u; i < own; i++) {
       {{ small.last_state }}[state + n + i] = bitcast<u32>(kept[i]);
     }
   }
@@ -497,7 +499,7 @@ fn {{ entry_name }}(
   if (alive) {
     let state = params.carry_at + line * params.states;
     kept = {{ states_as_array() }};
-    for (var i = 0u; i < {{ states }}u && n + i < params.states; i++) {
+    for (var i = 0u; i < own; i++) {
       carries[state + n + i] = bitcast<u32>(kept[i]);
     }
     if (lane == 0u) {

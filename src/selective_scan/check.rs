@@ -4,7 +4,8 @@ use super::{CHECKPOINT, Inputs, Layout, MAX_STATES, NAME, Options, OutputsMut, R
 use crate::backend::{Backend, Cpu};
 use crate::check::Check;
 use crate::element::{DType, Element, Float};
-use crate::tensor::{Indices, Parameter, View};
+use crate::parameter::{Indices, Parameter};
+use crate::tensor::View;
 use crate::{Error, Result};
 
 pub(super) const CHECK: Check = Check { operation: NAME };

@@ -10,7 +10,8 @@ use crate::backend::Backend;
 use crate::backend::cuda::{Address, Cuda, CudaBuffer, Grid, Stream};
 use crate::backend::kernel::{Variant, VariantInfo};
 use crate::element::{DType, DeviceFloat};
-use crate::tensor::{Parameter, View};
+use crate::parameter::Parameter;
+use crate::tensor::View;
 use crate::{Error, Result};
 
 /// Bits of the kernel's `flags`.

@@ -2,7 +2,8 @@
 
 use crate::backend::Backend;
 use crate::element::Float;
-use crate::tensor::{Indices, Parameter, Tensor, View};
+use crate::parameter::{Indices, Parameter};
+use crate::tensor::{Tensor, View};
 
 /// The tensors of a scan; shapes stand in the [module's](super) table.
 #[derive(Debug)]

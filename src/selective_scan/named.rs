@@ -8,7 +8,8 @@ use super::{
 };
 use crate::backend::{Backend, Cpu, Device, Named, dispatch, on_backend};
 use crate::element::{Element, Float};
-use crate::tensor::{Indices, Parameter, Tensor, View};
+use crate::parameter::{Indices, Parameter};
+use crate::tensor::{Tensor, View};
 use crate::{Error, Result};
 
 /// The tensors that a scan knows, in the order of messages.

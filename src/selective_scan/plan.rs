@@ -12,7 +12,7 @@ pub(super) use cuda::{Workspace, cuda, element, grid_length};
 #[cfg(feature = "wgpu")]
 mod wgpu;
 #[cfg(feature = "wgpu")]
-pub(super) use wgpu::{Spread, binds_directly, wgpu, wgpu_variants};
+pub(super) use wgpu::{Spread, binds_directly, segment, wgpu, wgpu_variants};
 
 /// How time is walked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

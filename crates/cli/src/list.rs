@@ -54,7 +54,7 @@ fn status(rows: &[Listed]) -> String {
         for (elements, _) in
             backends.iter_mut().zip(BACKENDS).filter(|(_, backend)| *backend == row.backend)
         {
-            for element in row.elements.split(' ') {
+            for element in row.elements.split_whitespace() {
                 if !elements.contains(&element) {
                     elements.push(element);
                 }

@@ -50,6 +50,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    quieten_vulkan();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) if !error.use_stderr() => {
@@ -70,6 +71,15 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
+    }
+}
+
+/// Mesa's layer that sorts devices complains on standard error where there is no desktop session;
+/// errors of this command are one line, its own.
+fn quieten_vulkan() {
+    if std::env::var_os("XDG_RUNTIME_DIR").is_none() {
+        // SAFETY: no other thread runs yet.
+        unsafe { std::env::set_var("NODEVICE_SELECT", "1") };
     }
 }
 

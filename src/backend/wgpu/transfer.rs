@@ -55,8 +55,8 @@ impl Wgpu {
         // lies in it: at the end of the buffer.
         let size = bytes.next_multiple_of(4);
         let ends = |buffer: &WgpuBuffer| buffer.offset() + size == buffer.buffer().size();
-        if from.offset() % 4 != 0
-            || to.offset() % 4 != 0
+        if !from.offset().is_multiple_of(4)
+            || !to.offset().is_multiple_of(4)
             || size != bytes && !(ends(from) && ends(to))
         {
             return refuse("WebGPU copies ranges that begin and end at multiples of 4".to_owned());

@@ -11,7 +11,7 @@ use pulp::{Simd, WithSimd};
 
 use super::forward::{Map, Scan, wide_groups};
 use super::recurrence::{OwnDecay, Recurrence, SharedDecay, rows, rows_mut};
-use super::tile::{TILE, widen_run};
+use super::tile::{TILE, with_usual};
 use crate::backend::cpu::disjoint::Disjoint;
 use crate::backend::cpu::lanes;
 use crate::element::DeviceFloat;
@@ -194,26 +194,22 @@ impl<T: DeviceFloat> Block<'_, '_, T> {
             let first = |group: usize| {
                 *batch * strides.batch + group * strides.group + steps.start * strides.time
             };
-            let (width, sources) = match tile.form {
-                Form::Lanes => (lanes, channels.len()),
-                Form::Shared | Form::Constant => (1, 1),
-            };
-            for (lane, channel) in channels.clone().enumerate().take(sources) {
-                let values = &values[first(group(channel))..];
-                let place = &mut tile.values[lane..];
-                if strides.time == 1 {
-                    for n in 0..problem.states {
-                        let mut run = [0.0; TILE];
-                        let run = widen_run(&values[n * strides.state..], &mut run, steps.len());
-                        let row = place[n * TILE * width..].iter_mut().step_by(width);
-                        row.zip(run).for_each(|(place, &value)| *place = value);
+            match (tile.form, strides.time) {
+                (Form::Shared, 1) => with_usual(steps.len(), TILE, |length| {
+                    let values = &values[first(group(channels.start))..];
+                    for (n, line) in tile.values.chunks_exact_mut(TILE).enumerate() {
+                        T::widen(&values[n * strides.state..][..length], &mut line[..length]);
                     }
-                } else {
-                    for i in 0..steps.len() {
-                        for (n, value) in
-                            values[i * strides.time..][..problem.states].iter().enumerate()
-                        {
-                            place[(n * TILE + i) * width] = value.to_f32();
+                }),
+                (form, _) => {
+                    let width = if form == Form::Lanes { lanes } else { 1 };
+                    for (lane, channel) in channels.clone().enumerate().take(width) {
+                        let values = &values[first(group(channel))..];
+                        for i in 0..steps.len() {
+                            for n in 0..problem.states {
+                                let value = values[i * strides.time + n * strides.state];
+                                tile.values[(n * TILE + i) * width + lane] = value.to_f32();
+                            }
                         }
                     }
                 }

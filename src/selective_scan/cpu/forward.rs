@@ -11,9 +11,10 @@ use crate::Result;
 use crate::backend::cpu::disjoint::Disjoint;
 use crate::backend::{Cpu, ReadGuard};
 use crate::element::DeviceFloat;
+use crate::parameter::Parameter;
 use crate::selective_scan::reference::{Step, meanings, rows};
 use crate::selective_scan::{Inputs, Options, OutputsMut, Problem, Resets};
-use crate::tensor::{Parameter, Tensor};
+use crate::tensor::Tensor;
 
 /// The number of tasks that a call is cut into.
 pub(super) fn tasks(problem: &Problem) -> usize {

@@ -72,20 +72,11 @@ fn misaligned<T: DeviceFloat>(name: &str, start: *const u8) -> Error {
     super::super::check::CHECK.misaligned(name, T::DTYPE, start as usize)
 }
 
-/// The first elements of `from` in f32, as many as `run` holds of a tile.
-///
-/// Whole tiles, which are most, take a path whose length the compiler knows.
+/// Calls `body` with a length, in a copy of its own where it is the usual one: there the compiler
+/// knows the length, and copies of it are a few vector moves.
 #[inline(always)]
-pub(super) fn widen_run<'a, T: DeviceFloat>(
-    from: &[T],
-    run: &'a mut [f32; TILE],
-    length: usize,
-) -> &'a [f32] {
-    match from.first_chunk::<TILE>() {
-        Some(whole) if length == TILE => T::widen(whole, run),
-        _ => T::widen(&from[..length], &mut run[..length]),
-    }
-    &run[..length]
+pub(super) fn with_usual(length: usize, usual: usize, mut body: impl FnMut(usize)) {
+    if length == usual { body(usual) } else { body(length) }
 }
 
 /// An activation to read.
@@ -106,20 +97,23 @@ impl<T: DeviceFloat> Source<'_, T> {
         channels: Range<usize>,
         steps: Range<usize>,
     ) {
-        let mut run = [0.0; TILE];
         if self.strides.time == 1 {
-            for (lane, channel) in channels.enumerate() {
-                let first = self.strides.index(batch, channel, steps.start);
-                let run = widen_run(&self.values[first..], &mut run, steps.len());
-                for (place, &value) in tile[lane..].iter_mut().step_by(lanes).zip(run) {
-                    *place = value;
+            with_usual(steps.len(), TILE, |length| {
+                for (lane, channel) in channels.clone().enumerate() {
+                    let first = self.strides.index(batch, channel, steps.start);
+                    let mut run = [0.0; TILE];
+                    T::widen(&self.values[first..first + length], &mut run[..length]);
+                    let lines = tile[lane..].iter_mut().step_by(lanes);
+                    lines.zip(&run[..length]).for_each(|(place, &value)| *place = value);
                 }
-            }
+            });
         } else {
-            for (row, t) in tile.chunks_exact_mut(lanes).zip(steps) {
-                let first = self.strides.index(batch, channels.start, t);
-                T::widen(&self.values[first..first + channels.len()], &mut row[..channels.len()]);
-            }
+            with_usual(channels.len(), lanes, |width| {
+                for (row, t) in tile.chunks_exact_mut(lanes).zip(steps.clone()) {
+                    let first = self.strides.index(batch, channels.start, t);
+                    T::widen(&self.values[first..first + width], &mut row[..width]);
+                }
+            });
         }
     }
 }
@@ -146,27 +140,28 @@ impl<T: DeviceFloat> Target<'_, T> {
         channels: Range<usize>,
         steps: Range<usize>,
     ) {
-        let mut rounded = [T::from_f32(0.0); TILE];
         if self.strides.time == 1 {
-            let mut run = [0.0; TILE];
-            let (run, rounded) = (&mut run[..steps.len()], &mut rounded[..steps.len()]);
-            for (lane, channel) in channels.enumerate() {
-                for (value, &place) in run.iter_mut().zip(tile[lane..].iter().step_by(lanes)) {
-                    *value = place;
+            with_usual(steps.len(), TILE, |length| {
+                for (lane, channel) in channels.clone().enumerate() {
+                    let (mut run, mut rounded) = ([0.0; TILE], [T::from_f32(0.0); TILE]);
+                    let lines = tile[lane..].iter().step_by(lanes);
+                    run[..length].iter_mut().zip(lines).for_each(|(value, &place)| *value = place);
+                    T::narrow(&run[..length], &mut rounded[..length]);
+                    let first = self.strides.index(batch, channel, steps.start);
+                    // SAFETY: the caller's promise.
+                    unsafe { self.values.write_run(first, &rounded[..length]) };
                 }
-                T::narrow(run, rounded);
-                let first = self.strides.index(batch, channel, steps.start);
-                // SAFETY: the caller's promise.
-                unsafe { self.values.write_run(first, rounded) };
-            }
+            });
         } else {
-            let rounded = &mut rounded[..channels.len()];
-            for (row, t) in tile.chunks_exact(lanes).zip(steps) {
-                T::narrow(&row[..channels.len()], rounded);
-                let first = self.strides.index(batch, channels.start, t);
-                // SAFETY: the caller's promise.
-                unsafe { self.values.write_run(first, rounded) };
-            }
+            with_usual(channels.len(), lanes, |width| {
+                for (row, t) in tile.chunks_exact(lanes).zip(steps.clone()) {
+                    let mut rounded = [T::from_f32(0.0); TILE];
+                    T::narrow(&row[..width], &mut rounded[..width]);
+                    let first = self.strides.index(batch, channels.start, t);
+                    // SAFETY: the caller's promise.
+                    unsafe { self.values.write_run(first, &rounded[..width]) };
+                }
+            });
         }
     }
 }

@@ -24,6 +24,13 @@ const CHUNK_UNIT: u64 = 64;
 /// Below this many steps a chunk costs more than it brings, and a row is not worth cutting.
 const LEAST_CHUNK: u64 = 256;
 
+/// Steps that one dispatch may walk. A longer row goes in several, so that no dispatch runs into
+/// the watchdog of a desktop. Software devices walk less: lavapipe counts the iterations of all
+/// loops of an invocation and leaves them, wherever they are, after 65,535; a step takes up to 8.
+pub(in crate::selective_scan) fn segment(limits: &Limits) -> u64 {
+    if limits.units == 0 { 1 << 16 } else { 1 << 12 }
+}
+
 /// Chooses the kernel and the schedule for a WebGPU device.
 pub(in crate::selective_scan) fn wgpu(
     problem: &Problem,
@@ -123,7 +130,8 @@ fn chunk(problem: &Problem, limits: &Limits, lanes: u64) -> u64 {
     let state_bytes = 4 * (problem.states as u64 + 1) * rows * problem.channels as u64;
     let fitting = (limits.binding_bytes / 2).checked_div(state_bytes).unwrap_or(u64::MAX);
     let chunks = filling.min(fitting).max(1);
-    (problem.steps as u64).div_ceil(chunks).next_multiple_of(CHUNK_UNIT).max(CHUNK_UNIT)
+    let steps = (problem.steps as u64).div_ceil(chunks).next_multiple_of(CHUNK_UNIT);
+    steps.clamp(CHUNK_UNIT, segment(limits))
 }
 
 /// Bytes of scratch and workspace, as if every optional tensor were there.
@@ -132,7 +140,7 @@ fn workspace(problem: &Problem, chunks: u64, direct: bool) -> u64 {
     let (channels, states, rows) = (channels as u64, states as u64, rows as u64);
     let state = rows * channels * states;
     let positions = if problem.packed { rows + 1 } else { rows * steps as u64 };
-    let carries = if chunks > 1 { rows * channels * chunks * (states + 1) } else { 0 };
+    let carries = if chunks > 1 { rows * channels * chunks * (states + 1) } else { state };
     let copied = match direct {
         true => 0,
         false => {
@@ -250,10 +258,10 @@ impl Kernels {
         let lines = (problem.rows * problem.channels) as u64;
         let key = |one: &&Spread| {
             let lanes = one.lanes();
-            let enough =
-                lines >= full(limits) && problem.group_channels() >= one.channels() as usize;
-            // Software runs the lanes one after the other: few of them, always.
-            let few = enough || limits.units != 0;
+            // Software runs the lanes of a channel one after the other: few of them, unless they
+            // would belong to no channel.
+            let enough = lines >= full(limits) || limits.units != 0;
+            let few = enough && problem.group_channels() >= one.channels() as usize;
             if few { lanes } else { u32::MAX - lanes }
         };
         // `wgpu` has checked that there is a serial kernel, and the direct ones are as many.
@@ -348,6 +356,9 @@ mod tests {
         assert!(plan.variant.ends_with("4x4"), "{}", plan.variant);
         let plan = planned(&problem(1, 64, 100, 16), &limits(8, 2));
         assert!(plan.variant.ends_with("16x1"), "{}", plan.variant);
+        let groups = Problem { groups: 64, ..problem(1, 64, 100, 16) };
+        let plan = planned(&groups, &limits(8, 2));
+        assert!(plan.variant.ends_with("4x4"), "{}", plan.variant);
     }
 
     #[test]
@@ -370,6 +381,20 @@ mod tests {
             Schedule::Serial
         );
         assert_eq!(planned(&problem(1, 64, 100, 16), &limits(8, 0)).schedule, Schedule::Serial);
+    }
+
+    #[test]
+    fn no_chunk_is_longer_than_a_dispatch_may_walk() {
+        for units in [0, 2] {
+            let limits = limits(8, units);
+            assert!(segment(&limits).is_multiple_of(CHUNK_UNIT));
+            let many = problem(1, 64 * units.max(1) as usize, 1 << 20, 256);
+            let name = Kernels::fitting(&many, &limits).chunked[0].info.name;
+            let options = Options::default().with_variant(name);
+            let plan = wgpu(&many, &limits, &options, "wgpu").unwrap();
+            let Schedule::Chunked { chunk } = plan.schedule else { panic!("{plan}") };
+            assert!(u64::from(chunk) <= segment(&limits));
+        }
     }
 
     #[test]

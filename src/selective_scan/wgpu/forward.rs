@@ -1,22 +1,20 @@
 //! The forward scan of one part of the batch.
 
-use std::ops::Range;
-
 use super::super::kernels::{
     ForwardCarryWgsl, ForwardCarryWgslParams, ForwardChunkedWgsl, ForwardChunkedWgslParams,
     ForwardDirectWgsl, ForwardDirectWgslParams, ForwardSerialWgsl, ForwardSerialWgslParams,
 };
-use super::super::{Inputs, Layout as Axes, Options, OutputsMut, Plan, Problem, Resets, Schedule};
-use super::Kernels;
-use super::Scan;
+use super::super::{
+    Inputs, Layout as Axes, Options, OutputsMut, Plan, Problem, Resets, Schedule, plan,
+};
 use super::parts::Part;
-use super::scratch::{Codes, Home, Layout, Mode, refused, workgroups};
+use super::scratch::{Layout, refused, workgroups};
+use super::tensors::{Bound, Tensors};
+use super::{Kernels, Scan};
 use crate::Result;
 use crate::backend::wgpu::{Recorder, Slice, Wgpu, WgpuBuffer, folded};
 use crate::backend::{Backend, Buffer};
 use crate::element::DeviceFloat;
-use crate::shape::span;
-use crate::tensor::{Parameter, View};
 
 /// The flags of kernels/selective_scan/forward.wgsl.
 mod flag {
@@ -34,6 +32,7 @@ mod flag {
     pub const SAVE: u32 = 2048;
     pub const LAST: u32 = 4096;
     pub const CHANNEL_LAST: u32 = 8192;
+    pub const CONTINUES: u32 = 16384;
 }
 
 // The scan's parameters are filled in once for both of its entries.
@@ -50,43 +49,6 @@ pub(super) struct Call<'a, T: DeviceFloat> {
     pub outputs: &'a OutputsMut<'a, Wgpu, T>,
 }
 
-/// An activation, or a variable map, as the kernel finds it.
-#[derive(Clone, Copy)]
-struct Activation<'a> {
-    /// `None` where it has no elements.
-    slice: Option<Slice<'a>>,
-    /// The first element's index in the binding.
-    at: u32,
-    /// Strides, in elements.
-    strides: [u32; 4],
-}
-
-impl Activation<'_> {
-    const ABSENT: Self = Self { slice: None, at: 0, strides: [0; 4] };
-}
-
-/// The tensors of a part, before scratch exists.
-struct Tensors<'a> {
-    u: Activation<'a>,
-    delta: Activation<'a>,
-    z: Activation<'a>,
-    out: Activation<'a>,
-    /// Variable maps; absent where they are constant.
-    b: Activation<'a>,
-    c: Activation<'a>,
-    constant_b: Home<'a>,
-    constant_c: Home<'a>,
-    a: Home<'a>,
-    d: Home<'a>,
-    delta_bias: Home<'a>,
-    h0: Home<'a>,
-    positions: Home<'a>,
-    last_state: Option<Slice<'a>>,
-    saved: Option<Slice<'a>>,
-    /// Words of scratch where chunks leave their states and their sums of Δ.
-    carries: Option<(u32, u32)>,
-}
-
 impl<'a, T: DeviceFloat> Call<'a, T> {
     /// Spans of time that are scanned side by side.
     pub(super) fn chunks(&self) -> u64 {
@@ -98,11 +60,22 @@ impl<'a, T: DeviceFloat> Call<'a, T> {
         }
     }
 
+    /// The first steps of the scan's dispatches: one, unless a long row is scanned serially.
+    pub(super) fn starts(&self) -> Vec<u32> {
+        match self.plan.schedule {
+            Schedule::Chunked { .. } => vec![0],
+            Schedule::Serial => {
+                let steps = (self.problem.steps as u32).max(1);
+                (0..steps).step_by(self.chunk() as usize).collect()
+            }
+        }
+    }
+
     /// Steps of a span.
     fn chunk(&self) -> u32 {
         match self.plan.schedule {
-            // One span must hold them all; the multiple keeps tiles whole.
-            Schedule::Serial => (self.problem.steps as u32).next_multiple_of(64).max(64),
+            // One span, in as many dispatches as it takes.
+            Schedule::Serial => plan::segment(&self.device.limits()) as u32,
             Schedule::Chunked { chunk } => chunk,
         }
     }
@@ -122,117 +95,7 @@ impl<'a, T: DeviceFloat> Call<'a, T> {
         self.record_scan(&mut recorder, part, &tensors, &bound)
     }
 
-    /// Where every tensor of the part lies, and what goes into scratch.
-    fn tensors(&self, part: &Part, layout: &mut Layout<'a>) -> Result<Tensors<'a>> {
-        let (device, inputs, problem) = (self.device, self.inputs, self.problem);
-        let batch = &part.batch;
-        let activation = |view: &'a View<Wgpu>| self.activation(view, batch);
-        // Without bindings of their own, the scan sees small tensors in scratch only.
-        let moved = !self.kernels.is_direct();
-        let whole = |view: &'a View<Wgpu>| Slice::new(view.buffer(), view.byte_range());
-        let mut parameter = |parameter: Parameter<'a, Wgpu>, moved: bool| {
-            let view = parameter.view();
-            layout.parameter(device, whole(view), view.dtype(), moved)
-        };
-        let a = parameter(inputs.a, moved)?;
-        let d = inputs.d.map_or(Ok(Home::Absent), |d| parameter(d, moved))?;
-        let delta_bias =
-            inputs.delta_bias.map_or(Ok(Home::Absent), |bias| parameter(bias, moved))?;
-        let (b, constant_b) = match problem.b_constant {
-            true => (Activation::ABSENT, parameter(inputs.b, false)?),
-            false => (activation(inputs.b.view())?, Home::Absent),
-        };
-        let (c, constant_c) = match problem.c_constant {
-            true => (Activation::ABSENT, parameter(inputs.c, false)?),
-            false => (activation(inputs.c.view())?, Home::Absent),
-        };
-        let state = problem.channels * problem.states;
-        let chunked = self.kernels.ends.is_some();
-        let h0 = match inputs.h0 {
-            Some(h0) => {
-                let view = h0.view();
-                let source = rows(view, &part.rows, state);
-                // The carries read it where it is; the scan then starts from them.
-                layout.parameter(device, source, view.dtype(), moved && !chunked)?
-            }
-            None => Home::Absent,
-        };
-        let positions = self.positions(part, layout)?;
-        let last_state =
-            self.outputs.last_state.as_deref().map(|last| rows(last, &part.rows, state));
-        let saved = self.outputs.saved.as_deref();
-        let saved = saved.map(|saved| rows(saved, batch, state * problem.checkpoints()));
-        let carries = match chunked {
-            true => {
-                let lines = (part.rows.len() * problem.channels) as u64 * self.chunks();
-                let carry_at = layout.reserve(device, lines * problem.states as u64)?;
-                Some((carry_at, layout.reserve(device, lines)?))
-            }
-            false => None,
-        };
-        Ok(Tensors {
-            u: activation(inputs.u)?,
-            delta: activation(inputs.delta)?,
-            z: inputs.z.map_or(Ok(Activation::ABSENT), |z| activation(z))?,
-            out: activation(self.outputs.out)?,
-            b,
-            c,
-            constant_b,
-            constant_c,
-            a,
-            d,
-            delta_bias,
-            h0,
-            positions,
-            last_state,
-            saved,
-            carries,
-        })
-    }
-
-    /// The batch entries of an activation.
-    fn activation(&self, view: &'a View<Wgpu>, batch: &Range<usize>) -> Result<Activation<'a>> {
-        let (device, size) = (self.device, view.dtype().bytes() as u64);
-        let mut shape = view.shape().to_vec();
-        shape[0] = batch.len();
-        let (elements, first) = match span(&shape, view.strides()) {
-            Some(elements) if elements > 0 => (elements as u64, batch.start * view.strides()[0]),
-            _ => return Ok(Activation::ABSENT),
-        };
-        let start = view.byte_range().start + first as u64 * size;
-        let slice = Slice::new(view.buffer(), start..start + elements * size);
-        let mut strides = [0; 4];
-        for ((into, &stride), &length) in strides.iter_mut().zip(&**view.strides()).zip(&shape) {
-            // The stride of a lone entry is never used, and may be anything.
-            if length > 1 {
-                *into = u32::try_from(stride)
-                    .map_err(|_| refused(device, format!("a stride of {stride} elements")))?;
-            }
-        }
-        Ok(Activation { slice: Some(slice), at: (slice.skipped(device) / size) as u32, strides })
-    }
-
-    /// What separates documents, in scratch.
-    fn positions(&self, part: &Part, layout: &mut Layout<'a>) -> Result<Home<'a>> {
-        let problem = self.problem;
-        let (view, mode, range, columns) = match &self.inputs.resets {
-            Resets::None => return Ok(Home::Absent),
-            Resets::Flags(flags) => {
-                let view: &'a View<Wgpu> = flags;
-                (view, Mode::Flags, part.batch.clone(), problem.steps)
-            }
-            Resets::SeqIdx(seq_idx) => {
-                (seq_idx.view(), Mode::SeqIdx, part.batch.clone(), problem.steps)
-            }
-            Resets::CuSeqlens(bounds) => (bounds.view(), Mode::Bounds, 0..problem.rows + 1, 1),
-        };
-        let count = u32::try_from(range.len() * columns)
-            .map_err(|_| refused(self.device, format!("{} positions", range.len() * columns)))?;
-        let codes = Codes { mode, dtype: view.dtype(), count, steps: self.steps()? };
-        layout.codes(self.device, rows(view, &range, columns), codes)
-    }
-
-    fn steps(&self) -> Result<u32> {
+    pub(super) fn steps(&self) -> Result<u32> {
         // Leaves room for a last tile and chunk that reach beyond the end.
         u32::try_from(self.problem.steps)
             .ok()
@@ -295,6 +158,7 @@ impl<'a, T: DeviceFloat> Call<'a, T> {
             steps: size.steps,
             states: problem.states as u32,
             groups: size.groups,
+            start: 0,
             chunks: size.chunks,
             chunk: self.chunk(),
             checkpoints: 0,
@@ -410,6 +274,7 @@ impl<'a, T: DeviceFloat> Call<'a, T> {
             steps: size.steps,
             states: problem.states as u32,
             groups: size.groups,
+            start: 0,
             chunks: size.chunks,
             chunk: self.chunk(),
             checkpoints: problem.checkpoints() as u32,
@@ -446,52 +311,74 @@ impl<'a, T: DeviceFloat> Call<'a, T> {
         };
         let [u, delta, z, out] =
             [&tensors.u, &tensors.delta, &tensors.z, &tensors.out].map(|one| bound.slice(one));
+        let starts = self.starts();
+        let dispatches = starts.iter().map(|&start| {
+            let mut flags = flags;
+            if starts.len() > 1 {
+                // The state passes from one dispatch to the next where the last one leaves it.
+                flags |= flag::LAST;
+            }
+            if start > 0 {
+                flags |= flag::CONTINUES;
+            }
+            (start, flags)
+        });
         match self.kernels.scan {
             Scan::Direct(variant) => {
                 let grid = self.grid(part, variant.info.block[0], lanes(variant.info))?;
-                let (last_state, last_at) = bound.output(last_state);
+                let (last_state, last_at) = match tensors.between {
+                    Some(word) => (bound.scratch, word),
+                    None => bound.output(last_state),
+                };
                 let (saved, saved_at) = bound.output(tensors.saved);
                 (params.last_at, params.saved_at) = (last_at, saved_at);
-                // Both entries come of one template; the sizes are compared above.
-                let params: ForwardDirectWgslParams = bytemuck::cast(params);
-                let kernel = ForwardDirectWgsl {
-                    params,
-                    u,
-                    delta,
-                    b,
-                    c,
-                    z,
-                    out,
-                    a,
-                    d,
-                    delta_bias,
-                    h0,
-                    positions,
-                    last_state,
-                    saved,
-                };
-                kernel.record(recorder, &variant, grid)
+                for (start, flags) in dispatches {
+                    (params.start, params.flags) = (start, flags);
+                    let kernel = ForwardDirectWgsl {
+                        // Both entries come of one template; the sizes are compared above.
+                        params: bytemuck::cast::<_, ForwardDirectWgslParams>(params),
+                        u,
+                        delta,
+                        b,
+                        c,
+                        z,
+                        out,
+                        a,
+                        d,
+                        delta_bias,
+                        h0,
+                        positions,
+                        last_state,
+                        saved,
+                    };
+                    kernel.record(recorder, &variant, grid)?;
+                }
+                Ok(())
             }
             Scan::Serial(variant) => {
                 let grid = self.grid(part, variant.info.block[0], lanes(variant.info))?;
                 let bytes = |slice: Option<Slice<'_>>| slice.map_or(0, |slice| slice.bytes());
-                let (last, saved) = (bytes(last_state), bytes(tensors.saved));
-                let workspace = device.allocate(last + saved)?;
-                params.saved_at = (last / 4) as u32;
-                let kernel = ForwardSerialWgsl {
-                    params,
-                    u,
-                    delta,
-                    b,
-                    c,
-                    z,
-                    out,
-                    scratch: bound.scratch,
-                    workspace: Slice::new(&workspace, 0..workspace.bytes()),
-                };
-                kernel.record(recorder, &variant, grid)?;
-                copy_out(recorder, &workspace, 0, last_state);
-                copy_out(recorder, &workspace, last, tensors.saved);
+                let saved = bytes(tensors.saved);
+                let state = 4 * (part.rows.len() * problem.channels * problem.states) as u64;
+                let workspace = device.allocate(saved + state)?;
+                params.last_at = (saved / 4) as u32;
+                for (start, flags) in dispatches {
+                    (params.start, params.flags) = (start, flags);
+                    let kernel = ForwardSerialWgsl {
+                        params,
+                        u,
+                        delta,
+                        b,
+                        c,
+                        z,
+                        out,
+                        scratch: bound.scratch,
+                        workspace: Slice::new(&workspace, 0..workspace.bytes()),
+                    };
+                    kernel.record(recorder, &variant, grid)?;
+                }
+                copy_out(recorder, &workspace, 0, tensors.saved);
+                copy_out(recorder, &workspace, saved, last_state);
                 Ok(())
             }
         }
@@ -508,13 +395,6 @@ fn copy_out(
     if let Some(target) = target {
         recorder.copy(Slice::new(workspace, offset..offset + target.bytes()), target);
     }
-}
-
-/// Rows of a tensor without gaps.
-fn rows<'a>(view: &'a View<Wgpu>, rows: &Range<usize>, elements: usize) -> Slice<'a> {
-    let size = view.dtype().bytes();
-    let at = |row: usize| view.byte_range().start + (row * elements * size) as u64;
-    Slice::new(view.buffer(), at(rows.start)..at(rows.end))
 }
 
 fn lanes(info: &crate::backend::kernel::VariantInfo) -> u32 {
@@ -548,57 +428,5 @@ impl Sizes {
             delta_min,
             delta_max,
         })
-    }
-}
-
-/// Index and strides of a map.
-#[derive(Clone, Copy)]
-struct Map {
-    at: u32,
-    batch: u32,
-    group: u32,
-    slow: u32,
-}
-
-/// Turns places into bindings. What is absent is bound to scratch, which no kernel reads then.
-struct Bound<'a> {
-    device: &'a Wgpu,
-    scratch: Slice<'a>,
-}
-
-impl<'a> Bound<'a> {
-    fn slice(&self, activation: &Activation<'a>) -> Slice<'a> {
-        activation.slice.unwrap_or(self.scratch)
-    }
-
-    /// A small tensor, and its first word.
-    fn small(&self, home: Home<'a>) -> (Slice<'a>, u32) {
-        match home {
-            Home::Absent => (self.scratch, 0),
-            Home::Tensor(slice) => (slice, (slice.skipped(self.device) / 4) as u32),
-            Home::Scratch(word) => (self.scratch, word),
-        }
-    }
-
-    fn output(&self, target: Option<Slice<'a>>) -> (Slice<'a>, u32) {
-        self.small(target.filter(|slice| slice.bytes() > 0).map_or(Home::Absent, Home::Tensor))
-    }
-
-    /// A map, which is either variable or constant.
-    fn map(&self, variable: &Activation<'a>, constant: Home<'a>, layout: Axes) -> (Slice<'a>, Map) {
-        match variable.slice {
-            Some(slice) => {
-                let [batch, second, third, _] = variable.strides;
-                let (group, slow) = match layout {
-                    Axes::Bdl => (second, third),
-                    Axes::Bld => (third, second),
-                };
-                (slice, Map { at: variable.at, batch, group, slow })
-            }
-            None => {
-                let (slice, at) = self.small(constant);
-                (slice, Map { at, batch: 0, group: 0, slow: 0 })
-            }
-        }
     }
 }

@@ -18,6 +18,7 @@ use crate::{Error, Result};
 mod forward;
 mod parts;
 mod scratch;
+mod tensors;
 
 /// Records the scan into the caller's encoder; nothing is submitted. The encoder and the tensors
 /// must be of `device`. The caller's tensors must not share memory with one another or with an

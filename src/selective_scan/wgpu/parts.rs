@@ -83,14 +83,12 @@ fn demands<T: DeviceFloat>(call: &Call<'_, T>) -> Vec<(&'static str, u64, u64)> 
     let rows = if problem.packed { problem.rows as u64 } else { 1 };
     let (channels, states) = (problem.channels as u64, problem.states as u64);
     let fixed = channels * (3 * states + 2);
-    let carries = call.chunks() * (states + 1);
+    let carries = call.chunks() * (states + 1) + states;
     let per_row = rows * channels * (states + carries) + problem.steps as u64 + 1;
     demands.push(("scratch", 4 * (fixed + per_row), 4 * per_row));
-    if problem.save || call.outputs.last_state.is_some() {
-        let saved = if problem.save { problem.checkpoints() as u64 } else { 0 };
-        let per_row = channels * states * (rows + saved);
-        demands.push(("saved", 4 * per_row, 4 * per_row));
-    }
+    let saved = if problem.save { problem.checkpoints() as u64 } else { 0 };
+    let per_row = channels * states * (rows + saved);
+    demands.push(("saved", 4 * per_row, 4 * per_row));
     demands
 }
 
