@@ -288,14 +288,15 @@ pub struct DeviceInfo {
 impl DeviceInfo {
     /// The devices of this machine, and for each kind that has none the reason.
     pub fn list() -> (Vec<Self>, Vec<Error>) {
-        let mut found = vec![Self {
+        let cpu = Self {
             name: DeviceName::Cpu,
             title: format!("{} threads, {}", rayon::current_num_threads(), cpu::simd_name()),
             software: false,
             limits: Cpu.limits(),
-        }];
-        #[allow(unused_mut)] // Without GPU backends nothing can be missing.
-        let mut missing = Vec::new();
+        };
+        // Without GPU backends nothing is added.
+        #[allow(unused_mut)]
+        let (mut found, mut missing) = (vec![cpu], Vec::new());
         #[cfg(feature = "wgpu")]
         {
             let adapters = Wgpu::adapters();

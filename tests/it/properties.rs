@@ -249,6 +249,29 @@ fn extreme_step_sizes_stay_finite() {
     }
 }
 
+/// Section 9: growth overflows to infinity, as the formula says, and not to a NaN.
+#[test]
+fn growth_overflows_to_infinity() {
+    for a in [1.0, 0.45] {
+        let case = Case {
+            gate: false,
+            bias: false,
+            skip: false,
+            softplus: false,
+            ..plain([1, 3, 2, 1, 1], 4)
+        };
+        let mut named = case.tensors::<f32>().expect("tensors");
+        for (name, value) in
+            [("u", 1.0), ("delta", 200.0), ("B", 1.0), ("C", 1.0), ("h0", 1.0), ("A", a)]
+        {
+            let shape = named[name].shape().to_vec();
+            named.insert(name.to_owned(), tensor(vec![value; shape.iter().product()], &shape));
+        }
+        let (out, _) = scan(&Device::Cpu(Cpu), &named, &case.options());
+        assert!(values::<f32>(&out).iter().all(|x| *x == f32::INFINITY), "{out:?}");
+    }
+}
+
 /// Padding gives zeros and passes the state through.
 #[test]
 fn padding_passes_the_state_through() {

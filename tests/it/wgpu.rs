@@ -150,6 +150,33 @@ fn scans_record_one_after_the_other_into_a_callers_encoder() {
 }
 
 #[test]
+fn a_long_row_goes_in_several_dispatches() {
+    let Some(baseline) = baseline() else { return };
+    let full = Wgpu::new(0).expect("the adapter opens in full");
+    let u: Vec<f32> = (0..9001).map(|t| ((t * 37) % 11) as f32 / 11.0).collect();
+    let expected = by_hand(&u);
+    for device in [baseline, &full] {
+        let shape = [1, 1, u.len()];
+        let input = Tensor::from_slice(device, &u, &shape).unwrap();
+        let delta = Tensor::from_slice(device, &vec![0.5f32; u.len()], &shape).unwrap();
+        let a = Tensor::from_slice(device, &[-1.0f32], &[1, 1]).unwrap();
+        let one = Tensor::from_slice(device, &[1.0f32], &[1, 1]).unwrap();
+        let inputs = Inputs::new(&input, &delta, &a, &one, &one);
+        let kind = if device.limits().storage_bindings < 16 { "serial" } else { "direct" };
+        let variant = format!("selective_scan_forward_{kind}_wgsl_f32_1x1");
+        let options = Options::default().with_variant(variant);
+        // With and without a place where the state could lie in between.
+        let mut out = Tensor::new(device, &shape).unwrap();
+        let mut outputs = OutputsMut { out: &mut out, last_state: None, saved: None };
+        selective_scan::forward_into(&inputs, &options, &mut outputs).unwrap();
+        assert_close(&out.to_vec().unwrap(), &expected);
+        let scanned = selective_scan::forward(&inputs, &options).unwrap();
+        assert_close(&scanned.out.to_vec().unwrap(), &expected);
+        assert_close(&scanned.last_state.to_vec().unwrap(), &expected[9000..]);
+    }
+}
+
+#[test]
 fn a_range_of_a_callers_buffer_is_a_tensor() {
     let Some(device) = baseline() else { return };
     let u = [1.0f32, 0.0, 2.0, 0.0, 0.0];

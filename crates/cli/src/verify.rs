@@ -137,10 +137,11 @@ impl Summary {
         line.cases += 1;
         line.elapsed += report.elapsed;
         let strain = |worst: &Comparison| worst.error / worst.tolerance;
-        if let Some(worst) = report.worst() {
-            if line.worst.as_ref().is_none_or(|known| strain(worst) > strain(known)) {
-                line.worst = Some(worst.clone());
-            }
+        let worst = report
+            .worst()
+            .filter(|worst| line.worst.as_ref().is_none_or(|known| strain(worst) > strain(known)));
+        if let Some(worst) = worst {
+            line.worst = Some(worst.clone());
         }
         if let Some(complaint) = report.complaint() {
             line.failed += 1;

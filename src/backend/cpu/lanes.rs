@@ -12,6 +12,17 @@ const ROUND: f32 = 12_582_912.0;
 const EXP2_M1: [f32; 6] =
     [LN_2, 0.240_226_5, 0.055_503_57, 0.009_618_057, 0.001_339_086_7, 0.000_154_614_48];
 
+/// (2^f - 1) / f for f in [-1/32, 31/32], to 9e-9.
+const EXP2_M1_BASE: [f32; 7] = [
+    LN_2,
+    0.240_226_5,
+    0.055_504_285,
+    0.009_616_794,
+    0.001_337_684_6,
+    0.000_147_205_05,
+    0.000_020_349_395,
+];
+
 /// (e^r - 1 - r) / r² for |r| <= ln(2) / 2, to 1.4e-7, which is 1.7e-8 of e^r.
 const EXP_TAIL: [f32; 5] = [0.5, 0.166_665_76, 0.041_666_467, 0.008_363_175, 0.001_393_364_4];
 
@@ -33,14 +44,39 @@ pub(crate) struct Exp2<V> {
 pub(crate) fn exp2<S: Simd>(simd: S, x: S::f32s) -> Exp2<S::f32s> {
     // In this order a NaN passes through on x86.
     let x = simd.max_f32s(simd.splat_f32s(-127.0), x);
-    let x = simd.min_f32s(simd.splat_f32s(128.0), x);
+    // Beyond the range the scale is infinite, and `above` must not be negative then: inf - inf
+    // would be no number.
+    let beyond = simd.greater_than_or_equal_f32s(x, simd.splat_f32s(127.5));
+    let x = simd.select_f32s(beyond, simd.splat_f32s(128.25), x);
     let (whole, scale) = round_and_scale(simd, x);
     let f = simd.sub_f32s(x, whole);
-    let polynomial = horner(simd, f, &EXP2_M1);
-    Exp2 { scale, above: simd.mul_f32s(f, polynomial) }
+    Exp2 { scale, above: simd.mul_f32s(f, horner(simd, f, &EXP2_M1)) }
 }
 
-/// round(x) and 2^round(x), for x in [-127, 128]; 2^-127 counts as 0, 2^128 as infinite.
+/// 2^x for x <= 0, to be raised to powers: `above` is positive but close to x = 0, so that powers
+/// of (1 + `above`) lose no digits, and there the scale is 1, so that the distance from 1 keeps
+/// its own.
+#[inline(always)]
+pub(crate) fn exp2_base<S: Simd>(simd: S, x: S::f32s) -> Exp2<S::f32s> {
+    let x = simd.max_f32s(simd.splat_f32s(-127.0), x);
+    let (whole, scale) = round_and_scale(simd, simd.sub_f32s(x, simd.splat_f32s(15.0 / 32.0)));
+    let f = simd.sub_f32s(x, whole);
+    Exp2 { scale, above: simd.mul_f32s(f, horner(simd, f, &EXP2_M1_BASE)) }
+}
+
+impl<V: Copy> Exp2<V> {
+    /// The product of two powers.
+    #[inline(always)]
+    pub fn times<S: Simd<f32s = V>>(self, simd: S, other: Self) -> Self {
+        let sum = simd.add_f32s(self.above, other.above);
+        Self {
+            scale: simd.mul_f32s(self.scale, other.scale),
+            above: simd.mul_add_f32s(self.above, other.above, sum),
+        }
+    }
+}
+
+/// round(x) and 2^round(x), for x in [-127.5, 128.25]; 2^-127 counts as 0, 2^128 as infinite.
 #[inline(always)]
 fn round_and_scale<S: Simd>(simd: S, x: S::f32s) -> (S::f32s, S::f32s) {
     // The exponent's bias rides along, so that the low byte is the exponent field itself.
@@ -123,6 +159,8 @@ mod tests {
     #[derive(Clone, Copy)]
     enum Function {
         Exp2,
+        /// The third power of 2^x.
+        Cube,
         Softplus,
         Silu,
     }
@@ -136,6 +174,11 @@ mod tests {
                     Function::Exp2 => {
                         let power = exp2(simd, x);
                         simd.mul_add_f32s(power.scale, power.above, power.scale)
+                    }
+                    Function::Cube => {
+                        let base = exp2_base(simd, x);
+                        let cube = base.times(simd, base).times(simd, base);
+                        simd.mul_add_f32s(cube.scale, cube.above, cube.scale)
                     }
                     Function::Softplus => softplus(simd, x),
                     Function::Silu => silu(simd, x),
@@ -168,6 +211,21 @@ mod tests {
     }
 
     #[test]
+    fn exp2_overflows_to_infinity() {
+        let numbers = [127.5, 127.7, 128.0, 1e4, f32::INFINITY];
+        let found = Arch::new().dispatch(Apply { function: Function::Exp2, numbers: &numbers });
+        assert!(found.iter().all(|y| *y == f32::INFINITY), "{found:?}");
+    }
+
+    #[test]
+    fn powers_keep_their_digits() {
+        for (from, to) in [(-40.0, 0.0), (-1.0, 0.0), (-1e-3, 0.0)] {
+            let worst = worst_ulps(Function::Cube, &range(from, to), |x| (3.0 * x).exp2());
+            assert!(worst <= 4.0, "{worst} ulp between {from} and {to}");
+        }
+    }
+
+    #[test]
     fn softplus_is_accurate_over_the_whole_range() {
         let exact = |x: f64| if x > 20.0 { x } else { x.exp().ln_1p() };
         for (from, to) in [(-87.0, -15.0), (-15.0, 1.0), (-1e-3, 1e-3), (0.0, 30.0), (30.0, 1e6)] {
@@ -191,7 +249,7 @@ mod tests {
 
     #[test]
     fn a_nan_stays_a_nan() {
-        for function in [Function::Exp2, Function::Softplus, Function::Silu] {
+        for function in [Function::Exp2, Function::Cube, Function::Softplus, Function::Silu] {
             let found = Arch::new().dispatch(Apply { function, numbers: &[f32::NAN] });
             assert!(found[0].is_nan());
         }

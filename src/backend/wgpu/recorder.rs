@@ -184,7 +184,7 @@ mod tests {
         assert_eq!(folded(65536, most), Some([65535, 2, 1]));
         let [x, y, z] = folded(1 << 31, most).unwrap();
         let held = u64::from(x) * u64::from(y) * u64::from(z);
-        assert!(held >= 1 << 31 && held < (1 << 31) + (1 << 16));
+        assert!((1 << 31..(1 << 31) + (1 << 16)).contains(&held));
         assert_eq!(folded(1 << 40, most), None);
     }
 

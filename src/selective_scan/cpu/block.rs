@@ -9,11 +9,11 @@ use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
-use super::forward::{Map, Scan, wide_groups};
-use super::recurrence::{OwnDecay, Recurrence, SharedDecay, rows, rows_mut};
+use super::forward::{Decays, Map, Scan, wide_groups};
+use super::recurrence::{OwnDecay, PowerDecay, Recurrence, SharedDecay, rows, rows_mut};
 use super::tile::{TILE, with_usual};
 use crate::backend::cpu::disjoint::Disjoint;
-use crate::backend::cpu::lanes;
+use crate::backend::cpu::lanes::{self, Exp2};
 use crate::element::DeviceFloat;
 use crate::selective_scan::CHECKPOINT;
 use crate::selective_scan::reference::Step;
@@ -46,8 +46,6 @@ pub(super) struct Scratch {
     output: Vec<f32>,
     /// z, (t, lane).
     gate: Vec<f32>,
-    /// The decay where A is equal over n, (t, lane).
-    decay: [Vec<f32>; 2],
     b: MapTile,
     c: MapTile,
 }
@@ -147,8 +145,8 @@ impl<T: DeviceFloat> Block<'_, '_, T> {
                 }
             }
         }
-        let Scratch { step, input, output, gate, decay: [scale, above], .. } = &mut **scratch;
-        for tile in [step, input, output, gate, scale, above] {
+        let Scratch { step, input, output, gate, .. } = &mut **scratch;
+        for tile in [step, input, output, gate] {
             tile.clear();
             tile.resize(TILE * lanes, 0.0);
         }
@@ -249,7 +247,6 @@ impl<T: DeviceFloat> Block<'_, '_, T> {
             scratch.state.fill(0.0);
         }
         let steps = segment.steps.clone();
-        let [scale, above] = &mut scratch.decay;
         let state = rows_mut::<S>(&mut scratch.state);
         let recurrence = Recurrence {
             simd,
@@ -260,16 +257,27 @@ impl<T: DeviceFloat> Block<'_, '_, T> {
         };
         let step = &rows::<S>(&scratch.step)[steps.clone()];
         let a = rows::<S>(&scratch.a);
-        if self.scan.problem.a_per_channel {
-            let scale = &mut rows_mut::<S>(scale)[steps.clone()];
-            let above = &mut rows_mut::<S>(above)[steps];
-            for ((&step, scale), above) in step.iter().zip(&mut *scale).zip(&mut *above) {
-                let decay = lanes::exp2(simd, simd.mul_f32s(step, a[0]));
-                (*scale, *above) = (decay.scale, decay.above);
+        let none = Exp2 { scale: simd.splat_f32s(1.0), above: simd.splat_f32s(0.0) };
+        let mut decays = [none; TILE];
+        let decays = &mut decays[..step.len()];
+        let (b, c) = (&scratch.b, &scratch.c);
+        match self.scan.decays {
+            Decays::Own => recurrence.run(&mut OwnDecay { step, a }, b, c),
+            Decays::Shared => {
+                for (decay, &step) in decays.iter_mut().zip(step) {
+                    *decay = lanes::exp2(simd, simd.mul_f32s(step, a[0]));
+                }
+                recurrence.run(&mut SharedDecay { decay: decays }, b, c);
             }
-            recurrence.run(SharedDecay { scale, above }, &scratch.b, &scratch.c);
-        } else {
-            recurrence.run(OwnDecay { step, a }, &scratch.b, &scratch.c);
+            Decays::Powers => {
+                for (decay, &step) in decays.iter_mut().zip(step) {
+                    *decay = lanes::exp2_base(simd, simd.mul_f32s(step, a[0]));
+                }
+                let mut next = [none; TILE];
+                let next = &mut next[..step.len()];
+                next.copy_from_slice(decays);
+                recurrence.run(&mut PowerDecay { base: decays, next }, b, c);
+            }
         }
     }
 

@@ -32,16 +32,18 @@ pub(super) fn run<T: DeviceFloat>(
     let mut out = outputs.out.write()?;
     let mut last_state = outputs.last_state.as_ref().map(|state| state.write()).transpose()?;
     let mut saved = outputs.saved.as_ref().map(|saved| saved.write()).transpose()?;
+    let a = widened(inputs.a)?;
     let scan = Scan::<T> {
         problem,
         options,
+        decays: Decays::of(problem, options, &a),
         u: source("u", &reads.u, inputs.u, options)?,
         delta: source("delta", &reads.delta, inputs.delta, options)?,
         z: match (&reads.z, inputs.z) {
             (Some(read), Some(z)) => Some(source("z", read, z, options)?),
             _ => None,
         },
-        a: widened(inputs.a)?.into_iter().map(|a| a * std::f32::consts::LOG2_E).collect(),
+        a: a.into_iter().map(|a| a * std::f32::consts::LOG2_E).collect(),
         b: Map::new("B", &reads.b, inputs.b, problem.b_constant, options)?,
         c: Map::new("C", &reads.c, inputs.c, problem.c_constant, options)?,
         d: inputs.d.map(widened).transpose()?,
@@ -141,6 +143,44 @@ fn widened(parameter: Parameter<'_, Cpu>) -> Result<Vec<f32>> {
     Ok(parameter.to_f64()?.into_iter().map(|value| value as f32).collect())
 }
 
+/// How the decays of a call are made.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Decays {
+    /// An exponential for each state and step.
+    Own,
+    /// A is (D): one for each step.
+    Shared,
+    /// A_n = (n + 1) A_0, as Mamba begins: the powers of one for each step.
+    Powers,
+}
+
+impl Decays {
+    /// Powers are taken where they are exact in A, and lose no digits: of decays that are no
+    /// growth, and up to the state size for which the specification admits them.
+    fn of(problem: &Problem, options: &Options, a: &[f32]) -> Self {
+        const MOST_STATES: usize = 64;
+        let states = problem.states;
+        let decays = a.iter().all(|a| *a <= 0.0);
+        let positive = match options.delta_clamp {
+            Some((min, _)) => min >= 0.0,
+            None => options.delta_softplus,
+        };
+        let multiples =
+            |line: &[f32]| line.iter().enumerate().all(|(n, a)| *a == (n + 1) as f32 * line[0]);
+        if problem.a_per_channel {
+            Self::Shared
+        } else if (2..=MOST_STATES).contains(&states)
+            && decays
+            && positive
+            && a.chunks_exact(states).all(multiples)
+        {
+            Self::Powers
+        } else {
+            Self::Own
+        }
+    }
+}
+
 /// B or C.
 pub(super) enum Map<'a, T> {
     /// (D, N).
@@ -171,6 +211,7 @@ impl<'a, T: DeviceFloat> Map<'a, T> {
 pub(super) struct Scan<'a, T> {
     pub problem: &'a Problem,
     pub options: &'a Options,
+    pub decays: Decays,
     pub u: Source<'a, T>,
     pub delta: Source<'a, T>,
     pub z: Option<Source<'a, T>>,

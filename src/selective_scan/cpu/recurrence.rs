@@ -32,12 +32,13 @@ pub(super) fn rows_mut<S: Simd>(values: &mut [f32]) -> &mut [S::f32s] {
 }
 
 /// Where decays come from: a value for each state at a time, prepared once per run of steps.
-pub(super) trait Decay<S: Simd>: Copy {
+/// States are asked for in order.
+pub(super) trait Decay<S: Simd> {
     /// What is kept in registers for state n.
     type Row: Copy;
-    fn row(self, n: usize) -> Self::Row;
+    fn row(&self, n: usize) -> Self::Row;
     /// The decay at step i.
-    fn at(self, simd: S, row: Self::Row, i: usize) -> Exp2<S::f32s>;
+    fn at(&mut self, simd: S, row: Self::Row, i: usize) -> Exp2<S::f32s>;
 }
 
 /// A differs over n: an exponential for each state and step.
@@ -50,29 +51,46 @@ pub(super) struct OwnDecay<'a, S: Simd> {
 impl<S: Simd> Decay<S> for OwnDecay<'_, S> {
     type Row = S::f32s;
     #[inline(always)]
-    fn row(self, n: usize) -> S::f32s {
+    fn row(&self, n: usize) -> S::f32s {
         self.a[n]
     }
     #[inline(always)]
-    fn at(self, simd: S, a: S::f32s, i: usize) -> Exp2<S::f32s> {
+    fn at(&mut self, simd: S, a: S::f32s, i: usize) -> Exp2<S::f32s> {
         lanes::exp2(simd, simd.mul_f32s(self.step[i], a))
     }
 }
 
 /// A is equal over n: one exponential for each step, made before.
-#[derive(Clone, Copy)]
 pub(super) struct SharedDecay<'a, S: Simd> {
-    pub scale: &'a [S::f32s],
-    pub above: &'a [S::f32s],
+    pub decay: &'a [Exp2<S::f32s>],
 }
 
 impl<S: Simd> Decay<S> for SharedDecay<'_, S> {
     type Row = ();
     #[inline(always)]
-    fn row(self, _n: usize) {}
+    fn row(&self, _n: usize) {}
     #[inline(always)]
-    fn at(self, _simd: S, _row: (), i: usize) -> Exp2<S::f32s> {
-        Exp2 { scale: self.scale[i], above: self.above[i] }
+    fn at(&mut self, _simd: S, _row: (), i: usize) -> Exp2<S::f32s> {
+        self.decay[i]
+    }
+}
+
+/// A_n = (n + 1) A_0: the decays are the powers of one exponential for each step, made before.
+pub(super) struct PowerDecay<'a, S: Simd> {
+    pub base: &'a [Exp2<S::f32s>],
+    /// The decay of the next state; at first the base itself.
+    pub next: &'a mut [Exp2<S::f32s>],
+}
+
+impl<S: Simd> Decay<S> for PowerDecay<'_, S> {
+    type Row = ();
+    #[inline(always)]
+    fn row(&self, _n: usize) {}
+    #[inline(always)]
+    fn at(&mut self, simd: S, _row: (), i: usize) -> Exp2<S::f32s> {
+        let decay = self.next[i];
+        self.next[i] = decay.times(simd, self.base[i]);
+        decay
     }
 }
 
@@ -121,7 +139,7 @@ pub(super) struct Recurrence<'a, S: Simd> {
 impl<S: Simd> Recurrence<'_, S> {
     /// Runs all states through the steps.
     #[inline(always)]
-    pub fn run(mut self, decay: impl Decay<S>, b: &MapTile, c: &MapTile) {
+    pub fn run(mut self, decay: &mut impl Decay<S>, b: &MapTile, c: &MapTile) {
         let steps = self.first..self.first + self.input.len();
         let shared = |map: &'_ MapTile| map.form == Form::Shared;
         match (shared(b), shared(c)) {
@@ -135,7 +153,7 @@ impl<S: Simd> Recurrence<'_, S> {
     #[inline(always)]
     fn pass<B: Row<S>, C: Row<S>>(
         &mut self,
-        decay: impl Decay<S>,
+        decay: &mut impl Decay<S>,
         b: impl Fn(usize) -> B,
         c: impl Fn(usize) -> C,
     ) {
@@ -153,7 +171,7 @@ impl<S: Simd> Recurrence<'_, S> {
     fn states<const K: usize, B: Row<S>, C: Row<S>>(
         &mut self,
         n: usize,
-        decay: impl Decay<S>,
+        decay: &mut impl Decay<S>,
         b: &impl Fn(usize) -> B,
         c: &impl Fn(usize) -> C,
     ) {

@@ -375,7 +375,7 @@ mod tests {
         assert!(plan.variant.contains("_chunked_"), "{}", plan.variant);
         assert!(u64::from(chunk).is_multiple_of(CHUNK_UNIT));
         let busy = 64 * 4 * (1u64 << 16).div_ceil(u64::from(chunk));
-        assert!(busy >= FULL / 2 && busy <= 2 * FULL, "{plan}");
+        assert!((FULL / 2..=2 * FULL).contains(&busy), "{plan}");
         assert_eq!(
             planned(&problem(8, 2048, 1 << 16, 16), &limits(8, 0)).schedule,
             Schedule::Serial

@@ -40,7 +40,7 @@ pub fn cases(size: Size) -> Vec<Case> {
         // The reference walks every (d, t, n) in f64: wide cases stay short.
         let states = if channels * steps > 40_000 && size < Size::Thorough { 16 } else { states };
         let batch = random.pick(&[1, 2, 3]);
-        let divides = |&groups: &usize| channels % groups == 0;
+        let divides = |groups: &usize| channels.is_multiple_of(*groups);
         let groups: Vec<usize> = [1, 2, channels].into_iter().filter(divides).collect();
         let groups = random.pick(&groups);
         let sizes = Sizes { batch, channels, steps, states, groups };

@@ -23,8 +23,11 @@ fn refused(input: &str, arguments: &[&str], status: i32, part: &str) {
     assert!(!Path::new(&output).exists(), "an output was left behind");
 }
 
+/// A tensor of zeros: its name, type and shape.
+type Tensor<'a> = (&'a str, Dtype, &'a [usize]);
+
 /// A copy of the first fixture with some tensors changed, under a name of its own.
-fn changed(name: &str, tensors: &[(&str, Dtype, &[usize])]) -> String {
+fn changed(name: &str, tensors: &[Tensor<'_>]) -> String {
     let bytes = std::fs::read(fixture("scan-forward.in.safetensors")).expect("fixture");
     let file = SafeTensors::deserialize(&bytes).expect("whole");
     let zeros = vec![0u8; 1 << 20];
@@ -44,7 +47,7 @@ fn changed(name: &str, tensors: &[(&str, Dtype, &[usize])]) -> String {
 #[test]
 fn tensors() {
     use Dtype::{F32, F64, I64};
-    let cases: [(&str, &[(&str, Dtype, &[usize])], &str); 7] = [
+    let cases: [(&str, &[Tensor<'_>], &str); 7] = [
         ("shape", &[("delta", F32, &[2, 6, 36])], "tensor `delta`: expected shape (B, D, L)"),
         ("dtype", &[("z", F64, &[2, 6, 37])], "tensor `z`: expected elements f32, found f64"),
         (
