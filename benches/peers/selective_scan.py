@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """Times the selective scan of PyTorch on the CPU against `warpwright bench selective-scan`.
 
-Two ways of writing it in PyTorch, each in several forms of which the fastest is taken:
+Three ways of writing it in PyTorch, the last two in several forms of which the fastest is taken:
 
-* a loop over time, with exponentials and products made for a chunk of steps at once;
+* a loop over time steps, all of a step's work in its turn, in preallocated tensors;
+* the same with exponentials and products made for a chunk of steps at once ("blocked");
 * a parallel scan of chunks, work-efficient (Blelloch) or by doubling (Hillis, Steele).
 
 Everything of the size of the states is allocated before a PyTorch run is timed, there is no
-autograd, and all results are compared with a loop in f64, those of warpwright too. The three are
+autograd, and all results are compared with a loop in f64, those of warpwright too. All are
 timed in turns, so that a change of the machine's load meets them all.
 
     cargo build --release -p warpwright-cli
@@ -272,30 +273,34 @@ def main():
     inputs = Inputs(*args.sizes)
     reference = exact(inputs)
     steps = args.sizes[2]
-    loop = fastest("a loop over time:", [Loop(inputs, k) for k in (8, 16, 32, 64, 128)], reference)
+    loop = fastest("a loop over time steps:", [Loop(inputs, 1)], reference)
+    blocked = [Loop(inputs, k) for k in (8, 16, 32, 64, 128)]
+    blocked = fastest("a loop, its exponentials and products blocked:", blocked, reference)
     forms = [Blelloch(inputs, k) for k in sorted({8, 16, 32, 64, 256, steps})]
     forms += [HillisSteele(inputs, k) for k in (8, 16, 64)]
     parallel = fastest("a parallel scan:", forms, reference)
     warpwright = Warpwright(args)
     print(f"warpwright: error {check('warpwright', warpwright.out(inputs), reference):.1e}")
 
-    print(f"\nmedians of {args.runs} runs, in ms\n{'round':>5} {'loop':>10} {'parallel':>10} "
-          f"{'warpwright':>10} {'loop/ww':>10} {'parallel/ww':>12}")
+    peers = {"loop": loop, "blocked": blocked, "parallel": parallel}
+    names = [*peers, "warpwright", *(f"{name}/ww" for name in peers)]
+    print(f"\nmedians of {args.runs} runs, in ms")
+    print("round", *(f"{name:>11}" for name in names))
     rounds = []
     for number in range(1, args.rounds + 1):
-        times = [statistics.median(seconds(form, args.runs)) for form in (loop, parallel)]
+        times = [statistics.median(seconds(form, args.runs)) for form in peers.values()]
         times.append(warpwright.median())
         rounds.append(times)
-        a, b, ours = times
-        print(f"{number:>5} {a * 1e3:>10.1f} {b * 1e3:>10.1f} {ours * 1e3:>10.1f} "
-              f"{a / ours:>10.2f} {b / ours:>12.2f}", flush=True)
+        ratios = [time / times[-1] for time in times[:-1]]
+        print(f"{number:>5}", *(f"{time * 1e3:>11.1f}" for time in times),
+              *(f"{ratio:>11.2f}" for ratio in ratios), flush=True)
 
     print()
     medians = [statistics.median(column) for column in zip(*rounds)]
-    for name, form, column in (("loop", loop, 0), ("parallel scan", parallel, 1)):
-        ratios = [times[column] / times[2] for times in rounds]
-        print(f"PyTorch's {name} ({form.name}, chunks of {form.chunk}) takes "
-              f"{medians[column] / medians[2]:.2f} times as long as warpwright "
+    for column, form in enumerate(peers.values()):
+        ratios = [times[column] / times[-1] for times in rounds]
+        print(f"PyTorch's {form.name}, chunks of {form.chunk}, takes "
+              f"{medians[column] / medians[-1]:.2f} times as long as warpwright "
               f"(rounds: {min(ratios):.2f} to {max(ratios):.2f})")
 
 

@@ -193,7 +193,7 @@ impl<T: DeviceFloat> Block<'_, '_, T> {
                 *batch * strides.batch + group * strides.group + steps.start * strides.time
             };
             match (tile.form, strides.time) {
-                (Form::Shared, 1) => with_usual(steps.len(), TILE, |length| {
+                (Form::Shared, 1) => with_usual!(steps.len(), TILE, |length| {
                     let values = &values[first(group(channels.start))..];
                     for (n, line) in tile.values.chunks_exact_mut(TILE).enumerate() {
                         T::widen(&values[n * strides.state..][..length], &mut line[..length]);

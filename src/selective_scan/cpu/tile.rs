@@ -72,12 +72,22 @@ fn misaligned<T: DeviceFloat>(name: &str, start: *const u8) -> Error {
     super::super::check::CHECK.misaligned(name, T::DTYPE, start as usize)
 }
 
-/// Calls `body` with a length, in a copy of its own where it is the usual one: there the compiler
-/// knows the length, and copies of it are a few vector moves.
-#[inline(always)]
-pub(super) fn with_usual(length: usize, usual: usize, mut body: impl FnMut(usize)) {
-    if length == usual { body(usual) } else { body(length) }
+/// Runs a piece of code with a length, in a copy of its own where it is the usual one: there the
+/// compiler knows the length, and copies of it are a few vector moves. A macro, because a closure
+/// that is called in two places need not be inlined.
+macro_rules! with_usual {
+    ($length:expr, $usual:expr, |$known:ident| $body:expr) => {
+        if $length == $usual {
+            let $known = $usual;
+            $body
+        } else {
+            let $known = $length;
+            $body
+        }
+    };
 }
+
+pub(super) use with_usual;
 
 /// An activation to read.
 #[derive(Clone, Copy)]
@@ -98,7 +108,7 @@ impl<T: DeviceFloat> Source<'_, T> {
         steps: Range<usize>,
     ) {
         if self.strides.time == 1 {
-            with_usual(steps.len(), TILE, |length| {
+            with_usual!(steps.len(), TILE, |length| {
                 for (lane, channel) in channels.clone().enumerate() {
                     let first = self.strides.index(batch, channel, steps.start);
                     let mut run = [0.0; TILE];
@@ -108,7 +118,7 @@ impl<T: DeviceFloat> Source<'_, T> {
                 }
             });
         } else {
-            with_usual(channels.len(), lanes, |width| {
+            with_usual!(channels.len(), lanes, |width| {
                 for (row, t) in tile.chunks_exact_mut(lanes).zip(steps.clone()) {
                     let first = self.strides.index(batch, channels.start, t);
                     T::widen(&self.values[first..first + width], &mut row[..width]);
@@ -141,7 +151,7 @@ impl<T: DeviceFloat> Target<'_, T> {
         steps: Range<usize>,
     ) {
         if self.strides.time == 1 {
-            with_usual(steps.len(), TILE, |length| {
+            with_usual!(steps.len(), TILE, |length| {
                 for (lane, channel) in channels.clone().enumerate() {
                     let (mut run, mut rounded) = ([0.0; TILE], [T::from_f32(0.0); TILE]);
                     let lines = tile[lane..].iter().step_by(lanes);
@@ -153,7 +163,7 @@ impl<T: DeviceFloat> Target<'_, T> {
                 }
             });
         } else {
-            with_usual(channels.len(), lanes, |width| {
+            with_usual!(channels.len(), lanes, |width| {
                 for (row, t) in tile.chunks_exact(lanes).zip(steps.clone()) {
                     let mut rounded = [T::from_f32(0.0); TILE];
                     T::narrow(&row[..width], &mut rounded[..width]);
