@@ -137,7 +137,7 @@ impl Case {
     ///
     /// # Errors
     ///
-    /// [`Error::OutOfMemory`].
+    /// [`Error::OutOfMemory`](crate::Error::OutOfMemory).
     pub fn tensors<T: Float>(&self) -> Result<Named<Cpu>> {
         let mut draw = Draw::<T>::new(self);
         let Sizes { batch, channels, steps, states, groups } = self.sizes;
