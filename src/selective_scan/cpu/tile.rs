@@ -12,6 +12,9 @@ use crate::{Error, Result};
 /// Most time steps in a tile; divides the distance of checkpoints.
 pub(super) const TILE: usize = 32;
 
+/// Most lanes of a SIMD register in f32.
+const MOST_LANES: usize = 16;
+
 /// Distances in elements between neighbours in u, delta, z or out.
 #[derive(Clone, Copy)]
 pub(super) struct ActivationStrides {
@@ -108,13 +111,17 @@ impl<T: DeviceFloat> Source<'_, T> {
         steps: Range<usize>,
     ) {
         if self.strides.time == 1 {
+            // Lines first, then a transposition whose writes are whole vectors.
+            let mut runs = [[0.0; TILE]; MOST_LANES];
             with_usual!(steps.len(), TILE, |length| {
-                for (lane, channel) in channels.clone().enumerate() {
+                for (run, channel) in runs.iter_mut().zip(channels.clone()) {
                     let first = self.strides.index(batch, channel, steps.start);
-                    let mut run = [0.0; TILE];
                     T::widen(&self.values[first..first + length], &mut run[..length]);
-                    let lines = tile[lane..].iter_mut().step_by(lanes);
-                    lines.zip(&run[..length]).for_each(|(place, &value)| *place = value);
+                }
+                for (t, line) in tile.chunks_exact_mut(lanes).enumerate().take(length) {
+                    for (place, run) in line.iter_mut().zip(&runs) {
+                        *place = run[t];
+                    }
                 }
             });
         } else {
