@@ -239,6 +239,18 @@ mod tests {
     }
 
     #[test]
+    fn copies_are_whole_or_refused() {
+        let from = Cpu.upload(&[3; 9]).unwrap();
+        let to = Cpu.allocate(9).unwrap();
+        Cpu.copy(&from, &to).unwrap();
+        assert_eq!(*to.read(0..9).unwrap(), [3; 9]);
+        for bytes in [5, 12] {
+            let other = Cpu.allocate(bytes).unwrap();
+            assert!(matches!(Cpu.copy(&from, &other), Err(Error::Shape { .. })));
+        }
+    }
+
+    #[test]
     fn readers_share_and_writers_do_not() {
         let buffer = Cpu.upload(&[7; 16]).unwrap();
         let first = buffer.read(0..8).unwrap();

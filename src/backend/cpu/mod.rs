@@ -56,12 +56,20 @@ impl Backend for Cpu {
     }
 
     fn copy(&self, from: &HostBuffer, to: &HostBuffer) -> Result<()> {
+        if from.bytes() != to.bytes() {
+            return Err(Error::Shape {
+                operation: "copy",
+                tensor: "to".to_owned(),
+                expected: format!("{} bytes, as in the source", from.bytes()),
+                found: format!("{} bytes", to.bytes()),
+            });
+        }
         let from = from.read(0..from.bytes() as usize)?;
         let mut to = to.write(0..to.bytes() as usize)?;
         let part = to.len().div_ceil(rayon::current_num_threads()).max(1);
         to.par_chunks_mut(part)
             .zip(from.par_chunks(part))
-            .for_each(|(to, from)| to[..from.len()].copy_from_slice(from));
+            .for_each(|(to, from)| to.copy_from_slice(from));
         Ok(())
     }
 
