@@ -66,6 +66,8 @@ mod body;
 mod check;
 mod cursor;
 mod error;
+#[cfg(feature = "interpreter")]
+pub mod interpreter;
 mod lexer;
 mod matching;
 mod parser;

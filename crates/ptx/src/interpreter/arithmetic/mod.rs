@@ -1,0 +1,1 @@
+//! What instructions compute, lane by lane: integers, floats, halves, conversions, comparisons, approximations.

@@ -1,0 +1,1 @@
+//! What a launch has done, counted, and what that means for a named GPU.

@@ -1,0 +1,1 @@
+//! What the lanes of a warp exchange: shuffles, votes, matches, reductions.

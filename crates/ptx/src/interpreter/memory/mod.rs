@@ -1,0 +1,1 @@
+//! Memory, and the order of accesses to it: bounds, initialisation, races.

@@ -1,0 +1,1 @@
+//! Tensor cores: matrix fragments, products, and the moves that feed them.
