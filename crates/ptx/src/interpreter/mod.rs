@@ -3,7 +3,18 @@
 
 mod arithmetic;
 mod counters;
+mod decode;
 mod exchange;
+mod execute;
+mod fault;
+mod machine;
 mod memory;
+mod options;
+mod random;
 mod row;
 mod tensor;
+
+pub use fault::{Fault, FaultKind, Other};
+pub use machine::{Kernel, Launch, Loaded, Machine};
+pub use options::{Approximations, Options, Schedule};
+pub use tensor::Sums;
