@@ -1,0 +1,174 @@
+//! Records of many threads at one word, none of them ordered before another.
+//!
+//! Sorted by warp, so that a thread finds its warp's among those of thousands of blocks. What is too much is
+//! thinned out: first each block keeps its newest record, then every other block keeps none. A race with the
+//! access of a record that is gone is not found; one with the others is.
+
+use super::knowledge::Time;
+use super::order::View;
+use super::shadow::{DEVICE, Rank, Record, WORD};
+
+/// Records that a set may have before it is thinned out for the first time.
+const MANY: usize = 64;
+/// Records that it may have at all.
+const MOST: usize = 1024;
+
+#[derive(Default)]
+struct Set {
+    records: Vec<Record>,
+    /// Where the last one was put.
+    last: usize,
+    newest: Time,
+    highest: Rank,
+    /// The block that made all of them, if it was one.
+    block: Option<u32>,
+    /// How many records call for thinning.
+    limit: usize,
+}
+
+/// The sets of a stretch of memory.
+#[derive(Default)]
+pub(super) struct Sets {
+    sets: Vec<Set>,
+    idle: Vec<u32>,
+}
+
+impl Sets {
+    /// The records of a set that a new access must be compared with.
+    pub fn against(&self, set: &Record, new: &Record) -> &[Record] {
+        let set = &self.sets[set.warp as usize];
+        if set.highest.max(new.rank()) <= DEVICE { &[] } else { &set.records }
+    }
+
+    /// Adds the viewing thread's access to what a word has.
+    #[inline]
+    pub fn record(&mut self, place: &mut Record, new: Record, view: &View) {
+        if place.is_empty() {
+            *place = new;
+        } else if place.joins(&new) {
+            place.lanes |= new.lanes;
+        } else if place.is_set() {
+            self.insert(place, new, view);
+        } else {
+            let old = place.beside(&new, view);
+            *place = new;
+            if !old.is_empty() {
+                *place = self.found([old, new], view);
+            }
+        }
+    }
+
+    /// Removes what no longer matters once the viewing thread has made the new access.
+    #[inline]
+    pub fn outdate(&mut self, place: &mut Record, new: &Record, view: &View) {
+        if place.is_empty() {
+            return;
+        }
+        if !place.is_set() {
+            *place = place.beside(new, view);
+            return;
+        }
+        let set = &mut self.sets[place.warp as usize];
+        // Atomics of a whole device only pile up: none of them is compared with any other.
+        if set.highest.max(new.rank()) > DEVICE {
+            set.outdate(new, view);
+            if set.records.is_empty() {
+                self.release(place);
+            }
+        }
+    }
+
+    fn insert(&mut self, place: &mut Record, new: Record, view: &View) {
+        let set = &mut self.sets[place.warp as usize];
+        let covers = new.bytes() == WORD && set.highest <= new.rank();
+        if covers && set.block.is_some_and(|block| view.past(block, set.newest)) {
+            self.release(place);
+            *place = new;
+        } else {
+            set.insert(new, view);
+        }
+    }
+
+    fn found(&mut self, records: [Record; 2], view: &View) -> Record {
+        let number = self.idle.pop().unwrap_or_else(|| {
+            self.sets.push(Set::default());
+            (self.sets.len() - 1) as u32
+        });
+        let set = &mut self.sets[number as usize];
+        set.block = Some(view.made_in(&records[0]));
+        set.limit = MANY;
+        records.into_iter().for_each(|record| set.put(record, view));
+        Record::set(number)
+    }
+
+    fn release(&mut self, place: &mut Record) {
+        let set = &mut self.sets[place.warp as usize];
+        set.records.clear();
+        (set.last, set.newest, set.highest) = (0, 0, 0);
+        self.idle.push(place.warp);
+        *place = Record::default();
+    }
+}
+
+impl Set {
+    fn insert(&mut self, new: Record, view: &View) {
+        if let Some(last) = self.records.get_mut(self.last)
+            && last.joins(&new)
+        {
+            last.lanes |= new.lanes;
+            return;
+        }
+        let first = self.records.partition_point(|one| one.warp < new.warp);
+        let count = self.records[first..].partition_point(|one| one.warp == new.warp);
+        let own = &mut self.records[first..first + count];
+        if let Some(at) = own.iter().position(|one| one.joins(&new)) {
+            own[at].lanes |= new.lanes;
+            self.last = first + at;
+            return;
+        }
+        own.iter_mut().for_each(|one| *one = one.beside(&new, view));
+        if own.iter().any(Record::is_empty) {
+            self.records.retain(|one| !one.is_empty());
+        }
+        self.put(new, view);
+        if self.records.len() > self.limit {
+            self.thin(&new, view);
+        }
+    }
+
+    fn put(&mut self, new: Record, view: &View) {
+        self.newest = self.newest.max(new.time);
+        self.highest = self.highest.max(new.rank());
+        self.block = self.block.filter(|&one| one == view.made_in(&new) && !new.asynchronous());
+        self.last = self.records.partition_point(|one| one.warp <= new.warp);
+        self.records.insert(self.last, new);
+    }
+
+    fn outdate(&mut self, new: &Record, view: &View) {
+        self.records.retain_mut(|one| {
+            *one = one.beside(new, view);
+            !one.is_empty()
+        });
+    }
+
+    fn thin(&mut self, new: &Record, view: &View) {
+        self.outdate(new, view);
+        if self.records.len() > MANY {
+            self.records.dedup_by(|one, kept| {
+                let same = view.made_in(one) == view.made_in(kept);
+                if same && one.time > kept.time {
+                    *kept = *one;
+                }
+                same
+            });
+        }
+        if self.records.len() > MOST / 2 {
+            let mut keep = false;
+            self.records.retain(|_| {
+                keep = !keep;
+                keep
+            });
+        }
+        self.limit = (self.records.len() * 2).clamp(MANY, MOST);
+    }
+}
