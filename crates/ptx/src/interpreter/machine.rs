@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use super::counters::{Counters, Facts};
+use super::counters::{self, Counters};
 use super::decode::{self, Code, Symbols, action::Place};
 use super::execute::{self, Grid};
 use super::fault::{Fault, FaultKind};
@@ -60,7 +60,8 @@ pub struct Launch<'a> {
 impl Machine {
     /// The machine of this number. The memories of machines with different numbers do not overlap.
     pub fn new(number: u32, options: Options) -> Self {
-        let memory = Global::new((u64::from(number) + 1) * SPAN);
+        let checks = Checks { races: options.races, uninitialised: options.uninitialised };
+        let memory = Global::new((u64::from(number) + 1) * SPAN, checks);
         Self { options, memory, launches: AtomicU64::new(0) }
     }
 
@@ -111,7 +112,8 @@ impl Machine {
     ///
     /// Where the bytes of an end do not lie within one allocation.
     pub fn copy(&self, destination: u64, source: u64, bytes: u64) -> Result<(), Fault> {
-        self.memory.copy(destination, source, bytes).map_err(host)
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        self.memory.copy(source, destination, bytes).map_err(host)
     }
 
     /// Decodes the kernels of a module and gives its variables a place.
@@ -173,12 +175,9 @@ impl Machine {
         check(code, launch)?;
         let arguments = pack(code, launch.arguments)?;
         let number = self.launches.fetch_add(1, Ordering::Relaxed);
-        let checks = Checks { races: self.options.races, uninitialised: self.options.uninitialised };
-        let geometry = execute::geometry(launch.block, launch.cluster);
         let grid = Grid {
             code,
             options: &self.options,
-            memory: self.memory.begin_launch(checks, geometry),
             constants: &kernel.constants,
             arguments,
             blocks: launch.grid,
@@ -191,17 +190,18 @@ impl Machine {
             progress: AtomicU64::new(0),
             failed: AtomicBool::new(false),
         };
-        let tallies = match grid.count() {
-            0 => vec![super::counters::Tally::default(); code.steps.len()],
-            _ => execute::run(&grid)?,
-        };
-        let facts = Facts {
+        let mut counters = code.blank.clone();
+        counters.launches = vec![counters::Launch {
             grid: launch.grid,
             block: launch.block,
+            cluster: grid.geometry().cluster,
             static_shared: u32::try_from(code.static_shared).unwrap_or(u32::MAX),
             dynamic_shared: launch.dynamic_shared,
-        };
-        Ok(Counters::new(&code.name, facts, code.lines(), tallies))
+        }];
+        match grid.count() {
+            0 => Ok(counters),
+            _ => execute::run(&grid, &self.memory.begin_launch(), counters),
+        }
     }
 }
 

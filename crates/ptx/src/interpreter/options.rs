@@ -1,6 +1,6 @@
 //! How strictly, and in which order, a machine runs kernels.
 
-use super::tensor::Sums;
+use super::tensor::sums::Sums;
 
 /// How a [`Machine`](super::Machine) runs kernels. The default is strict, exact and repeatable.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use super::super::arithmetic::Rule;
 use super::super::exchange::{Reduction, Shuffle, Vote};
 use super::super::memory::{Scope, Strength};
 use super::super::row::{Mask, Row};
-use super::super::tensor::Product;
+use super::super::tensor::product::Product;
 use crate::types::Type;
 
 /// A register, as an index into the rows of a warp. Constants and special registers have rows too.
@@ -76,14 +76,20 @@ pub(crate) enum Action {
 /// An arithmetic instruction with one result.
 pub(crate) struct Compute {
     pub rule: Rule,
+    /// What `set` writes where its comparison holds.
+    pub truth: [u64; 2],
+    /// Whether the carry is read, and whether it is written.
+    pub carries: [bool; 2],
+    /// The predicate that `set` or `lop3` combines their result with.
+    pub combine: Option<(Logic, Condition)>,
     pub forbidden: Option<fn(&[&Row; 4]) -> Mask>,
     pub sources: [Register; 4],
     pub used: usize,
     pub to: Option<Register>,
     /// The type of the result and that of a wider register that takes it.
     pub extend: Option<(Type, Type)>,
-    /// lop3 with a predicate: `result != 0` combined with a condition.
-    pub truth: Option<(Logic, Condition, Predicate)>,
+    /// lop3 with a predicate: whether the result is not zero.
+    pub nonzero: Option<Predicate>,
 }
 
 /// A comparison with up to two predicates as result.

@@ -180,16 +180,15 @@ impl Decoder<'_> {
         let mut count = instruction.operands.len().saturating_sub(1);
         let (first, second) = Self::pair(self.operand(instruction, 0)?);
         let (to, pair) = (self.destination(first)?, second.map(|second| self.predicate(second)).transpose()?);
-        // Only lop3 with a predicate has a pair here.
-        let truth = match (logic_modifier(instruction), pair) {
-            (Some(logic), Some(Some(predicate))) => {
+        let combine = match logic_modifier(instruction) {
+            Some(logic) => {
                 count -= 1;
                 let last = instruction.operands.len() - 1;
-                let condition = self.condition(self.operand(instruction, last)?)?;
-                Some((logic, condition, predicate))
+                Some((logic, self.condition(self.operand(instruction, last)?)?))
             }
-            _ => None,
+            None => None,
         };
+        let reads = matches!(instruction.opcode, Opcode::Addc | Opcode::Subc | Opcode::Madc);
         let (sources, used) = self.sources(instruction, count)?;
         let result = self.operand_type(instruction, 0);
         let extend = match (to, result) {
@@ -198,12 +197,16 @@ impl Decoder<'_> {
         };
         Ok(Action::Compute(Compute {
             rule,
+            truth: arithmetic::truth(instruction).unwrap_or_default(),
+            carries: [reads, instruction.has("cc")],
+            combine,
             forbidden: arithmetic::forbidden(instruction),
             sources,
             used,
             to: to.map(|(to, _)| to),
             extend,
-            truth,
+            // Only lop3 has a pair here.
+            nonzero: pair.flatten(),
         }))
     }
 

@@ -19,15 +19,15 @@ mod warp;
 use action::{Action, Place, Register, Step};
 use names::Names;
 
-use super::counters::{self, Class};
+use super::counters::{Counters, Launch};
 use super::fault::{Fault, FaultKind};
 
 /// A kernel, ready to be launched.
 pub(crate) struct Code {
     pub name: String,
     pub steps: Vec<Step>,
-    /// What each step is, for the counters.
-    pub kinds: Vec<Kind>,
+    /// The counters of a launch in which nothing has happened yet: a line for each step but the last.
+    pub blank: Counters,
     pub rows: usize,
     pub predicates: usize,
     /// Rows that hold a literal or an address.
@@ -38,17 +38,8 @@ pub(crate) struct Code {
     pub parameter_bytes: u64,
     /// Bytes of the shared variables; dynamic shared memory begins there.
     pub static_shared: u64,
-    /// The alignment that dynamic shared memory is declared with.
     pub local_bytes: u64,
     pub shape: Shape,
-}
-
-/// What a step is, apart from its operands.
-#[derive(Clone, Debug)]
-pub(crate) struct Kind {
-    pub text: String,
-    pub class: Class,
-    pub slots: u32,
 }
 
 /// What the kernel says of the launches that it takes.
@@ -100,7 +91,7 @@ pub(crate) struct Symbols {
 pub(crate) fn decode(entry: &Entry, symbols: &Symbols) -> Result<Code, Fault> {
     let offsets = entry.parameter_offsets();
     let parameters: Vec<_> = entry.parameters.iter().cloned().zip(offsets).collect();
-    let own = entry.static_shared_bytes_from(symbols.shared);
+    let own = entry.static_shared_end(symbols.shared);
     let align = symbols.dynamic.iter().map(|(_, align)| *align).max().unwrap_or(16).max(16);
     let static_shared = own.next_multiple_of(u64::from(align));
     let mut places = symbols.places.clone();
@@ -111,18 +102,19 @@ pub(crate) fn decode(entry: &Entry, symbols: &Symbols) -> Result<Code, Fault> {
         names: Names::new(&places, symbols.shared, &parameters),
         kernel: &entry.name,
         steps: Vec::new(),
-        kinds: Vec::new(),
         constants: HashMap::new(),
         specials: HashMap::new(),
         line: entry.line,
     };
     decoder.block(&entry.body)?;
-    decoder.push(Action::Exit, entry.line, Kind { text: "exit".into(), class: Class::Control, slots: 1 });
-    decoder.patch()?;
+    // A body may end without one.
+    decoder.steps.push(Step { guard: None, action: Action::Exit, line: entry.line });
+    decoder.patch();
+    let nothing = Launch { grid: [0; 3], block: [0; 3], cluster: 1, static_shared: 0, dynamic_shared: 0 };
     Ok(Code {
         name: entry.name.clone(),
         steps: decoder.steps,
-        kinds: decoder.kinds,
+        blank: Counters::new(&entry.name, &entry.instructions(), nothing),
         rows: decoder.names.rows as usize,
         predicates: decoder.names.predicates as usize,
         constants: decoder.constants.into_iter().map(|(value, row)| (row, value)).collect(),
@@ -140,7 +132,6 @@ pub(super) struct Decoder<'a> {
     names: Names,
     kernel: &'a str,
     steps: Vec<Step>,
-    kinds: Vec<Kind>,
     constants: HashMap<u64, Register>,
     specials: HashMap<Special, Register>,
     /// The line that is being decoded.
@@ -170,25 +161,12 @@ impl Decoder<'_> {
         self.line = instruction.line;
         let guard = self.guard(instruction)?;
         let action = self.action(instruction)?;
-        let kind = Kind {
-            text: text(instruction),
-            class: counters::class(instruction),
-            slots: counters::slots(instruction),
-        };
-        self.push(action, instruction.line, kind);
-        if let Some(step) = self.steps.last_mut() {
-            step.guard = guard;
-        }
+        self.steps.push(Step { guard, action, line: instruction.line });
         Ok(())
     }
 
-    fn push(&mut self, action: Action, line: u32, kind: Kind) {
-        self.steps.push(Step { guard: None, action, line });
-        self.kinds.push(kind);
-    }
-
     /// Branches were decoded with indices of labels: puts the steps in their place.
-    fn patch(&mut self) -> Result<(), Fault> {
+    fn patch(&mut self) {
         let labels = &self.names.labels;
         let place = |label: usize| labels.get(label).copied().flatten().unwrap_or(0);
         for step in &mut self.steps {
@@ -200,7 +178,6 @@ impl Decoder<'_> {
                 _ => {}
             }
         }
-        Ok(())
     }
 
     /// The row of a literal.

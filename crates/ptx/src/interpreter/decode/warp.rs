@@ -10,7 +10,7 @@ use crate::ast::{Instruction, Operand};
 use crate::interpreter::exchange::{Reduction, Shuffle, Vote};
 use crate::interpreter::fault::Fault;
 use crate::interpreter::memory::Scope;
-use crate::interpreter::tensor::Product;
+use crate::interpreter::tensor::product::Product;
 use crate::table::Opcode;
 use crate::types::Type;
 

@@ -1,7 +1,6 @@
 //! Loads, stores and atomics, lane by lane.
 
 use super::super::arithmetic;
-use super::super::counters;
 use super::super::decode::action::{Address, Atomic, Load, Place, Register, Store};
 use super::super::fault::{Fault, FaultKind};
 use super::super::memory::{self, Access, Loaded, Strength};
@@ -112,10 +111,11 @@ impl Turn<'_, '_> {
             changed = new != old as u64;
             Some(u128::from(new))
         };
-        let view = self.common.clocks.view(thread);
+        let common = &mut *self.common;
+        let view = common.clocks.view(thread);
         let done = match place {
-            Place::Global => self.grid.memory.atomic(&view, &access, message, &mut update),
-            Place::Shared | Place::Cluster => self.common.shared.atomic(&view, &access, message, &mut update),
+            Place::Global => common.memory.atomic(&view, &access, message, &mut update),
+            Place::Shared | Place::Cluster => common.shared.atomic(&view, &access, message, &mut update),
             other => return Err(self.wrong_space(lane, address, other, "an atomic")),
         };
         let (old, loaded) = done.map_err(|fault| self.memory_fault(lane, fault))?;
@@ -137,7 +137,7 @@ impl Turn<'_, '_> {
         let thread = self.thread(lane);
         let view = self.common.clocks.view(thread);
         let loaded = match place {
-            Place::Global => self.grid.memory.load(&view, access, buffer),
+            Place::Global => self.common.memory.load(&view, access, buffer),
             Place::Shared | Place::Cluster => self.common.shared.load(&view, access, buffer),
             Place::Local => {
                 let start = self.local(lane, access)?;
@@ -173,7 +173,7 @@ impl Turn<'_, '_> {
                     return Err(self.fault_at(FaultKind::Uninitialised, lane, access.address, message));
                 }
                 self.warp.copies.check_source(lane, access).map_err(|pc| self.source_overwritten(lane, access.address, pc))?;
-                self.grid.memory.store(&view, access, bytes, message)
+                self.common.memory.store(&view, access, bytes, message)
             }
             Place::Shared | Place::Cluster => {
                 self.common.shared.store(&view, access, bytes, unknown, message)
@@ -264,39 +264,30 @@ impl Turn<'_, '_> {
 
     /// Whether the instruction that runs addresses global memory, in name or generically.
     fn addresses_global(&self) -> bool {
-        let text = self.grid.code.kinds.get(self.pc).map_or("", |kind| kind.text.as_str());
-        !text.contains("shared")
+        let line = self.grid.code.blank.all().get(self.pc);
+        line.is_some_and(|line| !line.text.contains("shared"))
     }
 
     fn count_access(&mut self, place: Place, addresses: &Row, active: Mask, bytes: u32, load: bool) {
-        let Some(first) = lanes(active).next() else { return };
-        let (place, _) = windows::resolve(place, addresses[first]);
-        let useful = u64::from(active.count_ones() * bytes);
-        match place {
-            Place::Global => {
-                let sectors = u64::from(counters::sectors(addresses, active, bytes));
-                let tally = self.tally();
-                tally.sectors += sectors;
-                tally.useful_bytes += useful;
-                if load {
-                    tally.load_sectors += sectors;
-                }
-            }
-            Place::Shared | Place::Cluster => {
-                let (taken, least) = counters::wavefronts(addresses, active, bytes);
-                let tally = self.tally();
-                tally.wavefronts += u64::from(taken);
-                tally.least_wavefronts += u64::from(least);
-            }
+        match self.space(place, addresses, active) {
+            Place::Global if load => self.tally().load(addresses, active, bytes),
+            Place::Global => self.tally().store(addresses, active, bytes),
+            Place::Shared | Place::Cluster => self.tally().shared(addresses, active, bytes),
             _ => {}
         }
     }
 
     fn count_atomic(&mut self, atomic: &Atomic, addresses: &Row, active: Mask, elements: u32) {
         let bytes = atomic.ty.bytes() * elements;
-        self.count_access(atomic.address.place, addresses, active, bytes, false);
-        let collisions = u64::from(counters::collisions(addresses, active));
-        self.tally().collisions += collisions;
+        match self.space(atomic.address.place, addresses, active) {
+            Place::Global => self.tally().atomic(addresses, active, bytes),
+            _ => self.tally().shared_atomic(addresses, active, bytes),
+        }
+    }
+
+    /// The space that a request goes to: that of its first lane.
+    fn space(&self, place: Place, addresses: &Row, active: Mask) -> Place {
+        windows::resolve(place, addresses[Self::first(active)]).0
     }
 }
 

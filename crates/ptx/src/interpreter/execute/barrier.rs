@@ -1,7 +1,10 @@
 //! The sixteen named barriers of a block.
 
+use std::sync::Arc;
+
 use super::super::decode::action::{Barrier, BarrierKind};
 use super::super::fault::{Fault, FaultKind};
+use super::super::memory::Knowledge;
 use super::super::row::{LANES, Mask, lanes};
 use super::block::Block;
 use super::turn::{Flow, Turn};
@@ -15,6 +18,8 @@ pub(super) struct Named {
     /// The lanes of each warp that have come, to wait or not.
     arrived: Vec<(usize, Mask)>,
     waiting: Vec<Waiting>,
+    /// What those who only arrive have released.
+    released: Vec<Arc<Knowledge>>,
     /// What `bar.red` has counted: lanes whose predicate holds, and all of them.
     held: u32,
     asked: u32,
@@ -118,7 +123,15 @@ impl Turn<'_, '_> {
             | BarrierKind::Any { condition, .. } => Some(self.asked(condition, active)? & active),
             BarrierKind::Sync | BarrierKind::Arrive => None,
         };
+        let released = match barrier.kind {
+            BarrierKind::Arrive => {
+                let threads: Vec<u32> = self::lanes(active).map(|lane| self.thread(lane)).collect();
+                Some(Arc::new(self.common.clocks.arrive(&threads)))
+            }
+            _ => None,
+        };
         let named = &mut self.common.barriers[id];
+        named.released.extend(released);
         if !named.used() {
             named.expected = expected;
             named.pc = pc;
@@ -142,6 +155,7 @@ impl Block<'_> {
         for id in 0..self.common.barriers.len() {
             if self.common.barriers[id].used() && self.complete(id) {
                 self.release(id);
+                self.common.completed += 1;
                 any = true;
             }
         }
@@ -169,10 +183,12 @@ impl Block<'_> {
                     let most = self.grid.threads_per_block();
                     lanes(mask).map(move |lane| (warp * LANES + lane) as u32).filter(move |&thread| thread < most)
                 };
-                let arrived: Vec<u32> = named.arrived.iter().flat_map(|&(warp, mask)| threads(warp, mask)).collect();
                 let waiting: Vec<u32> =
                     named.waiting.iter().flat_map(|one| threads(one.warp, one.lanes)).collect();
-                self.common.clocks.barrier_among(&arrived, &waiting);
+                self.common.clocks.barrier_among(&waiting, &waiting);
+                for known in &named.released {
+                    self.common.clocks.leave(&waiting, known);
+                }
             }
         }
         for Waiting { warp, lanes, kind } in named.waiting {

@@ -2,7 +2,7 @@
 
 use super::super::counters::Tally;
 use super::super::fault::{Fault, FaultKind};
-use super::super::memory::{Clocks, Shared};
+use super::super::memory::{Clocks, GlobalView, Shared};
 use super::super::options::Schedule;
 use super::super::random::Random;
 use super::super::row::{Mask, lanes};
@@ -27,6 +27,7 @@ pub(super) struct Block<'g> {
 
 /// What the warps of a block share.
 pub(super) struct Common {
+    pub memory: GlobalView,
     pub shared: Shared,
     pub clocks: Clocks,
     pub barriers: [Named; 16],
@@ -34,14 +35,17 @@ pub(super) struct Common {
     pub random: Random,
     /// What each instruction has counted.
     pub tallies: Vec<Tally>,
+    /// Barriers that were completed.
+    pub completed: u64,
     /// Whether anything was done that may let others go on.
     pub progress: bool,
 }
 
 impl<'g> Block<'g> {
-    pub fn new(grid: &'g Grid<'g>, number: u32) -> Self {
+    pub fn new(grid: &'g Grid<'g>, memory: GlobalView, number: u32) -> Self {
         let place = grid.place(number);
         let geometry = grid.geometry();
+        let shared = usize::try_from(grid.shared_bytes()).unwrap_or(usize::MAX);
         let warps = (0..grid.warps_per_block()).map(|index| Warp::new(index, grid, place)).collect();
         let seed = grid.options.seed ^ grid.number.rotate_left(32);
         Self {
@@ -49,12 +53,14 @@ impl<'g> Block<'g> {
             number,
             warps,
             common: Common {
-                shared: Shared::new(grid.shared_bytes(), grid.checks(), geometry),
+                memory,
+                shared: Shared::new(shared, grid.checks()),
                 clocks: Clocks::new(number, geometry),
                 barriers: std::array::from_fn(|_| Named::default()),
                 objects: Objects::default(),
                 random: Random::new(seed, u64::from(number)),
                 tallies: vec![Tally::default(); grid.code.steps.len()],
+                completed: 0,
                 progress: false,
             },
         }

@@ -1,6 +1,5 @@
 //! cp.async: copies from global to shared memory that run beside the thread until it waits.
 
-use super::super::counters;
 use super::super::decode::action::{Address, Copy, Place};
 use super::super::fault::{Fault, FaultKind, Other};
 use super::super::memory::{Access, Site, Strength};
@@ -101,7 +100,13 @@ impl Turn<'_, '_> {
         let site = Site { thread: self.grid_thread(lane), pc: self.pc as u32, asynchronous: true };
         let thread = self.thread(lane);
         let view = self.common.clocks.view(thread);
-        let hidden = self.common.shared.poison(&view, copy.destination, copy.bytes, site);
+        let access = Access {
+            address: copy.destination,
+            bytes: copy.bytes,
+            strength: Strength::Weak,
+            pc: self.pc as u32,
+        };
+        let hidden = self.common.shared.poison(&view, &access, site);
         hidden.map_err(|fault| self.memory_fault(lane, fault))?;
         self.warp.copies.of(lane).open.push(copy);
         Ok(())
@@ -109,8 +114,9 @@ impl Turn<'_, '_> {
 
     /// The bytes of the source, zeros behind those that are taken. A size that is no power of two is
     /// read in parts.
-    fn read_source(&mut self, lane: usize, copy: &Pending) -> Result<[u8; 16], Fault> {
+    fn read_source(&mut self, lane: usize, copy: &Pending) -> Result<([u8; 16], u16), Fault> {
         let mut bytes = [0; 16];
+        let mut unknown = 0;
         let mut at = 0;
         for part in [16u32, 8, 4, 2, 1] {
             if copy.taken - at < part {
@@ -118,11 +124,11 @@ impl Turn<'_, '_> {
             }
             let mut buffer = [0; 16];
             let access = Access { address: copy.source + u64::from(at), bytes: part, strength: Strength::Weak, pc: copy.pc as u32 };
-            self.load_lane(Place::Global, lane, &access, &mut buffer)?;
+            unknown |= self.load_lane(Place::Global, lane, &access, &mut buffer)?.undefined << at;
             bytes[at as usize..][..part as usize].copy_from_slice(&buffer[..part as usize]);
             at += part;
         }
-        Ok(bytes)
+        Ok((bytes, unknown))
     }
 
     pub fn copy_commit(&mut self, active: Mask) {
@@ -160,11 +166,17 @@ impl Turn<'_, '_> {
     }
 
     fn settle(&mut self, lane: usize, copy: &Pending) -> Result<(), Fault> {
-        let bytes = self.read_source(lane, copy)?;
+        let (bytes, unknown) = self.read_source(lane, copy)?;
         let thread = self.thread(lane);
         let view = self.common.clocks.view(thread);
+        let access = Access {
+            address: copy.destination,
+            bytes: copy.bytes,
+            strength: Strength::Weak,
+            pc: copy.pc as u32,
+        };
         let bytes = &bytes[..copy.bytes as usize];
-        let settled = self.common.shared.settle(&view, copy.destination, bytes, copy.pc as u32);
+        let settled = self.common.shared.settle(&view, &access, bytes, unknown);
         settled.map_err(|fault| self.memory_fault(lane, fault))
     }
 
@@ -200,15 +212,9 @@ impl Turn<'_, '_> {
     }
 
     fn count_copy(&mut self, copy: &Copy, from: &[u64; LANES], to: &[u64; LANES], active: Mask) {
-        let sectors = u64::from(counters::sectors(from, active, copy.bytes));
-        let (taken, least) = counters::wavefronts(to, active, copy.bytes);
-        let useful = u64::from(active.count_ones() * copy.bytes);
         let tally = self.tally();
-        tally.sectors += sectors;
-        tally.load_sectors += sectors;
-        tally.useful_bytes += useful;
-        tally.wavefronts += u64::from(taken);
-        tally.least_wavefronts += u64::from(least);
+        tally.load(from, active, copy.bytes);
+        tally.shared(to, active, copy.bytes);
     }
 
     pub fn copy_arrive(&mut self, address: Address, counted: bool, active: Mask) -> Result<(), Fault> {

@@ -4,14 +4,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::super::decode::Code;
 use super::super::fault::{Fault, FaultKind, Other};
-use super::super::memory::{GlobalView, Site};
+use super::super::memory::{Checks, Geometry, Site};
 use super::super::options::Options;
 use super::super::row::LANES;
 
 pub(crate) struct Grid<'a> {
     pub code: &'a Code,
     pub options: &'a Options,
-    pub memory: GlobalView<'a>,
     /// The module's constant bank.
     pub constants: &'a [u8],
     /// The argument buffer.
@@ -33,6 +32,15 @@ pub(crate) struct Grid<'a> {
 impl Grid<'_> {
     pub fn threads_per_block(&self) -> u32 {
         self.block.iter().product()
+    }
+
+    pub fn geometry(&self) -> Geometry {
+        let cluster = self.cluster.map_or(1, |cluster| cluster.iter().product());
+        Geometry { threads: self.threads_per_block(), cluster }
+    }
+
+    pub fn checks(&self) -> Checks {
+        Checks { races: self.options.races, uninitialised: self.options.uninitialised }
     }
 
     pub fn warps_per_block(&self) -> usize {

@@ -18,10 +18,11 @@ mod warp;
 mod windows;
 
 pub(crate) use grid::Grid;
-pub(crate) use windows::{from_generic, to_generic};
+pub(crate) use windows::to_generic;
 
-use super::counters::Tally;
+use super::counters::{Counters, Tally};
 use super::fault::Fault;
+use super::memory::GlobalView;
 use super::options::Schedule;
 use super::random::Random;
 use block::Block;
@@ -30,19 +31,14 @@ use block::Block;
 const MOST_RESIDENT: usize = 3;
 
 /// Runs all blocks; gives what each instruction has counted.
-pub(crate) fn run(grid: &Grid<'_>) -> Result<Vec<Tally>, Fault> {
-    let total = Mutex::new(vec![Tally::default(); grid.code.steps.len()]);
+pub(crate) fn run(grid: &Grid<'_>, memory: &GlobalView, counters: Counters) -> Result<Counters, Fault> {
+    let total = Mutex::new(counters);
     let queue = Queue::new(grid);
     let fault: Mutex<Option<Fault>> = Mutex::new(None);
-    let work = || {
-        let mut worker = Worker { grid, queue: &queue, resident: Vec::new(), tallies: Vec::new() };
+    let work = |memory: GlobalView| {
+        let mut worker = Worker::new(grid, &queue, memory);
         match worker.run() {
-            Ok(()) => {
-                let mut total = lock(&total);
-                for (sum, one) in total.iter_mut().zip(&worker.tallies) {
-                    *sum += *one;
-                }
-            }
+            Ok(()) => lock(&total).absorb(&worker.tallies, worker.completed),
             Err(found) => {
                 grid.failed.store(true, Ordering::Relaxed);
                 lock(&fault).get_or_insert(found);
@@ -50,10 +46,11 @@ pub(crate) fn run(grid: &Grid<'_>) -> Result<Vec<Tally>, Fault> {
         }
     };
     match workers(grid) {
-        1 => work(),
+        1 => work(memory.clone()),
         workers => thread::scope(|scope| {
             for _ in 0..workers {
-                scope.spawn(work);
+                let memory = memory.clone();
+                scope.spawn(|| work(memory));
             }
         }),
     }
@@ -121,13 +118,19 @@ fn common_divisor(a: u64, b: u64) -> u64 {
 struct Worker<'g> {
     grid: &'g Grid<'g>,
     queue: &'g Queue,
+    memory: GlobalView,
     resident: Vec<Block<'g>>,
     tallies: Vec<Tally>,
+    completed: u64,
 }
 
-impl Worker<'_> {
+impl<'g> Worker<'g> {
+    fn new(grid: &'g Grid<'g>, queue: &'g Queue, memory: GlobalView) -> Self {
+        let tallies = vec![Tally::default(); grid.code.steps.len()];
+        Self { grid, queue, memory, resident: Vec::new(), tallies, completed: 0 }
+    }
+
     fn run(&mut self) -> Result<(), Fault> {
-        self.tallies = vec![Tally::default(); self.grid.code.steps.len()];
         let mut random = Random::new(self.grid.options.seed, !self.grid.number);
         let most = match self.grid.options.schedule {
             _ if self.grid.cooperative => usize::MAX,
@@ -139,7 +142,7 @@ impl Worker<'_> {
         loop {
             while self.resident.len() < most {
                 let Some(number) = self.queue.take() else { break };
-                self.resident.push(Block::new(self.grid, number));
+                self.resident.push(Block::new(self.grid, self.memory.clone(), number));
             }
             if self.resident.is_empty() || self.grid.failed.load(Ordering::Relaxed) {
                 return Ok(());
@@ -168,12 +171,13 @@ impl Worker<'_> {
                 return Err(block.stuck());
             }
         }
-        let tallies = &mut self.tallies;
+        let (tallies, completed) = (&mut self.tallies, &mut self.completed);
         self.resident.retain(|block| {
             if block.done() {
                 for (sum, one) in tallies.iter_mut().zip(&block.common.tallies) {
                     *sum += *one;
                 }
+                *completed += block.common.completed;
             }
             !block.done()
         });

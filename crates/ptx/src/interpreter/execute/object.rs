@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::super::decode::action::{ObjectBarrier, ObjectOperation};
 use super::super::fault::{Fault, FaultKind};
-use super::super::memory::{Message, Scope, Site};
+use super::super::memory::{Access, Message, Scope, Site, Strength};
 use super::super::row::{LANES, Mask, lanes};
 use super::access::shared_offset;
 use super::turn::Turn;
@@ -116,9 +116,11 @@ impl Turn<'_, '_> {
         let thread = self.thread(lane);
         let site = Site { thread: self.grid_thread(lane), pc: self.pc as u32, asynchronous: false };
         let view = self.common.clocks.view(thread);
+        let access = Access { address: offset, bytes: 8, strength: Strength::Weak, pc: self.pc as u32 };
         let done = match close {
-            true => self.common.shared.poison(&view, offset, 8, site),
-            false => self.common.shared.settle(&view, offset, &[0; 8], self.pc as u32),
+            true => self.common.shared.poison(&view, &access, site),
+            // What an object leaves behind is opaque.
+            false => self.common.shared.settle(&view, &access, &[0; 8], 0xFF),
         };
         done.map_err(|fault| self.memory_fault(lane, fault))
     }

@@ -2,11 +2,9 @@
 
 use super::super::arithmetic::{self, Rule};
 use super::super::decode::action::{Action, Address, Compute, Condition, Logic, Place, Register, Step, Test, Window};
-use super::super::exchange;
 use super::super::fault::{Fault, FaultKind};
 use super::super::options::Approximations;
 use super::super::row::{LANES, Mask, Row, lanes};
-use super::super::tensor;
 use super::turn::{Flow, Turn};
 use super::windows;
 
@@ -47,7 +45,7 @@ impl Turn<'_, '_> {
             }
             Action::Trap(why) => return Err(self.fault(FaultKind::Trap, Self::first(active), *why)),
             Action::Fence { scope } => {
-                for lane in super::super::row::lanes(active) {
+                for lane in self::lanes(active) {
                     let thread = self.thread(lane);
                     self.common.clocks.fence(thread, *scope);
                 }
@@ -64,7 +62,7 @@ impl Turn<'_, '_> {
     }
 
     fn compute(&mut self, compute: &Compute, active: Mask) -> Result<(), Fault> {
-        let rows = self.rows(&compute.sources);
+        let rows = compute.sources.map(|source| &self.warp.rows[source as usize]);
         let defined = self.defined(&compute.sources[..compute.used]);
         if let Some(forbidden) = compute.forbidden {
             let lanes = forbidden(&rows) & active & defined;
@@ -85,20 +83,41 @@ impl Turn<'_, '_> {
             },
             Rule::Carry(carry) => {
                 let out = carry(&rows, self.warp.carry, &mut result);
-                self.warp.carry = (self.warp.carry & !active) | (out & active);
+                self.carry(compute.carries, out, defined, active)?;
             }
-            Rule::Test(_) => {}
+            Rule::Test(test) => {
+                let with = compute.combine.map(|(logic, condition)| (logic, self.warp.holds(condition)));
+                for (mask, one) in test(&rows).into_iter().zip(compute.truth) {
+                    let mask = with.map_or(mask, |(logic, with)| logic.apply(mask, with));
+                    for (lane, bits) in result.iter_mut().enumerate() {
+                        *bits |= if mask >> lane & 1 == 1 { one } else { 0 };
+                    }
+                }
+            }
         }
+        let defined = compute.combine.map_or(defined, |(_, condition)| defined & self.warp.known(condition));
         if let Some((ty, register)) = compute.extend {
             arithmetic::extend(&mut result, ty, register);
         }
-        if let Some((logic, condition, to)) = compute.truth {
+        if let (Some(to), Some((logic, condition))) = (compute.nonzero, compute.combine) {
             let nonzero = mask_of(&result, |bits| bits != 0);
             let value = logic.apply(nonzero, self.warp.holds(condition));
-            self.warp.write_predicate(to, value, defined & self.warp.known(condition), active);
+            self.warp.write_predicate(to, value, defined, active);
         }
         if let Some(to) = compute.to {
             self.warp.write(to, &result, defined, active);
+        }
+        Ok(())
+    }
+
+    /// Hands the carry on. It lives from one instruction of a chain to the next.
+    fn carry(&mut self, [reads, writes]: [bool; 2], out: Mask, defined: Mask, active: Mask) -> Result<(), Fault> {
+        if reads {
+            self.require(self.warp.carry_defined, active, "the carry")?;
+        }
+        if writes {
+            self.warp.carry = (self.warp.carry & !active) | (out & active);
+            self.warp.carry_defined = (self.warp.carry_defined & !active) | (defined & active);
         }
         Ok(())
     }

@@ -1,15 +1,13 @@
 //! Instructions that the lanes of a warp execute together.
 
-use super::super::counters;
 use super::super::decode::action::{Action, Address, Condition, Register};
 use super::super::exchange;
 use super::super::fault::{Fault, FaultKind};
 use super::super::memory::Strength;
 use super::super::row::{LANES, Mask, Row, lanes};
-use super::super::tensor;
-use super::step::mask_of;
+use super::super::tensor::matrices;
+use super::super::tensor::product::Product;
 use super::turn::{Flow, Turn};
-use super::warp::Warp;
 
 impl Turn<'_, '_> {
     /// Takes a step that needs lanes to come together: those of its member mask, or all.
@@ -165,33 +163,33 @@ impl Turn<'_, '_> {
                 self.matrix_store(*address, *transposed, sources)
             }
             Action::MatrixTranspose { source, to } => {
-                let row = tensor::transpose(self.row(*source));
+                let row = matrices::transpose(self.row(*source));
                 let defined = if self.defined(&[*source]) == Mask::MAX { Mask::MAX } else { 0 };
                 self.warp.write(*to, &row, defined, active);
                 Ok(())
             }
             Action::Product { product, a, b, c, to } => {
-                let rows = |warp: &Warp, list: &[Register]| -> Vec<Row> {
-                    list.iter().map(|&register| warp.rows[register as usize]).collect()
-                };
-                let known = |warp: &Warp, list: &[Register]| -> Vec<Mask> {
-                    list.iter().map(|&register| warp.defined[register as usize]).collect()
-                };
-                let [ra, rb, rc] = [a, b, c].map(|list| rows(self.warp, list));
-                let [ka, kb, kc] = [a, b, c].map(|list| known(self.warp, list));
-                let refs = |rows: &'_ [Row]| -> Vec<Row> { rows.to_vec() };
-                let mut result = vec![[0; LANES]; to.len()];
-                let seed = self.common.random.next();
-                let borrow = |rows: &'_ Vec<Row>| rows.iter().collect::<Vec<&Row>>();
-                let _ = refs;
-                product.multiply(&borrow(&ra), &borrow(&rb), &borrow(&rc), self.grid.options.sums, seed, &mut result);
-                let defined = product.defined(&ka, &kb, &kc);
-                for ((&to, row), defined) in to.iter().zip(&result).zip(defined) {
-                    self.warp.write(to, row, defined, active);
-                }
+                self.product(product, [a, b, c], to);
                 Ok(())
             }
             _ => Ok(()),
+        }
+    }
+
+    fn product(&mut self, product: &Product, sources: [&Vec<Register>; 3], to: &[Register]) {
+        let warp = &*self.warp;
+        let [a, b, c] = sources.map(|list| {
+            list.iter().map(|&register| &warp.rows[register as usize]).collect::<Vec<&Row>>()
+        });
+        let [known_a, known_b, known_c] = sources.map(|list| {
+            list.iter().map(|&register| warp.defined[register as usize]).collect::<Vec<Mask>>()
+        });
+        let mut result = vec![[0; LANES]; to.len()];
+        let seed = self.common.random.next();
+        product.multiply(&a, &b, &c, self.grid.options.sums, seed, &mut result);
+        let defined = product.defined(&known_a, &known_b, &known_c);
+        for ((&to, row), defined) in to.iter().zip(&result).zip(defined) {
+            self.warp.write(to, row, defined, Mask::MAX);
         }
     }
 
@@ -200,10 +198,7 @@ impl Turn<'_, '_> {
     fn matrix_rows(&mut self, address: Address, matrices: usize) -> Result<Row, Fault> {
         let named = if matrices >= 4 { Mask::MAX } else { (1 << (8 * matrices)) - 1 };
         let addresses = self.addresses(address, named)?;
-        let (taken, least) = counters::matrix_wavefronts(&addresses, matrices);
-        let tally = self.tally();
-        tally.wavefronts += u64::from(taken);
-        tally.least_wavefronts += u64::from(least);
+        self.tally().matrices(&addresses, matrices as u32);
         Ok(addresses)
     }
 
@@ -213,14 +208,13 @@ impl Turn<'_, '_> {
             let mut rows = [[0; 16]; 8];
             let mut undefined = [0u16; 8];
             for (r, row) in rows.iter_mut().enumerate() {
-                let lane = 8 * matrix + r;
+                let lane = matrices::address_lane(matrix, r);
                 let access = self.access(addresses[lane], 16, Strength::Weak);
                 undefined[r] = self.load_lane(address.place, lane, &access, row)?.undefined;
             }
-            let row = tensor::load_fragment(&rows, transposed);
-            let unknown = undefined.map(|bytes| tensor_bytes(bytes));
-            let unknown = mask_of(&tensor::load_fragment(&unknown, transposed), |bits| bits != 0);
-            self.warp.write(to, &row, !unknown, Mask::MAX);
+            let row = matrices::load_fragment(&rows, transposed);
+            let defined = matrices::defined_by_rows(&undefined.map(|bytes| !bytes), transposed);
+            self.warp.write(to, &row, defined, Mask::MAX);
         }
         Ok(())
     }
@@ -228,22 +222,14 @@ impl Turn<'_, '_> {
     fn matrix_store(&mut self, address: Address, transposed: bool, sources: &[Register]) -> Result<(), Fault> {
         let addresses = self.matrix_rows(address, sources.len())?;
         for (matrix, &source) in sources.iter().enumerate() {
-            let rows = tensor::store_fragment(self.row(source), transposed);
-            let known = self.defined(&[source]);
-            let unknown: Row = std::array::from_fn(|lane| if known >> lane & 1 == 1 { 0 } else { u64::from(u32::MAX) });
-            let unknown = tensor::store_fragment(&unknown, transposed);
-            for r in 0..8 {
-                let lane = 8 * matrix + r;
+            let rows = matrices::store_fragment(self.row(source), transposed);
+            let known = matrices::rows_defined_by(self.defined(&[source]), transposed);
+            for (r, (row, known)) in rows.iter().zip(known).enumerate() {
+                let lane = matrices::address_lane(matrix, r);
                 let access = self.access(addresses[lane], 16, Strength::Weak);
-                let mask = unknown[r].iter().enumerate().fold(0u16, |mask, (byte, &bits)| mask | u16::from(bits != 0) << byte);
-                self.store_lane(address.place, lane, &access, &rows[r], mask, None)?;
+                self.store_lane(address.place, lane, &access, row, !known, None)?;
             }
         }
         Ok(())
     }
-}
-
-/// A byte of ones for each bit: what is unknown moves like the values themselves.
-fn tensor_bytes(bits: u16) -> [u8; 16] {
-    std::array::from_fn(|byte| if bits >> byte & 1 == 1 { u8::MAX } else { 0 })
 }

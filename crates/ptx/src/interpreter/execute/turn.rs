@@ -75,10 +75,7 @@ impl<'g> Turn<'_, 'g> {
             return;
         }
         let live = self.warp.live;
-        let tally = self.tally();
-        tally.warps += 1;
-        tally.threads += u64::from(active.count_ones());
-        tally.partial += u64::from(active != live);
+        self.tally().issue(active, live);
     }
 
     /// What the instruction that runs has counted.
@@ -130,7 +127,7 @@ impl<'g> Turn<'_, 'g> {
             parts.push(Group { pc: group.pc + 1, lanes: left, waits: Waits::No });
         }
         if parts.len() > 1 {
-            self.tally().diverged += 1;
+            self.tally().diverge();
         }
         let first = parts.remove(0);
         self.warp.groups[index] = first;

@@ -43,6 +43,8 @@ pub(super) struct Warp {
     pub carry_defined: Mask,
     /// Local memory of each lane, one after the other.
     pub local: Vec<u8>,
+    /// Whether something was written to each byte of it.
+    pub local_known: Vec<bool>,
     pub copies: Copies,
     /// Warp instructions so far.
     pub clock: u64,
@@ -65,6 +67,7 @@ impl Warp {
             carry: 0,
             carry_defined: 0,
             local: vec![0; code.local_bytes as usize * LANES],
+            local_known: vec![false; code.local_bytes as usize * LANES],
             copies: Copies::default(),
             clock: 0,
         };
@@ -125,6 +128,19 @@ impl Warp {
         let to = to as usize;
         self.predicates[to] = (self.predicates[to] & !active) | (value & active);
         self.predicates_defined[to] = (self.predicates_defined[to] & !active) | (defined & active);
+    }
+
+    /// A bit for each unwritten byte of local memory.
+    pub fn local_unknown(&self, start: usize, bytes: usize) -> u16 {
+        let known = self.local_known[start..][..bytes].iter().enumerate();
+        known.fold(0, |mask, (byte, &known)| mask | u16::from(!known) << byte)
+    }
+
+    /// Notes which bytes of a store to local memory are written values.
+    pub fn set_local_known(&mut self, start: usize, bytes: usize, unknown: u16) {
+        for byte in 0..bytes {
+            self.local_known[start + byte] = unknown >> byte & 1 == 0;
+        }
     }
 
     /// Joins all groups at the instruction of `index` that do not wait at a barrier into it, and gives the
