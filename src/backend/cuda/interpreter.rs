@@ -105,11 +105,11 @@ impl Interpreter {
         result.map_err(|fault| self.refused(call, fault))
     }
 
-    fn counted(&self, counters: &Counters) {
+    fn counted(&self, counters: Counters) {
         let mut state = lock(&self.state);
-        match state.counters.iter_mut().find(|known| known.kernel() == counters.kernel()) {
-            Some(known) => known.add(counters),
-            None => state.counters.push(counters.clone()),
+        let added = state.counters.iter_mut().any(|known| known.add(&counters));
+        if !added {
+            state.counters.push(counters);
         }
     }
 
@@ -301,7 +301,7 @@ impl Driver for Interpreter {
                 arguments: launch.arguments,
             },
         );
-        self.counted(&counters.map_err(|fault| self.told(&fault))?);
+        self.counted(counters.map_err(|fault| self.told(&fault))?);
         Ok(())
     }
 

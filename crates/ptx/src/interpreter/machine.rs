@@ -21,7 +21,6 @@ const MOST_SHARED: u64 = 227 * 1024;
 
 /// A device that runs PTX, with memory of its own. Shared freely between threads; launches run when they
 /// are made, and are over when [`launch`](Machine::launch) returns.
-#[derive(Debug)]
 pub struct Machine {
     options: Options,
     memory: Global,
@@ -202,6 +201,12 @@ impl Machine {
             0 => Ok(counters),
             _ => execute::run(&grid, &self.memory.begin_launch(), counters),
         }
+    }
+}
+
+impl std::fmt::Debug for Machine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Machine").field("options", &self.options).finish_non_exhaustive()
     }
 }
 

@@ -25,6 +25,8 @@ mod special;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use float::{Joined, joined_halves};
+
 use super::row::{Mask, Row, lanes};
 use crate::ast::Instruction;
 use crate::table::Opcode;

@@ -1,7 +1,8 @@
 //! What instructions become: operands are indices, immediates are registers, nothing is text.
 
 use super::super::arithmetic::Rule;
-use super::super::exchange::{Reduction, Shuffle, Vote};
+use super::super::exchange::shuffle::Shuffle;
+use super::super::exchange::{Reduction, Vote};
 use super::super::memory::{Scope, Strength};
 use super::super::row::{Mask, Row};
 use super::super::tensor::product::Product;

@@ -173,7 +173,7 @@ impl Turn<'_, '_> {
                     return Err(self.fault_at(FaultKind::Uninitialised, lane, access.address, message));
                 }
                 self.warp.copies.check_source(lane, access).map_err(|pc| self.source_overwritten(lane, access.address, pc))?;
-                self.common.memory.store(&view, access, bytes, message)
+                self.common.memory.store(&view, access, bytes, unknown, message)
             }
             Place::Shared | Place::Cluster => {
                 self.common.shared.store(&view, access, bytes, unknown, message)

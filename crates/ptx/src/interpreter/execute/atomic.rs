@@ -1,6 +1,6 @@
 //! What an atomic writes, from what was there.
 
-use super::super::arithmetic;
+use super::super::arithmetic::{Joined, joined_halves};
 use super::super::decode::action::AtomicOperation;
 use crate::types::Type;
 
@@ -19,7 +19,8 @@ pub(super) fn combine(operation: AtomicOperation, ty: Type, old: u64, [a, b]: [u
     Some(match operation {
         AtomicOperation::Add => return Some(add(ty, old, a, flush)),
         AtomicOperation::Min | AtomicOperation::Max if is_half(ty) => {
-            arithmetic::half_extreme(ty, old, a, operation == AtomicOperation::Max)
+            let how = if operation == AtomicOperation::Max { Joined::Greater } else { Joined::Lesser };
+            joined_halves(how, ty, old, a)
         }
         AtomicOperation::Min => if less { a } else { old },
         AtomicOperation::Max => if less { old } else { a },
@@ -45,7 +46,7 @@ fn add(ty: Type, old: u64, a: u64, flush: bool) -> u64 {
             u64::from(if sum.is_nan() { 0x7FFF_FFFF } else { sum.to_bits() })
         }
         Type::F64 => (f64::from_bits(old) + f64::from_bits(a)).to_bits(),
-        _ if is_half(ty) => arithmetic::half_sum(ty, old, a),
+        _ if is_half(ty) => joined_halves(Joined::Sum, ty, old, a),
         _ if ty.bytes() == 4 => u64::from((old as u32).wrapping_add(a as u32)),
         _ => old.wrapping_add(a),
     }

@@ -1,7 +1,7 @@
 //! What a step does to registers.
 
 use super::super::arithmetic::{self, Rule};
-use super::super::decode::action::{Action, Address, Compute, Condition, Logic, Place, Register, Step, Test, Window};
+use super::super::decode::action::{Action, Address, Compute, Condition, Register, Step, Test, Window};
 use super::super::fault::{Fault, FaultKind};
 use super::super::options::Approximations;
 use super::super::row::{LANES, Mask, Row, lanes};
@@ -86,13 +86,11 @@ impl Turn<'_, '_> {
                 self.carry(compute.carries, out, defined, active)?;
             }
             Rule::Test(test) => {
-                let with = compute.combine.map(|(logic, condition)| (logic, self.warp.holds(condition)));
-                for (mask, one) in test(&rows).into_iter().zip(compute.truth) {
-                    let mask = with.map_or(mask, |(logic, with)| logic.apply(mask, with));
-                    for (lane, bits) in result.iter_mut().enumerate() {
-                        *bits |= if mask >> lane & 1 == 1 { one } else { 0 };
-                    }
-                }
+                let masks = test(&rows).map(|mask| {
+                    let with = compute.combine.map(|(logic, with)| (logic, self.warp.holds(with)));
+                    with.map_or(mask, |(logic, with)| logic.apply(mask, with))
+                });
+                arithmetic::spread(masks, compute.truth, &mut result);
             }
         }
         let defined = compute.combine.map_or(defined, |(_, condition)| defined & self.warp.known(condition));

@@ -82,9 +82,9 @@ impl Turn<'_, '_> {
         let Action::Shuffle { mode, sources, to, found } = action else { return Ok(()) };
         self.require(self.defined(&sources[1..3]), active, "the lane of a shuffle")?;
         let [a, b, c, _] = self.rows(sources);
-        let shuffled = match exchange::shuffle(*mode, a, b, c, active) {
+        let shuffled = match exchange::shuffle::shuffle(*mode, a, b, c, active) {
             Ok(shuffled) => shuffled,
-            Err(exchange::Inactive { reader, source }) => {
+            Err(exchange::shuffle::Inactive { reader, source }) => {
                 let message = format!("it reads lane {source}, which does not take part");
                 return Err(self.fault(FaultKind::InactiveLane, reader, message));
             }

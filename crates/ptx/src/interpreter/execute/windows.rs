@@ -20,7 +20,7 @@ fn base(place: Place) -> Option<u64> {
 }
 
 /// The generic address of an address within a space.
-pub(super) fn to_generic(place: Place, address: u64) -> u64 {
+pub(crate) fn to_generic(place: Place, address: u64) -> u64 {
     base(place).map_or(address, |base| base.wrapping_add(address & (LENGTH - 1)))
 }
 
