@@ -5,7 +5,8 @@
 //! longest of these times, a bound from below: it knows no latency, no launch overhead and no dependency.
 //!
 //! In one respect it may lie above the truth: every sector is taken to come from device memory, since what the
-//! caches hold is not counted. Global atomics, barriers and bulk copies have no rate of their own here.
+//! caches hold is not counted; [`Unit::least`] of memory counts a byte again for every request. Global atomics,
+//! barriers and the first-level cache have no rate of their own here.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -161,7 +161,7 @@ const SM_80: Rates = Rates {
         fp8: None,
         double: 64.0, // [D]
     },
-    mma: 1.0, // [H] m16n8k16 in 24.6 cycles hides behind four warps
+    mma: 1.0, // [H]
     wgmma: None,
 };
 
@@ -205,7 +205,7 @@ const LIMITS: Limits = Limits { warps: 64, blocks: 32, registers: 65_536, shared
 const H100: Gpu = Gpu {
     name: "H100",
     sms: 132,                        // [D]
-    clock: 1.755e9,                  // [D]
+    clock: 1.755e9,                  // [M]
     bandwidth: 3.35e12,              // [D]
     cluster_bandwidth: Some(3.3e12), // [H] clusters of 2; 2.7 at 4
     rates: SM_90,

@@ -2,7 +2,8 @@
 //!
 //! The figures were read from the SASS of ptxas 13.0 for sm_80 and sm_90, one PTX instruction at a time. Where
 //! a fast path branches around a slow one the fast path counts. Neighbours change the figure by one or two: a
-//! sign or an absolute value becomes an operand's modifier, a shift and an add become one LEA.
+//! sign or an absolute value becomes an operand's modifier, a shift and an add become one LEA, and 16-bit integers
+//! are unpacked where the instruction before left them packed.
 
 use crate::ast::{Instruction, Operand};
 use crate::interpreter::counters::{Class, class};
@@ -52,11 +53,13 @@ pub(crate) fn cost(instruction: &Instruction) -> Cost {
         O::Fns => all(50),
         O::Add | O::Sub if class(instruction) != Class::Integer => all(1),
         O::Setp if class(instruction) != Class::Integer => all(1),
+        O::Add | O::Sub if instruction.has("sat") => all(5),
         O::Add | O::Sub | O::Addc | O::Subc | O::Setp | O::Selp if wide => all(2),
         O::And | O::Or | O::Xor | O::Not | O::Shl | O::Shr if wide => all(2),
         O::Cnot => all(2),
         O::Slct => all(if wide { 3 } else { 2 }),
-        O::Set if instruction.ty("t") != Some(Type::F32) => some(2, 1),
+        O::Set => set(instruction),
+        O::Sad if wide => all(10),
         O::Testp => {
             all(2 + 2 * u32::from(instruction.has("normal") || instruction.has("subnormal")))
         }
@@ -96,7 +99,8 @@ fn special(instruction: &Instruction) -> Cost {
 
 fn integer_division(instruction: &Instruction) -> Cost {
     match instruction.ty("t") {
-        Some(Type::S64 | Type::U64) => all(72),
+        Some(Type::S64) => all(87),
+        Some(Type::U64) => all(72),
         Some(Type::S32) => all(24),
         Some(Type::U32) => all(18),
         _ => all(21),
@@ -107,6 +111,7 @@ fn product(instruction: &Instruction, wide: bool) -> Cost {
     let high = instruction.has("hi");
     match instruction.opcode {
         Opcode::Mul24 | Opcode::Mad24 => some(if high { 6 } else { 3 }, 1),
+        _ if high && instruction.ty("t") == Some(Type::S64) => some(17, 4),
         _ if wide && high => some(7, 4),
         _ if wide => some(4, 3),
         Opcode::Mad if high => some(2, 1),
@@ -134,6 +139,14 @@ fn extremum(instruction: &Instruction, wide: bool) -> Cost {
         Opcode::Abs if wide && !float => all(5),
         Opcode::Neg if wide && !float => all(2),
         _ => all(1),
+    }
+}
+
+/// `set`: FSET where f32 makes f32, else a comparison and a selection.
+fn set(instruction: &Instruction) -> Cost {
+    match (instruction.ty("d"), instruction.ty("t")) {
+        (Some(Type::F32), Some(Type::F32)) => all(1),
+        _ => some(2, 1),
     }
 }
 
