@@ -159,7 +159,7 @@ fn to_f16(value: f64) -> u16 {
     let exponent = exponent(magnitude).max(-14);
     let units = (magnitude * power_of_two(10 - exponent)).round_ties_even() as u16;
     // The leading bit of `units`, and a carry out of it, count in the exponent.
-    sign | (((exponent + 14) as u16) << 10) + units
+    sign | ((((exponent + 14) as u16) << 10) + units)
 }
 
 #[cfg(test)]

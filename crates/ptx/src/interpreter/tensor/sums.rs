@@ -61,10 +61,7 @@ impl Addition {
         match self {
             Self::Whole => plain(a, b, c),
             Self::Exact(format) => exact(*format, a, b, c),
-            Self::Fused => a
-                .iter()
-                .zip(b)
-                .fold(*c, |sums, (a, b)| std::array::from_fn(|n| a.mul_add(b[n], sums[n]))),
+            Self::Fused => fused(a, b, c),
             Self::Aligned(step) => step.all(a, b, c),
             Self::Ordered(order) => ordered(order, a, b, c),
         }
@@ -91,17 +88,18 @@ fn exact(format: Accumulator, a: &[f64], b: &[Columns], c: &Columns) -> Columns 
     }
     std::array::from_fn(|n| {
         // Every addition loses at most 2⁻⁵³ of the sum of magnitudes, and there are not more than 33.
-        let bound = sizes[n] * power_of_two(-47);
-        let rounded = |sum: f64| format.encode(sum);
-        if !sums[n].is_finite() || rounded(sums[n] - bound) == rounded(sums[n] + bound) {
-            return sums[n];
+        let (sum, bound) = (sums[n], sizes[n] * power_of_two(-47));
+        let certain = || format.encode(sum - bound) == format.encode(sum + bound);
+        if bound == 0.0 || !sum.is_finite() || certain() {
+            return sum;
         }
         let products = a.iter().zip(b).map(|(a, b)| a * b[n]);
         sum_to_odd(std::iter::once(c[n]).chain(products))
     })
 }
 
-/// The sum of two `f32` in `f64`, rounded to `f32`, is their rounded sum.
+/// Products have no more bits than an `f32`, and the sum of two such numbers in `f64`, rounded to `f32`, is their
+/// rounded sum.
 fn ordered(order: &[usize], a: &[f64], b: &[Columns], c: &Columns) -> Columns {
     let mut sums = [-0.0_f32; COLUMNS];
     for &k in order {

@@ -122,13 +122,16 @@ fn refs(rows: &[Row]) -> Vec<&Row> {
 
 /// The bits of a small integer.
 fn small(format: Multiplicand, value: i32) -> u64 {
-    match format {
-        Multiplicand::F64 => f64::from(value).to_bits(),
-        Multiplicand::Tf32 => u64::from((value as f32).to_bits()),
-        _ => (0..1 << format.width())
-            .find(|&bits| format.value(bits) == f64::from(value))
-            .expect("a value of the format"),
-    }
+    let value = f64::from(value);
+    let bits = match format {
+        Multiplicand::F64 => value.to_bits(),
+        Multiplicand::Tf32 => Accumulator::F32.encode(value),
+        Multiplicand::Bf16 => Accumulator::F32.encode(value) >> 16,
+        Multiplicand::F16 => Accumulator::F16.encode(value),
+        _ => (0..0x100).find(|&bits| format.value(bits) == value).unwrap_or(0),
+    };
+    assert_eq!(format.value(bits), value);
+    bits
 }
 
 #[test]

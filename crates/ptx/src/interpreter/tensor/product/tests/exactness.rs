@@ -114,7 +114,7 @@ impl Draw {
             let size = decode(bits).abs();
             if size.is_finite()
                 && size <= 2.0_f64.powi(self.spread)
-                && (size >= 2.0_f64.powi(-self.spread) || bits % 16 == 0)
+                && (size >= 2.0_f64.powi(-self.spread) || bits & 15 == 0)
             {
                 return bits;
             }
@@ -143,9 +143,7 @@ impl Sample {
             for row in &mut a {
                 row[k + 1] = row[k] ^ 1 << (a_width - 1);
             }
-            for n in 0..COLUMNS {
-                b[k + 1][n] = b[k][n] ^ u64::from(n % 3 == 0);
-            }
+            b[k + 1] = b[k].iter().enumerate().map(|(n, b)| b ^ u64::from(n % 3 == 0)).collect();
         }
         Self { a, b, c }
     }
@@ -226,6 +224,16 @@ fn all_modes_stay_within_the_bound() {
     // The modes are different, or the test says nothing.
     assert_eq!(differing[0], 0);
     assert!(differing[1..].iter().all(|&count| count >= ROUNDED.len()), "{differing:?}");
+}
+
+#[test]
+fn zeros_keep_the_sign_they_share() {
+    for sums in MODES {
+        let product = named("m16n8k8.row.col.f32.f16.f16.f32");
+        let of = |a: u64, c: u64| product.of_matrices([&|_, _| a, &|_, _| 0, &|_, _| c], sums, 0);
+        assert_eq!(of(0xBC00, 0x8000_0000), [[0x8000_0000; COLUMNS]; ROWS], "{sums:?}");
+        assert_eq!(of(0xBC00, 0), [[0; COLUMNS]; ROWS], "{sums:?}");
+    }
 }
 
 /// Σ aₖ + c with B all ones, in the first element.
