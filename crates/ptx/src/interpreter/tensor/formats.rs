@@ -126,14 +126,15 @@ pub(super) fn exponent(value: f64) -> i32 {
     (value.to_bits() >> 52 & 0x7FF) as i32 - 1023
 }
 
+/// The fields in their places in an `f64`, then scaled by the difference of the biases, subnormal ones too.
 fn f16(bits: u16) -> f64 {
-    let (exponent, fraction) = (bits >> 10 & 0x1F, u64::from(bits & 0x3FF));
-    let magnitude = match exponent {
-        0 => (f64::from(bits & 0x3FF) * power_of_two(-24)).to_bits(),
-        0x1F => 0x7FF << 52 | fraction << 42,
-        _ => (u64::from(exponent) + (1023 - 15)) << 52 | fraction << 42,
+    let fields = u64::from(bits & 0x7FFF) << 42;
+    let magnitude = if fields < 0x1F << 52 {
+        f64::from_bits(fields) * power_of_two(1023 - 15)
+    } else {
+        f64::from_bits(fields | 0x7FF << 52)
     };
-    f64::from_bits(u64::from(bits >> 15) << 63 | magnitude)
+    f64::from_bits(magnitude.to_bits() | u64::from(bits >> 15) << 63)
 }
 
 /// The only NaNs are 0x7F and 0xFF, and there is no infinity: else these are the halves of half the bias.
