@@ -4,7 +4,7 @@
 //! (Shewchuk's growing expansion) keeps the sum exact as a list of `f64` of which none overlaps the next.
 
 /// The rounded sum, and what must be added to it to make it exact.
-pub(super) fn two_sum(x: f64, y: f64) -> (f64, f64) {
+fn two_sum(x: f64, y: f64) -> (f64, f64) {
     let sum = x + y;
     let of_y = sum - x;
     let of_x = sum - of_y;
@@ -40,7 +40,7 @@ pub(super) fn sum_to_odd(addends: impl IntoIterator<Item = f64>) -> f64 {
     to_odd(sum, lost)
 }
 
-/// `sum` was rounded to nearest and lost `lost`.
+/// `sum`, which was rounded to nearest and lost `lost`, rounded to odd instead.
 fn to_odd(sum: f64, lost: f64) -> f64 {
     let bits = sum.to_bits();
     if lost == 0.0 || bits & 1 == 1 {

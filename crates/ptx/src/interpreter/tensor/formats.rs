@@ -1,6 +1,8 @@
 //! The number formats of the tensor cores, decoded exactly to `f64`, which holds all their values and all
 //! products of two of them.
 
+use crate::interpreter::row::{LANES, Row};
+
 /// What the matrices A and B hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Multiplicand {
@@ -40,18 +42,18 @@ impl Multiplicand {
         }
     }
 
-    /// The value of an element: of the lowest [`width`](Self::width) bits.
-    pub(crate) fn decode(self, bits: u64) -> f64 {
+    /// The values of elements, one in the low bits of each lane.
+    pub(crate) fn decode(self, elements: Row) -> [f64; LANES] {
         match self {
-            Self::F16 => f16(bits as u16),
-            Self::Bf16 => f64::from(f32::from_bits(u32::from(bits as u16) << 16)),
+            Self::F16 => elements.map(|bits| f16(bits as u16)),
+            Self::Bf16 => elements.map(|bits| f64::from(f32::from_bits((bits as u32) << 16))),
             // The hardware does not look at the low 13 bits.
-            Self::Tf32 => f64::from(f32::from_bits(bits as u32 & !0x1FFF)),
-            Self::E4m3 => e4m3(bits as u8),
-            Self::E5m2 => f16(u16::from(bits as u8) << 8),
-            Self::F64 => f64::from_bits(bits),
-            Self::S8 => f64::from((bits as u8).cast_signed()),
-            Self::U8 => f64::from(bits as u8),
+            Self::Tf32 => elements.map(|bits| f64::from(f32::from_bits(bits as u32 & !0x1FFF))),
+            Self::E4m3 => elements.map(|bits| e4m3(bits as u8)),
+            Self::E5m2 => elements.map(|bits| f16(u16::from(bits as u8) << 8)),
+            Self::F64 => elements.map(f64::from_bits),
+            Self::S8 => elements.map(|bits| f64::from((bits as u8).cast_signed())),
+            Self::U8 => elements.map(|bits| f64::from(bits as u8)),
         }
     }
 }
@@ -89,13 +91,13 @@ impl Accumulator {
         }
     }
 
-    /// The value of an element: of the lowest [`width`](Self::width) bits.
-    pub(crate) fn decode(self, bits: u64) -> f64 {
+    /// The values of elements, one in the low bits of each lane.
+    pub(crate) fn decode(self, elements: Row) -> [f64; LANES] {
         match self {
-            Self::F16 => f16(bits as u16),
-            Self::F32 => f64::from(f32::from_bits(bits as u32)),
-            Self::F64 => f64::from_bits(bits),
-            Self::S32 { .. } => f64::from((bits as u32).cast_signed()),
+            Self::F16 => elements.map(|bits| f16(bits as u16)),
+            Self::F32 => elements.map(|bits| f64::from(f32::from_bits(bits as u32))),
+            Self::F64 => elements.map(f64::from_bits),
+            Self::S32 { .. } => elements.map(|bits| f64::from((bits as u32).cast_signed())),
         }
     }
 
@@ -124,14 +126,15 @@ pub(super) fn exponent(value: f64) -> i32 {
     (value.to_bits() >> 52 & 0x7FF) as i32 - 1023
 }
 
+/// The fields in their places in an `f64`, then scaled by the difference of the biases, subnormal ones too.
 fn f16(bits: u16) -> f64 {
-    let (exponent, fraction) = (u64::from(bits >> 10 & 0x1F), u64::from(bits & 0x3FF));
-    let magnitude = match exponent {
-        0 => (fraction as f64 * power_of_two(-24)).to_bits(),
-        0x1F => 0x7FF << 52 | fraction << 42,
-        _ => (exponent + (1023 - 15)) << 52 | fraction << 42,
+    let fields = u64::from(bits & 0x7FFF) << 42;
+    let magnitude = if fields < 0x1F << 52 {
+        f64::from_bits(fields) * power_of_two(1023 - 15)
+    } else {
+        f64::from_bits(fields | 0x7FF << 52)
     };
-    f64::from_bits(u64::from(bits >> 15) << 63 | magnitude)
+    f64::from_bits(magnitude.to_bits() | u64::from(bits >> 15) << 63)
 }
 
 /// The only NaNs are 0x7F and 0xFF, and there is no infinity: else these are the halves of half the bias.
@@ -157,12 +160,16 @@ fn to_f16(value: f64) -> u16 {
     let exponent = exponent(magnitude).max(-14);
     let units = (magnitude * power_of_two(10 - exponent)).round_ties_even() as u16;
     // The leading bit of `units`, and a carry out of it, count in the exponent.
-    sign | (((exponent + 14) as u16) << 10) + units
+    sign | ((((exponent + 14) as u16) << 10) + units)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn value(format: Multiplicand, bits: u64) -> f64 {
+        format.decode([bits; LANES])[7]
+    }
 
     #[test]
     fn halves() {
@@ -208,8 +215,8 @@ mod tests {
 
     #[test]
     fn eight_bits() {
-        let e4m3 = |bits| Multiplicand::E4m3.decode(bits);
-        let e5m2 = |bits| Multiplicand::E5m2.decode(bits);
+        let e4m3 = |bits| value(Multiplicand::E4m3, bits);
+        let e5m2 = |bits| value(Multiplicand::E5m2, bits);
         assert_eq!(
             [0x01, 0x08, 0x38, 0x7E, 0xB8].map(e4m3),
             [2.0_f64.powi(-9), 2.0_f64.powi(-6), 1.0, 448.0, -1.0]
@@ -220,14 +227,14 @@ mod tests {
             [2.0_f64.powi(-16), 2.0_f64.powi(-14), 1.0, 57344.0, f64::NEG_INFINITY]
         );
         assert!(e5m2(0x7D).is_nan());
-        assert_eq!([0x80, 0x7F].map(|bits| Multiplicand::S8.decode(bits)), [-128.0, 127.0]);
-        assert_eq!(Multiplicand::U8.decode(0xFF), 255.0);
+        assert_eq!([0x80, 0x7F].map(|bits| value(Multiplicand::S8, bits)), [-128.0, 127.0]);
+        assert_eq!(value(Multiplicand::U8, 0xFF), 255.0);
     }
 
     #[test]
     fn wide_formats() {
-        assert_eq!(Multiplicand::Bf16.decode(0x4049), 3.140625);
-        assert_eq!(Multiplicand::Tf32.decode(0x3F80_3FFF), 1.0 + 2.0_f64.powi(-10));
+        assert_eq!(value(Multiplicand::Bf16, 0x4049), 3.140625);
+        assert_eq!(value(Multiplicand::Tf32, 0x3F80_3FFF), 1.0 + 2.0_f64.powi(-10));
         let f32 = |value| Accumulator::F32.encode(value);
         assert_eq!(f32(1.0 + 2.0_f64.powi(-24)), 0x3F80_0000);
         assert_eq!(f32(f64::NAN), 0x7FFF_FFFF);

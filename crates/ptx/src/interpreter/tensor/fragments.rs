@@ -13,12 +13,9 @@
 //! `wgmma` uses the same table: the A and D of 64 rows are those of M = 16, one below the other for the four
 //! warps, and a D of N columns goes on with further registers.
 
-use crate::interpreter::row::LANES;
-
-/// Where a fragment holds an element.
+/// Where a lane's fragment holds an element.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Place {
-    pub lane: usize,
     pub register: usize,
     /// In the register, counted from its low bits.
     pub position: usize,
@@ -26,38 +23,34 @@ pub(super) struct Place {
 
 /// All places of a fragment of this many registers, with `per` elements in each.
 pub(super) fn places(registers: usize, per: usize) -> impl Iterator<Item = Place> {
-    (0..registers).flat_map(move |register| {
-        (0..per).flat_map(move |position| {
-            (0..LANES).map(move |lane| Place { lane, register, position })
-        })
-    })
+    (0..registers)
+        .flat_map(move |register| (0..per).map(move |position| Place { register, position }))
 }
 
 /// Row and k of an element of A.
-pub(super) fn left(place: Place, per: usize) -> (usize, usize) {
-    let Place { lane, register, position } = place;
+pub(super) fn left(lane: usize, place: Place, per: usize) -> (usize, usize) {
+    let Place { register, position } = place;
     (lane / 4 + 8 * (register % 2), per * (lane % 4) + position + 4 * per * (register / 2))
 }
 
 /// k and column of an element of B.
-pub(super) fn right(place: Place, per: usize) -> (usize, usize) {
-    let Place { lane, register, position } = place;
-    (per * (lane % 4) + position + 4 * per * register, lane / 4)
+pub(super) fn right(lane: usize, place: Place, per: usize) -> (usize, usize) {
+    (per * (lane % 4) + place.position + 4 * per * place.register, lane / 4)
 }
 
 /// Row and column of an element of C or D.
-pub(super) fn sum(place: Place, per: usize) -> (usize, usize) {
+pub(super) fn sum(lane: usize, place: Place, per: usize) -> (usize, usize) {
     let element = per * place.register + place.position;
-    let (group, pair) = (place.lane / 4, 2 * (place.lane % 4));
-    (group + 8 * (element / 2 % 2), pair + element % 2 + 8 * (element / 4))
+    (lane / 4 + 8 * (element / 2 % 2), 2 * (lane % 4) + element % 2 + 8 * (element / 4))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::interpreter::row::LANES;
 
     type Rule = fn(usize, usize, usize) -> usize;
-    type Function = fn(Place, usize) -> (usize, usize);
+    type Function = fn(usize, Place, usize) -> (usize, usize);
 
     /// The table of the specification: elements per register and per lane, row and column of element i, from
     /// g, t and i.
@@ -107,11 +100,12 @@ mod tests {
     #[test]
     fn the_table_of_the_specification() {
         for &(name, function, per, elements, row, column) in SPECIFIED {
-            for place in places(elements / per, per) {
-                let (g, t, i) =
-                    (place.lane / 4, place.lane % 4, per * place.register + place.position);
-                let expected = (row(g, t, i), column(g, t, i));
-                assert_eq!(function(place, per), expected, "{name}, {place:?}");
+            for (i, place) in places(elements / per, per).enumerate() {
+                for lane in 0..LANES {
+                    let (g, t) = (lane / 4, lane % 4);
+                    let expected = (row(g, t, i), column(g, t, i));
+                    assert_eq!(function(lane, place, per), expected, "{name}, {lane}, {place:?}");
+                }
             }
         }
     }
@@ -119,8 +113,7 @@ mod tests {
     #[test]
     fn lane_five_of_m16n8k16() {
         let held = |function: Function, registers, per| {
-            let fives = places(registers, per).filter(|place| place.lane == 5);
-            fives.map(|place| function(place, per)).collect::<Vec<_>>()
+            places(registers, per).map(|place| function(5, place, per)).collect::<Vec<_>>()
         };
         let a = [(1, 2), (1, 3), (9, 2), (9, 3), (1, 10), (1, 11), (9, 10), (9, 11)];
         assert_eq!(held(left, 4, 2), a);

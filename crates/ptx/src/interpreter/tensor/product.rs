@@ -62,13 +62,12 @@ impl Product {
         seed: u64,
         d: &mut [Row],
     ) {
-        let (a_width, b_width) = (self.a.width(), self.b.width());
         let left: Tile<ROWS, DEPTH> =
-            gather(a, a_width, fragments::left, |bits| self.a.decode(bits));
+            gather(a, self.a.width(), fragments::left, |elements| self.a.decode(elements));
         let right: Tile<DEPTH, COLUMNS> =
-            gather(b, b_width, fragments::right, |bits| self.b.decode(bits));
+            gather(b, self.b.width(), fragments::right, |elements| self.b.decode(elements));
         let mut total: Tile<ROWS, COLUMNS> =
-            gather(c, self.sum.width(), fragments::sum, |bits| self.sum.decode(bits));
+            gather(c, self.sum.width(), fragments::sum, |elements| self.sum.decode(elements));
         let addition = self.addition(sums, seed);
         for (row, left) in total.iter_mut().zip(&left).take(self.rows) {
             *row = addition.row(&left[..self.depth], &right[..self.depth], row);
@@ -80,9 +79,10 @@ impl Product {
         let (width, per) = (self.sum.width(), per_register(self.sum.width()));
         d.fill([0; LANES]);
         for place in places(d.len(), per) {
-            let (row, column) = fragments::sum(place, per);
-            let element = self.sum.encode(total[row][column]) << (width * place.position);
-            d[place.register][place.lane] |= element;
+            for (lane, bits) in d[place.register].iter_mut().enumerate() {
+                let (row, column) = fragments::sum(lane, place, per);
+                *bits |= self.sum.encode(total[row][column]) << (width * place.position);
+            }
         }
     }
 
@@ -93,7 +93,8 @@ impl Product {
         };
         match (self.sum, sums) {
             (Accumulator::F64, _) => Addition::Fused,
-            (Accumulator::S32 { .. }, _) | (_, Sums::Ideal) => Addition::Exact,
+            (Accumulator::S32 { .. }, _) => Addition::Whole,
+            (format, Sums::Ideal) => Addition::Exact(format),
             (_, Sums::Ampere) => step(128, 24),
             (_, Sums::Hopper) => step(256, 25),
             (_, Sums::Shuffled) => Addition::Ordered(order(self.depth + 1, seed)),
@@ -103,18 +104,23 @@ impl Product {
     /// The lanes in which each register of D is defined: an element is if all of its row of A, all of its
     /// column of B, and its element of C are. The masks are those of the registers of A, B and C.
     pub(crate) fn defined(&self, a: &[Mask], b: &[Mask], c: &[Mask]) -> Vec<Mask> {
-        let a_per = per_register(self.a.width());
-        let b_per = per_register(self.b.width());
-        let per = per_register(self.sum.width());
-        let missing_rows = undefined(a, a_per)
-            .fold(0_u32, |rows, place| rows | 1 << fragments::left(place, a_per).0);
-        let missing_columns = undefined(b, b_per)
-            .fold(0_u32, |columns, place| columns | 1 << fragments::right(place, b_per).1);
+        let (a_width, b_width) = (self.a.width(), self.b.width());
+        let missing_rows = missing(a, a_width, |lane, place, per| {
+            let (row, _) = fragments::left(lane, place, per);
+            row
+        });
+        let missing_columns = missing(b, b_width, |lane, place, per| {
+            let (_, column) = fragments::right(lane, place, per);
+            column
+        });
         let mut defined = c.to_vec();
+        let per = per_register(self.sum.width());
         for place in places(c.len(), per) {
-            let (row, column) = fragments::sum(place, per);
-            let missing = missing_rows >> row | missing_columns >> column;
-            defined[place.register] &= !((missing & 1) << place.lane);
+            for lane in 0..LANES {
+                let (row, column) = fragments::sum(lane, place, per);
+                let missing = missing_rows >> row | missing_columns >> column;
+                defined[place.register] &= !((missing & 1) << lane);
+            }
         }
         defined
     }
@@ -128,28 +134,31 @@ fn per_register(width: usize) -> usize {
     (32 / width).max(1)
 }
 
+/// The matrix that fragments hold: `at` is the rule for its kind.
 fn gather<const R: usize, const C: usize>(
     registers: &[&Row],
     width: usize,
-    at: impl Fn(Place, usize) -> (usize, usize),
-    decode: impl Fn(u64) -> f64,
+    at: impl Fn(usize, Place, usize) -> (usize, usize),
+    decode: impl Fn(Row) -> [f64; LANES],
 ) -> Tile<R, C> {
     let mut tile = [[0.0; C]; R];
     let per = per_register(width);
     for place in places(registers.len(), per) {
-        let (row, column) = at(place, per);
-        tile[row][column] =
-            decode(registers[place.register][place.lane] >> (width * place.position));
+        let elements = registers[place.register].map(|bits| bits >> (width * place.position));
+        for (lane, value) in decode(elements).into_iter().enumerate() {
+            let (row, column) = at(lane, place, per);
+            tile[row][column] = value;
+        }
     }
     tile
 }
 
-/// The places in the lanes that these masks of registers leave out.
-fn undefined(registers: &[Mask], per: usize) -> impl Iterator<Item = Place> {
-    registers.iter().enumerate().flat_map(move |(register, &mask)| {
-        lanes(!mask)
-            .flat_map(move |lane| (0..per).map(move |position| Place { lane, register, position }))
-    })
+/// The rows of A, or columns of B, of which the registers with these masks lack an element: a bit for each.
+fn missing(defined: &[Mask], width: usize, line: impl Fn(usize, Place, usize) -> usize) -> u32 {
+    let per = per_register(width);
+    places(defined.len(), per)
+        .flat_map(|place| lanes(!defined[place.register]).map(move |lane| (lane, place)))
+        .fold(0, |missing, (lane, place)| missing | 1 << line(lane, place, per))
 }
 
 #[cfg(test)]

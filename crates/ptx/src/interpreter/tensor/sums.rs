@@ -4,8 +4,8 @@
 //! differs between GPUs; a kernel's result must be right for all of [`Sums`]. NaN, inf − inf and 0·inf give NaN and
 //! infinities propagate in each of them, as they do in the `f64` arithmetic used here.
 
-use super::exact::{sum_to_odd, two_sum};
-use super::formats::{exponent, power_of_two};
+use super::exact::sum_to_odd;
+use super::formats::{Accumulator, exponent, power_of_two};
 
 /// How tensor cores form the sums of floating-point products. Integers are exact, and `f64` takes a fused
 /// multiply-add for each product in order, whatever this says.
@@ -26,13 +26,18 @@ pub enum Sums {
 /// Columns of a product that are summed together.
 pub(super) const COLUMNS: usize = 8;
 
+/// A number for each of these columns.
+pub(super) type Columns = [f64; COLUMNS];
+
 /// The method for one product.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Addition {
-    /// The exact sum.
-    Exact,
+    /// Additions in `f64`, which are exact for integers.
+    Whole,
     /// A fused multiply-add each.
     Fused,
+    /// The exact sum, to be rounded to this format.
+    Exact(Accumulator),
     /// Steps of fixed point.
     Aligned(Step),
     /// `f32` additions: the numbers of the products, and one more for `c`, in the order they are added.
@@ -52,69 +57,94 @@ pub(super) struct Step {
 
 impl Addition {
     /// For a row of A and eight columns of B and C: the sums, to be rounded to nearest by whoever stores them.
-    pub(super) fn row(
-        &self,
-        a: &[f64],
-        b: &[[f64; COLUMNS]],
-        c: &[f64; COLUMNS],
-    ) -> [f64; COLUMNS] {
-        let each = |sum: &dyn Fn(usize) -> f64| std::array::from_fn(sum);
+    pub(super) fn row(&self, a: &[f64], b: &[Columns], c: &Columns) -> Columns {
         match self {
-            Self::Exact => exact(a, b, c),
-            Self::Fused => {
-                each(&|n| a.iter().zip(b).fold(c[n], |sum, (a, b)| a.mul_add(b[n], sum)))
-            }
-            Self::Aligned(step) => each(&|n| step.column(a, b, c[n], n)),
-            Self::Ordered(order) => each(&|n| {
-                let addends = order.iter().map(|&k| a.get(k).map_or(c[n], |a| a * b[k][n]));
-                // The sum of two f32 in f64, rounded to f32, is their rounded sum.
-                f64::from(addends.fold(-0.0, |sum: f32, next| (f64::from(sum) + next) as f32))
-            }),
+            Self::Whole => plain(a, b, c),
+            Self::Exact(format) => exact(*format, a, b, c),
+            Self::Fused => fused(a, b, c),
+            Self::Aligned(step) => step.all(a, b, c),
+            Self::Ordered(order) => ordered(order, a, b, c),
         }
     }
 }
 
-/// Adds in `f64` and watches for losses; only where there is one, the exact sum is formed.
-fn exact(a: &[f64], b: &[[f64; COLUMNS]], c: &[f64; COLUMNS]) -> [f64; COLUMNS] {
-    let mut sums = *c;
-    let mut losses = [0; COLUMNS];
+fn plain(a: &[f64], b: &[Columns], c: &Columns) -> Columns {
+    a.iter().zip(b).fold(*c, |sums, (a, b)| std::array::from_fn(|n| sums[n] + a * b[n]))
+}
+
+fn fused(a: &[f64], b: &[Columns], c: &Columns) -> Columns {
+    a.iter().zip(b).fold(*c, |sums, (a, b)| std::array::from_fn(|n| a.mul_add(b[n], sums[n])))
+}
+
+/// The exact sum lies within a bound of the one that `f64` additions give. Where the whole interval rounds to one
+/// number the latter does as well; elsewhere, mostly at ties, the exact sum is formed.
+fn exact(format: Accumulator, a: &[f64], b: &[Columns], c: &Columns) -> Columns {
+    let (mut sums, mut sizes) = (*c, c.map(f64::abs));
     for (a, b) in a.iter().zip(b) {
         for n in 0..COLUMNS {
-            let (sum, lost) = two_sum(sums[n], a * b[n]);
-            sums[n] = sum;
-            losses[n] |= lost.abs().to_bits();
+            sums[n] += a * b[n];
+            sizes[n] += (a * b[n]).abs();
         }
     }
     std::array::from_fn(|n| {
-        if losses[n] == 0 || !sums[n].is_finite() {
-            return sums[n];
+        // Every addition loses at most 2⁻⁵³ of the sum of magnitudes, and there are not more than 33.
+        let (sum, bound) = (sums[n], sizes[n] * power_of_two(-47));
+        let certain = || format.encode(sum - bound) == format.encode(sum + bound);
+        if bound == 0.0 || !sum.is_finite() || certain() {
+            return sum;
         }
         let products = a.iter().zip(b).map(|(a, b)| a * b[n]);
         sum_to_odd(std::iter::once(c[n]).chain(products))
     })
 }
 
+/// Products have no more bits than an `f32`, and the sum of two such numbers in `f64`, rounded to `f32`, is their
+/// rounded sum.
+fn ordered(order: &[usize], a: &[f64], b: &[Columns], c: &Columns) -> Columns {
+    let mut sums = [-0.0_f32; COLUMNS];
+    for &k in order {
+        let (a, b) = if k < a.len() { (a[k], &b[k]) } else { (1.0, c) };
+        for n in 0..COLUMNS {
+            sums[n] = (f64::from(sums[n]) + a * b[n]) as f32;
+        }
+    }
+    sums.map(f64::from)
+}
+
 impl Step {
-    /// The sum in column n, step after step; between them it is an `f32`, as `c` is.
-    fn column(self, a: &[f64], b: &[[f64; COLUMNS]], c: f64, n: usize) -> f64 {
+    /// Step after step; between them a sum is an `f32`, as `c` is.
+    fn all(self, a: &[f64], b: &[Columns], c: &Columns) -> Columns {
         let steps = a.chunks(self.products).zip(b.chunks(self.products));
-        let sum = steps.fold(c, |sum, (a, b)| {
-            self.one(toward_zero(sum), a.iter().zip(b).map(|(a, b)| a * b[n]))
-        });
-        if self.cut { toward_zero(sum) } else { sum }
+        let sums = steps.fold(*c, |sums, (a, b)| self.one(a, b, &sums.map(toward_zero)));
+        if self.cut { sums.map(toward_zero) } else { sums }
     }
 
     /// Cuts all addends to the last of the bits kept of the largest, and adds what is left exactly.
-    fn one(self, c: f64, products: impl Iterator<Item = f64> + Clone) -> f64 {
-        let addends = std::iter::once(c).chain(products);
-        let largest = addends.clone().fold(0.0, |most: f64, addend| most.max(addend.abs()));
-        let plain = addends.clone().sum::<f64>();
-        if largest == 0.0 || !plain.is_finite() {
-            return plain;
+    fn one(self, a: &[f64], b: &[Columns], c: &Columns) -> Columns {
+        let mut largest = c.map(f64::abs);
+        for (a, b) in a.iter().zip(b) {
+            for n in 0..COLUMNS {
+                largest[n] = largest[n].max((a * b[n]).abs());
+            }
         }
-        let last = exponent(largest) - (self.bits - 1);
-        let (unit, units) = (power_of_two(last), power_of_two(-last));
-        addends.map(|addend| (addend * units).trunc()).sum::<f64>() * unit
+        // No product is below 2⁻⁹⁰⁰.
+        let unit = largest.map(|most| power_of_two(exponent(most).max(-900) - (self.bits - 1)));
+        let cut = |addend: f64, n: usize| {
+            // At this distance from zero, the spacing of `f64` is the unit.
+            let far = unit[n] * power_of_two(52);
+            let size = addend.abs();
+            let nearest = (size + far) - far;
+            let below = if nearest > size { nearest - unit[n] } else { nearest };
+            below.copysign(addend)
+        };
+        let mut sums: Columns = std::array::from_fn(|n| cut(c[n], n));
+        for (a, b) in a.iter().zip(b) {
+            for n in 0..COLUMNS {
+                sums[n] += cut(a * b[n], n);
+            }
+        }
+        let plain = plain(a, b, c);
+        std::array::from_fn(|n| if plain[n].is_finite() { sums[n] } else { plain[n] })
     }
 }
 

@@ -61,13 +61,15 @@ fn named(modifiers: &str) -> Product {
 fn spread(
     registers: usize,
     width: usize,
-    at: impl Fn(Place, usize) -> (usize, usize),
+    at: impl Fn(usize, Place, usize) -> (usize, usize),
     mut bits: impl FnMut(usize, usize) -> u64,
 ) -> Vec<Row> {
     let mut rows = vec![[0; LANES]; registers];
     for place in places(registers, per_register(width)) {
-        let (row, column) = at(place, per_register(width));
-        rows[place.register][place.lane] |= bits(row, column) << (width * place.position);
+        for (lane, register) in rows[place.register].iter_mut().enumerate() {
+            let (row, column) = at(lane, place, per_register(width));
+            *register |= bits(row, column) << (width * place.position);
+        }
     }
     rows
 }
@@ -92,11 +94,25 @@ impl Product {
         let mut result = [[0; COLUMNS]; ROWS];
         let (width, per) = (self.sum.width(), per_register(self.sum.width()));
         for place in places(d_count, per) {
-            let (row, column) = fragments::sum(place, per);
-            let element = d[place.register][place.lane] >> (width * place.position);
-            result[row][column] = element & (u64::MAX >> (64 - width));
+            for (lane, register) in d[place.register].iter().enumerate() {
+                let (row, column) = fragments::sum(lane, place, per);
+                let element = register >> (width * place.position);
+                result[row][column] = element & (u64::MAX >> (64 - width));
+            }
         }
         result
+    }
+}
+
+impl Multiplicand {
+    fn value(self, bits: u64) -> f64 {
+        self.decode([bits; LANES])[0]
+    }
+}
+
+impl Accumulator {
+    fn value(self, bits: u64) -> f64 {
+        self.decode([bits; LANES])[0]
     }
 }
 
@@ -106,13 +122,16 @@ fn refs(rows: &[Row]) -> Vec<&Row> {
 
 /// The bits of a small integer.
 fn small(format: Multiplicand, value: i32) -> u64 {
-    match format {
-        Multiplicand::F64 => f64::from(value).to_bits(),
-        Multiplicand::Tf32 => u64::from((value as f32).to_bits()),
-        _ => (0..1 << format.width())
-            .find(|&bits| format.decode(bits) == f64::from(value))
-            .expect("a value of the format"),
-    }
+    let value = f64::from(value);
+    let bits = match format {
+        Multiplicand::F64 => value.to_bits(),
+        Multiplicand::Tf32 => Accumulator::F32.encode(value),
+        Multiplicand::Bf16 => Accumulator::F32.encode(value) >> 16,
+        Multiplicand::F16 => Accumulator::F16.encode(value),
+        _ => (0..0x100).find(|&bits| format.value(bits) == value).unwrap_or(0),
+    };
+    assert_eq!(format.value(bits), value);
+    bits
 }
 
 #[test]
@@ -273,9 +292,9 @@ fn nans_and_infinities() {
         let at = |values: [u64; 2], k: usize| values.get(k).copied().unwrap_or(0);
         let wide = match expected {
             0x7FFF => 0x7FFF_FFFF,
-            half => Accumulator::F32.encode(Accumulator::F16.decode(half)),
+            half => Accumulator::F32.encode(Accumulator::F16.value(half)),
         };
-        let c_wide = Accumulator::F32.encode(Accumulator::F16.decode(c));
+        let c_wide = Accumulator::F32.encode(Accumulator::F16.value(c));
         for sums in MODES {
             let factors: [Bits<'_>; 2] = [&|_, k| at(a, k), &|k, _| at(b, k)];
             let d = half.of_matrices([factors[0], factors[1], &|_, _| c], sums, 5);

@@ -59,10 +59,10 @@ impl Fixed {
 /// Whether `bits` is the element of this format nearest to the sum, the even one of two.
 fn is_nearest(format: Accumulator, bits: u64, sum: &Fixed) -> bool {
     let sign = 1 << (format.width() - 1);
-    let value = |magnitude: u64| match format.decode(magnitude) {
+    let value = |magnitude: u64| match format.value(magnitude) {
         // Beyond the largest number, rounding goes on as if the range did.
         above if above.is_infinite() => {
-            2.0 * format.decode(magnitude - 1) - format.decode(magnitude - 2)
+            2.0 * format.value(magnitude - 1) - format.value(magnitude - 2)
         }
         number => number,
     };
@@ -78,7 +78,7 @@ fn is_nearest(format: Accumulator, bits: u64, sum: &Fixed) -> bool {
     } else {
         (std::cmp::Ordering::Less, std::cmp::Ordering::Greater)
     };
-    let infinite = format.decode(magnitude).is_infinite();
+    let infinite = format.value(magnitude).is_infinite();
     let above = infinite || inside(middle(magnitude), less);
     let below = match magnitude {
         // The sum may lie on the other side of zero.
@@ -114,7 +114,7 @@ impl Draw {
             let size = decode(bits).abs();
             if size.is_finite()
                 && size <= 2.0_f64.powi(self.spread)
-                && (size >= 2.0_f64.powi(-self.spread) || bits % 16 == 0)
+                && (size >= 2.0_f64.powi(-self.spread) || bits & 15 == 0)
             {
                 return bits;
             }
@@ -136,16 +136,14 @@ impl Sample {
             (0..rows).map(|_| row()).collect::<Vec<_>>()
         };
         let (a_width, b_width) = (product.a.width(), product.b.width());
-        let mut a = fill(ROWS, product.depth, a_width, &|bits| product.a.decode(bits));
-        let mut b = fill(product.depth, COLUMNS, b_width, &|bits| product.b.decode(bits));
-        let c = fill(ROWS, COLUMNS, product.sum.width(), &|bits| product.sum.decode(bits));
+        let mut a = fill(ROWS, product.depth, a_width, &|bits| product.a.value(bits));
+        let mut b = fill(product.depth, COLUMNS, b_width, &|bits| product.b.value(bits));
+        let c = fill(ROWS, COLUMNS, product.sum.width(), &|bits| product.sum.value(bits));
         for k in (0..product.depth).step_by(2).filter(|_| cancelling) {
             for row in &mut a {
                 row[k + 1] = row[k] ^ 1 << (a_width - 1);
             }
-            for n in 0..COLUMNS {
-                b[k + 1][n] = b[k][n] ^ u64::from(n % 3 == 0);
-            }
+            b[k + 1] = b[k].iter().enumerate().map(|(n, b)| b ^ u64::from(n % 3 == 0)).collect();
         }
         Self { a, b, c }
     }
@@ -161,8 +159,8 @@ impl Sample {
     /// The addends of an element.
     fn addends(&self, product: &Product, r: usize, n: usize) -> Vec<f64> {
         let products = (0..product.depth)
-            .map(|k| product.a.decode(self.a[r][k]) * product.b.decode(self.b[k][n]));
-        products.chain([product.sum.decode(self.c[r][n])]).collect()
+            .map(|k| product.a.value(self.a[r][k]) * product.b.value(self.b[k][n]));
+        products.chain([product.sum.value(self.c[r][n])]).collect()
     }
 }
 
@@ -190,7 +188,7 @@ fn ideal_sums_are_rounded_once() {
             }
         }
     }
-    // The slow way was taken too.
+    // Sums in f64 would not have done.
     assert!(inexact > 1000, "{inexact}");
 }
 
@@ -217,7 +215,7 @@ fn all_modes_stay_within_the_bound() {
                             continue;
                         }
                     }
-                    let error = (product.sum.decode(d[r][n]) - exact).abs();
+                    let error = (product.sum.value(d[r][n]) - exact).abs();
                     assert!(error <= bound, "{modifiers} {sums:?} {error:e} > {bound:e}");
                 }
             }
@@ -226,6 +224,16 @@ fn all_modes_stay_within_the_bound() {
     // The modes are different, or the test says nothing.
     assert_eq!(differing[0], 0);
     assert!(differing[1..].iter().all(|&count| count >= ROUNDED.len()), "{differing:?}");
+}
+
+#[test]
+fn zeros_keep_the_sign_they_share() {
+    for sums in MODES {
+        let product = named("m16n8k8.row.col.f32.f16.f16.f32");
+        let of = |a: u64, c: u64| product.of_matrices([&|_, _| a, &|_, _| 0, &|_, _| c], sums, 0);
+        assert_eq!(of(0xBC00, 0x8000_0000), [[0x8000_0000; COLUMNS]; ROWS], "{sums:?}");
+        assert_eq!(of(0xBC00, 0), [[0; COLUMNS]; ROWS], "{sums:?}");
+    }
 }
 
 /// Σ aₖ + c with B all ones, in the first element.
