@@ -166,17 +166,15 @@ impl Clocks {
     pub fn leave(&mut self, threads: &[u32], known: &Arc<Knowledge>) {
         self.news |= !threads.is_empty();
         // Threads that shared what they knew go on sharing it.
-        let mut last: Option<(Option<Arc<Knowledge>>, Option<Arc<Knowledge>>)> = None;
+        let [mut before, mut after] = [const { None }; 2];
         for &thread in threads {
             let more = &mut self.threads[thread as usize].more;
-            match &last {
-                Some((before, after)) if same(before, more) => more.clone_from(after),
-                _ => {
-                    let before = more.clone();
-                    join(more, known);
-                    last = Some((before, more.clone()));
-                }
+            if after.is_none() || !same(&before, more) {
+                before = std::mem::take(more);
+                after.clone_from(&before);
+                join(&mut after, known);
             }
+            more.clone_from(&after);
         }
     }
 
@@ -250,6 +248,7 @@ impl Clocks {
     }
 
     /// What a check has to know about a thread.
+    #[inline]
     pub fn view(&self, thread: u32) -> View<'_> {
         let warp = thread / 32;
         let first_warp = self.first_warp();

@@ -41,11 +41,8 @@ impl Sets {
     }
 
     /// Adds the viewing thread's access to what a word has.
-    #[inline]
     pub fn record(&mut self, place: &mut Record, new: Record, view: &View) {
-        if place.is_empty() {
-            *place = new;
-        } else if place.joins(&new) {
+        if place.joins(&new) {
             place.lanes |= new.lanes;
         } else if place.is_set() {
             self.insert(place, new, view);
@@ -59,7 +56,6 @@ impl Sets {
     }
 
     /// Removes what no longer matters once the viewing thread has made the new access.
-    #[inline]
     pub fn outdate(&mut self, place: &mut Record, new: &Record, view: &View) {
         if place.is_empty() {
             return;

@@ -5,6 +5,8 @@
 //! write and one read, and these lie in the word itself. Where threads that are not ordered read it, or
 //! update it by atomics, their records lie in a set ([`sets`](super::sets)).
 
+use std::ops::Range;
+
 use super::order::View;
 use super::sets::Sets;
 use super::{Scope, Strength};
@@ -99,8 +101,21 @@ impl Record {
         self.warp == other.warp && self.time == other.time && self.what == other.what
     }
 
-    /// What of this record still matters once the viewing thread has made the new one.
+    /// Whether it is surely no race with the viewing thread's new access; most are decided here.
     #[inline]
+    fn precedes(&self, new: &Self, view: &View) -> bool {
+        let ordered = || view.ordered(self) == self.lanes;
+        self.is_empty() || (self.rank().max(new.rank()) <= WEAK && ordered())
+    }
+
+    /// Whether nothing of it matters once the viewing thread has made the new access, and surely no race.
+    #[inline]
+    fn outdated(&self, new: &Self, view: &View) -> bool {
+        let covered = || self.rank() <= new.rank() && self.bytes() & !new.bytes() == 0;
+        self.is_empty() || (covered() && view.ordered(self) == self.lanes)
+    }
+
+    /// What of this record still matters once the viewing thread has made the new one.
     pub fn beside(mut self, new: &Self, view: &View) -> Self {
         if self.rank() > new.rank() || self.bytes() & new.bytes() == 0 {
             return self;
@@ -115,7 +130,6 @@ impl Record {
     }
 
     /// The lanes that race with the viewing thread's new access, of which one is a write.
-    #[inline]
     pub fn racing(&self, new: &Self, view: &View) -> Mask {
         if self.bytes() & new.bytes() == 0 {
             return 0;
@@ -187,28 +201,53 @@ impl Shadow {
         self.sets = Sets::default();
     }
 
+    /// The viewing thread reads these words. Fails with the number of the first word that is raced for.
     #[inline]
-    pub fn read(&mut self, at: usize, new: Record, view: &View) -> Result<(), Conflict> {
-        let word = &mut self.words[at];
-        refuse(&self.sets, &word.written, true, &new, view)?;
-        self.sets.record(&mut word.read, new, view);
+    pub fn read(
+        &mut self,
+        at: Range<usize>,
+        new: Record,
+        view: &View,
+    ) -> Result<(), (usize, Conflict)> {
+        for (at, word) in at.clone().zip(&mut self.words[at]) {
+            if !word.written.precedes(&new, view) {
+                refuse(&self.sets, &word.written, true, &new, view).map_err(|one| (at, one))?;
+            }
+            if word.read.joins(&new) {
+                word.read.lanes |= new.lanes;
+            } else if word.read.outdated(&new, view) {
+                word.read = new;
+            } else {
+                self.sets.record(&mut word.read, new, view);
+            }
+        }
         Ok(())
     }
 
+    /// The viewing thread writes these words. Fails with the number of the first word that is raced for.
     #[inline]
-    pub fn write(&mut self, at: usize, new: Record, view: &View) -> Result<(), Conflict> {
-        let word = &mut self.words[at];
-        refuse(&self.sets, &word.written, true, &new, view)?;
-        refuse(&self.sets, &word.read, false, &new, view)?;
-        self.sets.outdate(&mut word.read, &new, view);
-        self.sets.outdate(&mut word.written, &new, view);
-        self.sets.record(&mut word.written, new, view);
+    pub fn write(
+        &mut self,
+        at: Range<usize>,
+        new: Record,
+        view: &View,
+    ) -> Result<(), (usize, Conflict)> {
+        for (at, word) in at.clone().zip(&mut self.words[at]) {
+            if word.written.outdated(&new, view) && word.read.outdated(&new, view) {
+                *word = Word { written: new, read: Record::default() };
+                continue;
+            }
+            refuse(&self.sets, &word.written, true, &new, view).map_err(|one| (at, one))?;
+            refuse(&self.sets, &word.read, false, &new, view).map_err(|one| (at, one))?;
+            self.sets.outdate(&mut word.read, &new, view);
+            self.sets.outdate(&mut word.written, &new, view);
+            self.sets.record(&mut word.written, new, view);
+        }
         Ok(())
     }
 }
 
 /// Fails if one of the earlier accesses races with the new one.
-#[inline]
 fn refuse(
     sets: &Sets,
     earlier: &Record,
