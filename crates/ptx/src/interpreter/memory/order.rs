@@ -376,6 +376,11 @@ impl View<'_> {
         (record.warp & !ASYNCHRONOUS) / self.geometry.warps()
     }
 
+    /// The block whose barriers order what the thread does; none for an asynchronous operation.
+    pub(super) fn block(&self) -> Option<u32> {
+        (self.warps != 0).then_some(self.block)
+    }
+
     /// Whether all that was done in this block up to a time is ordered before the thread's access.
     pub(super) fn past(&self, block: u32, time: Time) -> bool {
         block == self.block && time < self.barrier

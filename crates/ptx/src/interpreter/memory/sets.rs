@@ -20,7 +20,7 @@ struct Set {
     last: usize,
     newest: Time,
     highest: Rank,
-    /// The block that made all of them, if it was one.
+    /// The block whose threads made all of them, if it was one; none for asynchronous operations.
     block: Option<u32>,
     /// How many records call for thinning.
     limit: usize,
@@ -50,7 +50,7 @@ impl Sets {
             let old = place.beside(&new, view);
             *place = new;
             if !old.is_empty() {
-                *place = self.found([old, new], view);
+                *place = self.found(old, new, view);
             }
         }
     }
@@ -85,15 +85,16 @@ impl Sets {
         }
     }
 
-    fn found(&mut self, records: [Record; 2], view: &View) -> Record {
+    fn found(&mut self, old: Record, new: Record, view: &View) -> Record {
         let number = self.idle.pop().unwrap_or_else(|| {
             self.sets.push(Set::default());
             (self.sets.len() - 1) as u32
         });
         let set = &mut self.sets[number as usize];
-        set.block = Some(view.made_in(&records[0]));
+        set.block = if old.asynchronous() { None } else { Some(view.made_in(&old)) };
         set.limit = MANY;
-        records.into_iter().for_each(|record| set.put(record, view));
+        set.put(old, set.block);
+        set.put(new, view.block());
         Record::set(number)
     }
 
@@ -114,29 +115,46 @@ impl Set {
             last.lanes |= new.lanes;
             return;
         }
-        let first = self.records.partition_point(|one| one.warp < new.warp);
-        let count = self.records[first..].partition_point(|one| one.warp == new.warp);
-        let own = &mut self.records[first..first + count];
-        if let Some(at) = own.iter().position(|one| one.joins(&new)) {
-            own[at].lanes |= new.lanes;
-            self.last = first + at;
-            return;
+        // Warps mostly come in order.
+        let behind = self.records.last().is_some_and(|last| last.warp < new.warp);
+        if behind || !self.merge(&new, view) {
+            self.put(new, view.block());
         }
-        own.iter_mut().for_each(|one| *one = one.beside(&new, view));
-        if own.iter().any(Record::is_empty) {
-            self.records.retain(|one| !one.is_empty());
-        }
-        self.put(new, view);
         if self.records.len() > self.limit {
             self.thin(&new, view);
         }
     }
 
-    fn put(&mut self, new: Record, view: &View) {
+    /// Lets the records of the warp take the new one in, or removes what it outdates of them.
+    fn merge(&mut self, new: &Record, view: &View) -> bool {
+        let first = self.records.partition_point(|one| one.warp < new.warp);
+        let count = self.records[first..].partition_point(|one| one.warp == new.warp);
+        let own = &mut self.records[first..first + count];
+        if let Some(at) = own.iter().position(|one| one.joins(new)) {
+            own[at].lanes |= new.lanes;
+            self.last = first + at;
+            return true;
+        }
+        own.iter_mut().for_each(|one| *one = one.beside(new, view));
+        if own.iter().any(Record::is_empty) {
+            self.records.retain(|one| !one.is_empty());
+        }
+        false
+    }
+
+    /// Puts a record made in this block where it belongs.
+    fn put(&mut self, new: Record, block: Option<u32>) {
         self.newest = self.newest.max(new.time);
         self.highest = self.highest.max(new.rank());
-        self.block = self.block.filter(|&one| one == view.made_in(&new) && !new.asynchronous());
-        self.last = self.records.partition_point(|one| one.warp <= new.warp);
+        if self.block != block {
+            self.block = None;
+        }
+        self.last = match self.records.last() {
+            Some(last) if last.warp > new.warp => {
+                self.records.partition_point(|one| one.warp <= new.warp)
+            }
+            _ => self.records.len(),
+        };
         self.records.insert(self.last, new);
     }
 

@@ -73,15 +73,16 @@ fn of_global_memory() {
             black_box(memory.load(view, &access(at), &mut into).unwrap());
         });
         let memory = global.begin_launch();
-        let start = Instant::now();
-        const BLOCKS: u32 = 3000;
-        for block in 0..BLOCKS {
+        let block = |block| {
             let clocks = Clocks::new(block, GEOMETRY);
+            let start = Instant::now();
             for thread in 0..GEOMETRY.threads {
                 memory.load(&clocks.view(thread), &access(at), &mut into).unwrap();
             }
-        }
-        let each = start.elapsed().as_nanos() as f64 / f64::from(BLOCKS * GEOMETRY.threads);
+            start.elapsed()
+        };
+        let least = (0..3000).map(block).skip(1000).min().unwrap_or_default();
+        let each = least.as_nanos() as f64 / f64::from(GEOMETRY.threads);
         println!("{:40} {each:6.1} ns", "global load, all blocks the same");
     }
 }
