@@ -46,6 +46,7 @@ pub(crate) struct Clocks {
 }
 
 impl Clocks {
+    /// A grid may have 2^26 warps.
     pub fn new(block: u32, geometry: Geometry) -> Self {
         Self {
             geometry,
@@ -65,7 +66,7 @@ impl Clocks {
     }
 
     /// The lanes that a warp was started with.
-    fn lanes_of(&self, warp: usize) -> Mask {
+    pub(super) fn lanes_of(&self, warp: usize) -> Mask {
         let left = self.geometry.threads.saturating_sub(warp as u32 * 32);
         if left >= 32 { Mask::MAX } else { (1 << left) - 1 }
     }
@@ -192,17 +193,20 @@ impl Clocks {
     }
 
     /// What a strong write hands to those who read it: all that the thread knows if it is a release,
-    /// otherwise what it knew at its last fence.
+    /// otherwise what it knew at its last fence. Those who acquire it know the write itself, too.
     pub fn publish(&mut self, thread: u32, release: bool, scope: Scope) -> Option<Arc<Message>> {
-        let mut message = Message::default();
         if release {
-            message.add(self.block, scope, Arc::new(self.arrive(&[thread])));
+            let known = Arc::new(self.arrive(&[thread]));
+            let mut message = Message::new(self.now - 1);
+            message.add(self.block, scope, known);
             return Some(Arc::new(message));
         }
         let fenced = &self.threads[thread as usize].fenced;
-        if fenced.iter().all(Option::is_none) {
-            return None;
-        }
+        let number = self.first_warp() * 32 + thread;
+        let earliest = fenced.iter().flatten().map(|known| known.threads.get(number)).min()?;
+        // If a barrier came between fence and write, the stamp must not lie before it.
+        let barrier = self.barrier.max(self.warps[thread as usize / 32]);
+        let mut message = Message::new(if earliest > barrier { earliest - 1 } else { self.now });
         for (fence, known) in SCOPES.into_iter().zip(fenced) {
             if let Some(known) = known {
                 message.add(self.block, scope.min(fence), Arc::clone(known));
@@ -335,6 +339,7 @@ pub(crate) struct View<'a> {
 
 impl View<'_> {
     /// The record of an access of the thread, now, to all bytes of a word.
+    #[inline]
     pub(super) fn record(&self, strength: Strength, pc: u32) -> Record {
         Record::new(self.warp, self.lane, self.now, strength, pc)
     }

@@ -67,7 +67,13 @@ impl Page {
         same_value: bool,
     ) -> Result<(), Fault> {
         if self.checks.races {
-            let new = record(view, access, offset);
+            let mut new = record(view, access, offset);
+            if write.atomic {
+                new = new.atomic();
+            }
+            if let Some(message) = &write.publish {
+                new.time = message.stamp;
+            }
             let written = self.shadow().write(words(access, offset), new, view);
             written.map_err(|found| fault(access, offset, &found, view, same_value))?;
             self.post(access, offset, &write, view);

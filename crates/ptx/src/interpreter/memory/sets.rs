@@ -16,7 +16,7 @@ const MOST: usize = 1024;
 #[derive(Default)]
 struct Set {
     records: Vec<Record>,
-    /// Where the last one was put.
+    /// Where the last one was put, if it is still there.
     last: usize,
     newest: Time,
     highest: Rank,
@@ -38,6 +38,12 @@ impl Sets {
     pub fn against(&self, set: &Record, new: &Record) -> &[Record] {
         let set = &self.sets[set.warp as usize];
         if set.highest.max(new.rank()) <= DEVICE { &[] } else { &set.records }
+    }
+
+    /// The record that was made last, if it is known.
+    pub fn latest(&self, set: &Record) -> Option<&Record> {
+        let set = &self.sets[set.warp as usize];
+        set.records.get(set.last)
     }
 
     /// Adds the viewing thread's access to what a word has.
@@ -76,6 +82,9 @@ impl Sets {
 
     fn insert(&mut self, place: &mut Record, new: Record, view: &View) {
         let set = &mut self.sets[place.warp as usize];
+        if set.extend(&new) {
+            return;
+        }
         let covers = new.bytes() == WORD && set.highest <= new.rank();
         if covers && set.block.is_some_and(|block| view.past(block, set.newest)) {
             self.release(place);
@@ -108,13 +117,13 @@ impl Sets {
 }
 
 impl Set {
+    /// Adds another lane to what was recorded last.
+    fn extend(&mut self, new: &Record) -> bool {
+        let last = self.records.get_mut(self.last).filter(|last| last.joins(new));
+        last.map(|last| last.lanes |= new.lanes).is_some()
+    }
+
     fn insert(&mut self, new: Record, view: &View) {
-        if let Some(last) = self.records.get_mut(self.last)
-            && last.joins(&new)
-        {
-            last.lanes |= new.lanes;
-            return;
-        }
         // Warps mostly come in order.
         let behind = self.records.last().is_some_and(|last| last.warp < new.warp);
         if behind || !self.merge(&new, view) {
@@ -137,7 +146,7 @@ impl Set {
         }
         own.iter_mut().for_each(|one| *one = one.beside(new, view));
         if own.iter().any(Record::is_empty) {
-            self.records.retain(|one| !one.is_empty());
+            self.retain(|one| !one.is_empty());
         }
         false
     }
@@ -159,15 +168,21 @@ impl Set {
     }
 
     fn outdate(&mut self, new: &Record, view: &View) {
-        self.records.retain_mut(|one| {
+        self.retain(|one| {
             *one = one.beside(new, view);
             !one.is_empty()
         });
     }
 
+    fn retain(&mut self, keep: impl FnMut(&mut Record) -> bool) {
+        self.records.retain_mut(keep);
+        self.last = usize::MAX;
+    }
+
     fn thin(&mut self, new: &Record, view: &View) {
         self.outdate(new, view);
         if self.records.len() > MANY {
+            self.last = usize::MAX;
             self.records.dedup_by(|one, kept| {
                 let same = view.made_in(one) == view.made_in(kept);
                 if same && one.time > kept.time {
@@ -178,7 +193,7 @@ impl Set {
         }
         if self.records.len() > MOST / 2 {
             let mut keep = false;
-            self.records.retain(|_| {
+            self.retain(|_| {
                 keep = !keep;
                 keep
             });

@@ -27,7 +27,7 @@ pub(super) struct Record {
     /// None: nothing is recorded.
     pub lanes: Mask,
     pub time: Time,
-    /// Instruction (24 bits), how easily it races (4), bytes of the word (4).
+    /// Instruction (24 bits), whether atomic (1), how easily it races (3), bytes of the word (4).
     what: u32,
 }
 
@@ -35,7 +35,9 @@ pub(super) struct Record {
 pub(super) type Rank = u32;
 const WEAK: Rank = 4;
 const READ_ONLY: Rank = 5;
-const SET: Rank = 15;
+const SET: Rank = 7;
+/// In `what`: an atomic, which both reads and writes.
+const ATOMIC: u32 = 1 << 7;
 /// Two accesses up to this rank never race.
 pub(super) const DEVICE: Rank = 1;
 
@@ -70,7 +72,7 @@ impl Record {
     }
 
     pub fn rank(&self) -> Rank {
-        self.what >> 4 & 0xF
+        self.what >> 4 & 7
     }
 
     pub fn bytes(&self) -> u8 {
@@ -79,6 +81,10 @@ impl Record {
 
     pub fn with_bytes(self, bytes: u8) -> Self {
         Self { what: self.what & !0xF | u32::from(bytes), ..self }
+    }
+
+    pub fn atomic(self) -> Self {
+        Self { what: self.what | ATOMIC, ..self }
     }
 
     pub fn asynchronous(&self) -> bool {
@@ -263,6 +269,11 @@ fn refuse(
         racing => Some(Conflict::new(*record, racing, wrote, new)),
     };
     let found = if earlier.is_set() {
+        // An atomic has observed all that came before it in a word.
+        let latest = sets.latest(earlier).filter(|latest| latest.what & ATOMIC != 0);
+        if latest.is_some_and(|latest| latest.precedes(new, view)) {
+            return Ok(());
+        }
         sets.against(earlier, new).iter().find_map(conflict)
     } else {
         conflict(earlier)
