@@ -135,7 +135,7 @@ impl Message {
 
     /// Parts of different blocks are kept apart while they are few: a narrow acquire may take one of them.
     fn join_part(&mut self, part: &Part, geometry: Geometry) {
-        const APART: usize = 4;
+        const APART: usize = 16;
         let same = |one: &Part| {
             one.scope == part.scope && one.block == part.block && one.spread == part.spread
         };

@@ -307,3 +307,24 @@ fn a_write_after_fence_and_barrier_is_after_both() {
     grid.signal((0, 0), FLAG, false, Scope::Device);
     race(grid.read((0, 40), FLAG));
 }
+
+/// However many blocks release at one place, a narrow acquire takes none of the others.
+#[test]
+fn a_narrow_fence_learns_nothing_of_other_blocks() {
+    const BLOCKS: u32 = 30;
+    for scope in [Scope::Block, Scope::Device] {
+        let mut grid = Grid::new(BLOCKS, 32);
+        for block in 0..BLOCKS {
+            grid.write((block, 0), 128 + 4 * u64::from(block)).unwrap();
+            grid.add((block, 0), FLAG, true, false);
+        }
+        for block in 0..BLOCKS {
+            grid.wait((block, 1), FLAG, false, Scope::Device);
+            grid.fence((block, 1), scope);
+            for other in (0..BLOCKS).filter(|&other| other != block) {
+                let read = grid.read((block, 1), 128 + 4 * u64::from(other));
+                assert_eq!(read.is_ok(), scope == Scope::Device, "{other} by {block}");
+            }
+        }
+    }
+}
