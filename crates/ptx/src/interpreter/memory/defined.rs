@@ -21,12 +21,11 @@ impl Defined {
     }
 
     pub fn set_range(&mut self, offset: usize, bytes: usize) {
-        for at in offset..offset + bytes {
-            if at.is_multiple_of(64) && offset + bytes - at >= 64 {
-                self.0[at / 64] = u64::MAX;
-            } else {
-                self.0[at / 64] |= 1 << (at % 64);
-            }
+        let (mut at, end) = (offset, offset + bytes);
+        while at < end {
+            let count = (64 - at % 64).min(end - at);
+            self.0[at / 64] |= (u64::MAX >> (64 - count)) << (at % 64);
+            at += count;
         }
     }
 

@@ -98,8 +98,10 @@ pub(super) fn join(into: &mut Option<Arc<Knowledge>>, news: &Arc<Knowledge>) {
 }
 
 /// What releases have left at a place in memory.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Message {
+    /// The stamp of the write that carries it: one that those who acquire it know too.
+    pub(super) stamp: Time,
     parts: Vec<Part>,
 }
 
@@ -115,6 +117,10 @@ struct Part {
 }
 
 impl Message {
+    pub(super) fn new(stamp: Time) -> Self {
+        Self { stamp, parts: Vec::new() }
+    }
+
     /// Adds what a thread of this block releases.
     pub(super) fn add(&mut self, block: u32, scope: Scope, knowledge: Arc<Knowledge>) {
         self.parts.push(Part { block, spread: Scope::Block, scope, knowledge });
@@ -129,13 +135,14 @@ impl Message {
 
     /// Parts of different blocks are kept apart while they are few: a narrow acquire may take one of them.
     fn join_part(&mut self, part: &Part, geometry: Geometry) {
-        const APART: usize = 4;
-        let full = self.parts.len() >= APART;
-        let fits = |one: &Part| {
-            let same = one.block == part.block && one.spread == part.spread;
-            one.scope == part.scope && (same || full)
+        const APART: usize = 16;
+        let same = |one: &Part| {
+            one.scope == part.scope && one.block == part.block && one.spread == part.spread
         };
-        let Some(into) = self.parts.iter_mut().find(|one| fits(one)) else {
+        let full = self.parts.len() >= APART;
+        let near = |one: &Part| full && one.scope == part.scope;
+        let at = self.parts.iter().position(same).or_else(|| self.parts.iter().position(near));
+        let Some(into) = at.and_then(|at| self.parts.get_mut(at)) else {
             return self.parts.push(part.clone());
         };
         let apart = geometry.distance(into.block, part.block);

@@ -34,10 +34,15 @@ mod words;
 
 use std::sync::Arc;
 
+#[allow(unused_imports)] // until the executor uses all of it
 pub(crate) use fault::Fault;
+#[allow(unused_imports)] // until the executor uses all of it
 pub(crate) use global::{Global, GlobalView};
+#[allow(unused_imports)] // until the executor uses all of it
 pub(crate) use knowledge::{Knowledge, Message};
+#[allow(unused_imports)] // until the executor uses all of it
 pub(crate) use order::{Clocks, Operation, View};
+#[allow(unused_imports)] // until the executor uses all of it
 pub(crate) use shared::Shared;
 
 /// Who did something, and where in the program.

@@ -46,6 +46,7 @@ pub(crate) struct Clocks {
 }
 
 impl Clocks {
+    /// A grid may have 2^26 warps.
     pub fn new(block: u32, geometry: Geometry) -> Self {
         Self {
             geometry,
@@ -65,7 +66,7 @@ impl Clocks {
     }
 
     /// The lanes that a warp was started with.
-    fn lanes_of(&self, warp: usize) -> Mask {
+    pub(super) fn lanes_of(&self, warp: usize) -> Mask {
         let left = self.geometry.threads.saturating_sub(warp as u32 * 32);
         if left >= 32 { Mask::MAX } else { (1 << left) - 1 }
     }
@@ -166,17 +167,15 @@ impl Clocks {
     pub fn leave(&mut self, threads: &[u32], known: &Arc<Knowledge>) {
         self.news |= !threads.is_empty();
         // Threads that shared what they knew go on sharing it.
-        let mut last: Option<(Option<Arc<Knowledge>>, Option<Arc<Knowledge>>)> = None;
+        let [mut before, mut after] = [const { None }; 2];
         for &thread in threads {
             let more = &mut self.threads[thread as usize].more;
-            match &last {
-                Some((before, after)) if same(before, more) => more.clone_from(after),
-                _ => {
-                    let before = more.clone();
-                    join(more, known);
-                    last = Some((before, more.clone()));
-                }
+            if after.is_none() || !same(&before, more) {
+                before = std::mem::take(more);
+                after.clone_from(&before);
+                join(&mut after, known);
             }
+            more.clone_from(&after);
         }
     }
 
@@ -194,17 +193,20 @@ impl Clocks {
     }
 
     /// What a strong write hands to those who read it: all that the thread knows if it is a release,
-    /// otherwise what it knew at its last fence.
+    /// otherwise what it knew at its last fence. Those who acquire it know the write itself, too.
     pub fn publish(&mut self, thread: u32, release: bool, scope: Scope) -> Option<Arc<Message>> {
-        let mut message = Message::default();
         if release {
-            message.add(self.block, scope, Arc::new(self.arrive(&[thread])));
+            let known = Arc::new(self.arrive(&[thread]));
+            let mut message = Message::new(self.now - 1);
+            message.add(self.block, scope, known);
             return Some(Arc::new(message));
         }
         let fenced = &self.threads[thread as usize].fenced;
-        if fenced.iter().all(Option::is_none) {
-            return None;
-        }
+        let number = self.first_warp() * 32 + thread;
+        let earliest = fenced.iter().flatten().map(|known| known.threads.get(number)).min()?;
+        // If a barrier came between fence and write, the stamp must not lie before it.
+        let barrier = self.barrier.max(self.warps[thread as usize / 32]);
+        let mut message = Message::new(if earliest > barrier { earliest - 1 } else { self.now });
         for (fence, known) in SCOPES.into_iter().zip(fenced) {
             if let Some(known) = known {
                 message.add(self.block, scope.min(fence), Arc::clone(known));
@@ -250,6 +252,7 @@ impl Clocks {
     }
 
     /// What a check has to know about a thread.
+    #[inline]
     pub fn view(&self, thread: u32) -> View<'_> {
         let warp = thread / 32;
         let first_warp = self.first_warp();
@@ -336,6 +339,7 @@ pub(crate) struct View<'a> {
 
 impl View<'_> {
     /// The record of an access of the thread, now, to all bytes of a word.
+    #[inline]
     pub(super) fn record(&self, strength: Strength, pc: u32) -> Record {
         Record::new(self.warp, self.lane, self.now, strength, pc)
     }
@@ -375,6 +379,11 @@ impl View<'_> {
     /// The block of the thread that made the record.
     pub(super) fn made_in(&self, record: &Record) -> u32 {
         (record.warp & !ASYNCHRONOUS) / self.geometry.warps()
+    }
+
+    /// The block whose barriers order what the thread does; none for an asynchronous operation.
+    pub(super) fn block(&self) -> Option<u32> {
+        (self.warps != 0).then_some(self.block)
     }
 
     /// Whether all that was done in this block up to a time is ordered before the thread's access.

@@ -2,12 +2,13 @@
 //! released there.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::defined::Defined;
 use super::knowledge::Message;
 use super::order::View;
-use super::shadow::{Conflict, Shadow, WORD};
+use super::shadow::{Conflict, Record, Shadow, WORD};
 use super::{Access, Checks, Fault, Loaded};
 
 pub(super) struct Page {
@@ -45,9 +46,9 @@ impl Page {
     #[inline]
     pub fn read(&mut self, view: &View, access: &Access, offset: usize) -> Result<Loaded, Fault> {
         if self.checks.races {
-            let read = |shadow: &mut Shadow, at, new| shadow.read(at, new, view);
-            self.each_word(view, access, offset, read)
-                .map_err(|(address, conflict)| fault(address, &conflict, view, false))?;
+            let new = record(view, access, offset);
+            let read = self.shadow().read(words(access, offset), new, view);
+            read.map_err(|found| fault(access, offset, &found, view, false))?;
         }
         Ok(Loaded {
             undefined: self.undefined(access, offset),
@@ -66,9 +67,15 @@ impl Page {
         same_value: bool,
     ) -> Result<(), Fault> {
         if self.checks.races {
-            let put = |shadow: &mut Shadow, at, new| shadow.write(at, new, view);
-            self.each_word(view, access, offset, put)
-                .map_err(|(address, conflict)| fault(address, &conflict, view, same_value))?;
+            let mut new = record(view, access, offset);
+            if write.atomic {
+                new = new.atomic();
+            }
+            if let Some(message) = &write.publish {
+                new.time = message.stamp;
+            }
+            let written = self.shadow().write(words(access, offset), new, view);
+            written.map_err(|found| fault(access, offset, &found, view, same_value))?;
             self.post(access, offset, &write, view);
         }
         self.defined.set(offset, access.bytes, write.undefined);
@@ -80,25 +87,11 @@ impl Page {
         if self.checks.uninitialised { self.defined.undefined(offset, access.bytes) } else { 0 }
     }
 
-    #[inline]
-    fn each_word(
-        &mut self,
-        view: &View,
-        access: &Access,
-        offset: usize,
-        mut act: impl FnMut(&mut Shadow, usize, super::shadow::Record) -> Result<(), Conflict>,
-    ) -> Result<(), (u64, Conflict)> {
+    fn shadow(&mut self) -> &mut Shadow {
         if self.shadow.is_empty() {
             self.shadow = Shadow::new(self.bytes.div_ceil(4));
         }
-        let mut new = view.record(access.strength, access.pc);
-        if access.bytes < 4 {
-            new = new.with_bytes((WORD >> (4 - access.bytes)) << (offset % 4));
-        }
-        for (at, address) in words(access, offset).zip((access.address & !3..).step_by(4)) {
-            act(&mut self.shadow, at, new).map_err(|conflict| (address, conflict))?;
-        }
-        Ok(())
+        &mut self.shadow
     }
 
     /// What the access sees of releases.
@@ -140,11 +133,28 @@ impl Page {
 }
 
 /// The words that an aligned access touches.
-fn words(access: &Access, offset: usize) -> std::ops::Range<usize> {
+fn words(access: &Access, offset: usize) -> Range<usize> {
     offset / 4..(offset + access.bytes as usize).div_ceil(4)
 }
 
-fn fault(address: u64, conflict: &Conflict, view: &View, same_value: bool) -> Fault {
+fn record(view: &View, access: &Access, offset: usize) -> Record {
+    let new = view.record(access.strength, access.pc);
+    if access.bytes < 4 {
+        new.with_bytes((WORD >> (4 - access.bytes)) << (offset % 4))
+    } else {
+        new
+    }
+}
+
+#[cold]
+fn fault(
+    access: &Access,
+    offset: usize,
+    (word, conflict): &(usize, Conflict),
+    view: &View,
+    same_value: bool,
+) -> Fault {
+    let address = (access.address & !3) + (word - offset / 4) as u64 * 4;
     let (other, other_wrote) = (view.site(&conflict.record, conflict.lane), conflict.wrote);
     if conflict.read_only {
         Fault::ReadOnlyWritten { address, other, other_wrote }

@@ -16,11 +16,11 @@ const MOST: usize = 1024;
 #[derive(Default)]
 struct Set {
     records: Vec<Record>,
-    /// Where the last one was put.
+    /// Where the last one was put, if it is still there.
     last: usize,
     newest: Time,
     highest: Rank,
-    /// The block that made all of them, if it was one.
+    /// The block whose threads made all of them, if it was one; none for asynchronous operations.
     block: Option<u32>,
     /// How many records call for thinning.
     limit: usize,
@@ -40,12 +40,15 @@ impl Sets {
         if set.highest.max(new.rank()) <= DEVICE { &[] } else { &set.records }
     }
 
+    /// The record that was made last, if it is known.
+    pub fn latest(&self, set: &Record) -> Option<&Record> {
+        let set = &self.sets[set.warp as usize];
+        set.records.get(set.last)
+    }
+
     /// Adds the viewing thread's access to what a word has.
-    #[inline]
     pub fn record(&mut self, place: &mut Record, new: Record, view: &View) {
-        if place.is_empty() {
-            *place = new;
-        } else if place.joins(&new) {
+        if place.joins(&new) {
             place.lanes |= new.lanes;
         } else if place.is_set() {
             self.insert(place, new, view);
@@ -53,13 +56,12 @@ impl Sets {
             let old = place.beside(&new, view);
             *place = new;
             if !old.is_empty() {
-                *place = self.found([old, new], view);
+                *place = self.found(old, new, view);
             }
         }
     }
 
     /// Removes what no longer matters once the viewing thread has made the new access.
-    #[inline]
     pub fn outdate(&mut self, place: &mut Record, new: &Record, view: &View) {
         if place.is_empty() {
             return;
@@ -80,6 +82,9 @@ impl Sets {
 
     fn insert(&mut self, place: &mut Record, new: Record, view: &View) {
         let set = &mut self.sets[place.warp as usize];
+        if set.extend(&new) {
+            return;
+        }
         let covers = new.bytes() == WORD && set.highest <= new.rank();
         if covers && set.block.is_some_and(|block| view.past(block, set.newest)) {
             self.release(place);
@@ -89,15 +94,16 @@ impl Sets {
         }
     }
 
-    fn found(&mut self, records: [Record; 2], view: &View) -> Record {
+    fn found(&mut self, old: Record, new: Record, view: &View) -> Record {
         let number = self.idle.pop().unwrap_or_else(|| {
             self.sets.push(Set::default());
             (self.sets.len() - 1) as u32
         });
         let set = &mut self.sets[number as usize];
-        set.block = Some(view.made_in(&records[0]));
+        set.block = if old.asynchronous() { None } else { Some(view.made_in(&old)) };
         set.limit = MANY;
-        records.into_iter().for_each(|record| set.put(record, view));
+        set.put(old, set.block);
+        set.put(new, view.block());
         Record::set(number)
     }
 
@@ -111,49 +117,72 @@ impl Sets {
 }
 
 impl Set {
+    /// Adds another lane to what was recorded last.
+    fn extend(&mut self, new: &Record) -> bool {
+        let last = self.records.get_mut(self.last).filter(|last| last.joins(new));
+        last.map(|last| last.lanes |= new.lanes).is_some()
+    }
+
     fn insert(&mut self, new: Record, view: &View) {
-        if let Some(last) = self.records.get_mut(self.last)
-            && last.joins(&new)
-        {
-            last.lanes |= new.lanes;
-            return;
+        // Warps mostly come in order.
+        let behind = self.records.last().is_some_and(|last| last.warp < new.warp);
+        if behind || !self.merge(&new, view) {
+            self.put(new, view.block());
         }
-        let first = self.records.partition_point(|one| one.warp < new.warp);
-        let count = self.records[first..].partition_point(|one| one.warp == new.warp);
-        let own = &mut self.records[first..first + count];
-        if let Some(at) = own.iter().position(|one| one.joins(&new)) {
-            own[at].lanes |= new.lanes;
-            self.last = first + at;
-            return;
-        }
-        own.iter_mut().for_each(|one| *one = one.beside(&new, view));
-        if own.iter().any(Record::is_empty) {
-            self.records.retain(|one| !one.is_empty());
-        }
-        self.put(new, view);
         if self.records.len() > self.limit {
             self.thin(&new, view);
         }
     }
 
-    fn put(&mut self, new: Record, view: &View) {
+    /// Lets the records of the warp take the new one in, or removes what it outdates of them.
+    fn merge(&mut self, new: &Record, view: &View) -> bool {
+        let first = self.records.partition_point(|one| one.warp < new.warp);
+        let count = self.records[first..].partition_point(|one| one.warp == new.warp);
+        let own = &mut self.records[first..first + count];
+        if let Some(at) = own.iter().position(|one| one.joins(new)) {
+            own[at].lanes |= new.lanes;
+            self.last = first + at;
+            return true;
+        }
+        own.iter_mut().for_each(|one| *one = one.beside(new, view));
+        if own.iter().any(Record::is_empty) {
+            self.retain(|one| !one.is_empty());
+        }
+        false
+    }
+
+    /// Puts a record made in this block where it belongs.
+    fn put(&mut self, new: Record, block: Option<u32>) {
         self.newest = self.newest.max(new.time);
         self.highest = self.highest.max(new.rank());
-        self.block = self.block.filter(|&one| one == view.made_in(&new) && !new.asynchronous());
-        self.last = self.records.partition_point(|one| one.warp <= new.warp);
+        if self.block != block {
+            self.block = None;
+        }
+        self.last = match self.records.last() {
+            Some(last) if last.warp > new.warp => {
+                self.records.partition_point(|one| one.warp <= new.warp)
+            }
+            _ => self.records.len(),
+        };
         self.records.insert(self.last, new);
     }
 
     fn outdate(&mut self, new: &Record, view: &View) {
-        self.records.retain_mut(|one| {
+        self.retain(|one| {
             *one = one.beside(new, view);
             !one.is_empty()
         });
     }
 
+    fn retain(&mut self, keep: impl FnMut(&mut Record) -> bool) {
+        self.records.retain_mut(keep);
+        self.last = usize::MAX;
+    }
+
     fn thin(&mut self, new: &Record, view: &View) {
         self.outdate(new, view);
         if self.records.len() > MANY {
+            self.last = usize::MAX;
             self.records.dedup_by(|one, kept| {
                 let same = view.made_in(one) == view.made_in(kept);
                 if same && one.time > kept.time {
@@ -164,7 +193,7 @@ impl Set {
         }
         if self.records.len() > MOST / 2 {
             let mut keep = false;
-            self.records.retain(|_| {
+            self.retain(|_| {
                 keep = !keep;
                 keep
             });

@@ -5,6 +5,8 @@
 //! write and one read, and these lie in the word itself. Where threads that are not ordered read it, or
 //! update it by atomics, their records lie in a set ([`sets`](super::sets)).
 
+use std::ops::Range;
+
 use super::order::View;
 use super::sets::Sets;
 use super::{Scope, Strength};
@@ -25,7 +27,7 @@ pub(super) struct Record {
     /// None: nothing is recorded.
     pub lanes: Mask,
     pub time: Time,
-    /// Instruction (24 bits), how easily it races (4), bytes of the word (4).
+    /// Instruction (24 bits), whether atomic (1), how easily it races (3), bytes of the word (4).
     what: u32,
 }
 
@@ -33,7 +35,9 @@ pub(super) struct Record {
 pub(super) type Rank = u32;
 const WEAK: Rank = 4;
 const READ_ONLY: Rank = 5;
-const SET: Rank = 15;
+const SET: Rank = 7;
+/// In `what`: an atomic, which both reads and writes.
+const ATOMIC: u32 = 1 << 7;
 /// Two accesses up to this rank never race.
 pub(super) const DEVICE: Rank = 1;
 
@@ -68,7 +72,7 @@ impl Record {
     }
 
     pub fn rank(&self) -> Rank {
-        self.what >> 4 & 0xF
+        self.what >> 4 & 7
     }
 
     pub fn bytes(&self) -> u8 {
@@ -77,6 +81,10 @@ impl Record {
 
     pub fn with_bytes(self, bytes: u8) -> Self {
         Self { what: self.what & !0xF | u32::from(bytes), ..self }
+    }
+
+    pub fn atomic(self) -> Self {
+        Self { what: self.what | ATOMIC, ..self }
     }
 
     pub fn asynchronous(&self) -> bool {
@@ -99,8 +107,21 @@ impl Record {
         self.warp == other.warp && self.time == other.time && self.what == other.what
     }
 
-    /// What of this record still matters once the viewing thread has made the new one.
+    /// Whether it is surely no race with the viewing thread's new access; most are decided here.
     #[inline]
+    fn precedes(&self, new: &Self, view: &View) -> bool {
+        let ordered = || view.ordered(self) == self.lanes;
+        self.is_empty() || (self.rank().max(new.rank()) <= WEAK && ordered())
+    }
+
+    /// Whether nothing of it matters once the viewing thread has made the new access, and surely no race.
+    #[inline]
+    fn outdated(&self, new: &Self, view: &View) -> bool {
+        let covered = || self.rank() <= new.rank() && self.bytes() & !new.bytes() == 0;
+        self.is_empty() || (covered() && view.ordered(self) == self.lanes)
+    }
+
+    /// What of this record still matters once the viewing thread has made the new one.
     pub fn beside(mut self, new: &Self, view: &View) -> Self {
         if self.rank() > new.rank() || self.bytes() & new.bytes() == 0 {
             return self;
@@ -115,7 +136,6 @@ impl Record {
     }
 
     /// The lanes that race with the viewing thread's new access, of which one is a write.
-    #[inline]
     pub fn racing(&self, new: &Self, view: &View) -> Mask {
         if self.bytes() & new.bytes() == 0 {
             return 0;
@@ -187,28 +207,53 @@ impl Shadow {
         self.sets = Sets::default();
     }
 
+    /// The viewing thread reads these words. Fails with the number of the first word that is raced for.
     #[inline]
-    pub fn read(&mut self, at: usize, new: Record, view: &View) -> Result<(), Conflict> {
-        let word = &mut self.words[at];
-        refuse(&self.sets, &word.written, true, &new, view)?;
-        self.sets.record(&mut word.read, new, view);
+    pub fn read(
+        &mut self,
+        at: Range<usize>,
+        new: Record,
+        view: &View,
+    ) -> Result<(), (usize, Conflict)> {
+        for (at, word) in at.clone().zip(&mut self.words[at]) {
+            if !word.written.precedes(&new, view) {
+                refuse(&self.sets, &word.written, true, &new, view).map_err(|one| (at, one))?;
+            }
+            if word.read.joins(&new) {
+                word.read.lanes |= new.lanes;
+            } else if word.read.outdated(&new, view) {
+                word.read = new;
+            } else {
+                self.sets.record(&mut word.read, new, view);
+            }
+        }
         Ok(())
     }
 
+    /// The viewing thread writes these words. Fails with the number of the first word that is raced for.
     #[inline]
-    pub fn write(&mut self, at: usize, new: Record, view: &View) -> Result<(), Conflict> {
-        let word = &mut self.words[at];
-        refuse(&self.sets, &word.written, true, &new, view)?;
-        refuse(&self.sets, &word.read, false, &new, view)?;
-        self.sets.outdate(&mut word.read, &new, view);
-        self.sets.outdate(&mut word.written, &new, view);
-        self.sets.record(&mut word.written, new, view);
+    pub fn write(
+        &mut self,
+        at: Range<usize>,
+        new: Record,
+        view: &View,
+    ) -> Result<(), (usize, Conflict)> {
+        for (at, word) in at.clone().zip(&mut self.words[at]) {
+            if word.written.outdated(&new, view) && word.read.outdated(&new, view) {
+                *word = Word { written: new, read: Record::default() };
+                continue;
+            }
+            refuse(&self.sets, &word.written, true, &new, view).map_err(|one| (at, one))?;
+            refuse(&self.sets, &word.read, false, &new, view).map_err(|one| (at, one))?;
+            self.sets.outdate(&mut word.read, &new, view);
+            self.sets.outdate(&mut word.written, &new, view);
+            self.sets.record(&mut word.written, new, view);
+        }
         Ok(())
     }
 }
 
 /// Fails if one of the earlier accesses races with the new one.
-#[inline]
 fn refuse(
     sets: &Sets,
     earlier: &Record,
@@ -224,6 +269,11 @@ fn refuse(
         racing => Some(Conflict::new(*record, racing, wrote, new)),
     };
     let found = if earlier.is_set() {
+        // An atomic has observed all that came before it in a word.
+        let latest = sets.latest(earlier).filter(|latest| latest.what & ATOMIC != 0);
+        if latest.is_some_and(|latest| latest.precedes(new, view)) {
+            return Ok(());
+        }
         sets.against(earlier, new).iter().find_map(conflict)
     } else {
         conflict(earlier)

@@ -26,7 +26,7 @@ fn atomics_of_every_width_are_exact() {
                         let access = Access { address, bytes, strength: DEVICE, pc: 1 };
                         let view = clocks.view(round as u32 % 32);
                         // Carries run through all words of the value.
-                        let step = u128::MAX / 3 >> (128 - 8 * bytes);
+                        let step = (u128::MAX / 3) >> (128 - 8 * bytes);
                         let mask = u128::MAX >> (128 - 8 * bytes);
                         let mut add = |old: u128| Some(old.wrapping_add(step) & mask);
                         memory.atomic(&view, &access, None, &mut add).unwrap();
@@ -37,7 +37,8 @@ fn atomics_of_every_width_are_exact() {
         for bytes in [4_u32, 8, 16] {
             let mut sum = [0; 16];
             global.read(at + u64::from(bytes), &mut sum[..bytes as usize]).unwrap();
-            let (step, mask) = (u128::MAX / 3 >> (128 - 8 * bytes), u128::MAX >> (128 - 8 * bytes));
+            let (step, mask) =
+                ((u128::MAX / 3) >> (128 - 8 * bytes), u128::MAX >> (128 - 8 * bytes));
             let expected = step.wrapping_mul(u128::from(2 * ROUNDS)) & mask;
             assert_eq!(u128::from_le_bytes(sum), expected, "{bytes} bytes");
         }

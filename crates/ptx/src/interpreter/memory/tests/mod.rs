@@ -2,6 +2,7 @@
 
 mod bounds;
 mod host_threads;
+mod oracle;
 mod order;
 mod pending;
 mod speed;
@@ -74,6 +75,13 @@ impl Grid {
 
     fn write(&mut self, who: Who, offset: u64) -> Result<(), Fault> {
         self.store(who, offset, 4, Strength::Weak)
+    }
+
+    /// A relaxed atomic that releases nothing.
+    fn update(&mut self, who: Who, offset: u64, how: Strength) -> Result<(), Fault> {
+        let access = self.access(offset, 4, how);
+        let view = self.clocks[who.0 as usize].view(who.1);
+        self.memory.atomic(&view, &access, None, &mut |old| Some(old ^ 1)).map(drop)
     }
 
     /// `st.relaxed` or `st.release`.

@@ -135,10 +135,7 @@ fn a_weak_access_races_with_atomics() {
     race(grid.write((0, 1), 0));
     let mut grid = Grid::new(2, 64);
     grid.write((0, 1), 0).unwrap();
-    let access = grid.access(0, 4, DEVICE);
-    let view = grid.clocks[0].view(2);
-    let added = grid.memory.atomic(&view, &access, None, &mut |old| Some(old + 1));
-    assert!(matches!(added, Err(Fault::Race { .. })), "{added:?}");
+    race(grid.update((0, 2), 0, DEVICE));
     grid.barrier(0);
     grid.add((0, 2), 0, false, false);
 }
@@ -276,4 +273,58 @@ fn decoupled_look_back_passes() {
     }
     grid.read((BLOCKS - 1, 95), tile(0)).unwrap();
     race(grid.read((0, 0), tile(1)));
+}
+
+/// Whoever has acquired a flag, or has updated it last, may reset it by a weak store.
+#[test]
+fn the_flag_itself_is_passed_on() {
+    for (release, fences) in [(true, false), (false, true), (false, false)] {
+        let mut grid = Grid::new(3, 32);
+        for block in 0..3 {
+            if fences {
+                grid.fence((block, 0), Scope::Device);
+            }
+            grid.add((block, 0), FLAG, release, release);
+        }
+        race(grid.write((1, 0), FLAG));
+        race(grid.write((2, 1), FLAG));
+        grid.write((2, 0), FLAG).unwrap();
+    }
+    for acquire in [true, false] {
+        let mut grid = Grid::new(2, 32);
+        grid.signal((0, 0), FLAG, true, Scope::Device);
+        grid.wait((1, 0), FLAG, acquire, Scope::Device);
+        assert_eq!(grid.write((1, 0), FLAG).is_ok(), acquire);
+    }
+}
+
+/// A barrier between fence and write hides nothing from the block.
+#[test]
+fn a_write_after_fence_and_barrier_is_after_both() {
+    let mut grid = Grid::new(1, 64);
+    grid.fence((0, 0), Scope::Device);
+    grid.barrier(0);
+    grid.signal((0, 0), FLAG, false, Scope::Device);
+    race(grid.read((0, 40), FLAG));
+}
+
+/// However many blocks release at one place, a narrow acquire takes none of the others.
+#[test]
+fn a_narrow_fence_learns_nothing_of_other_blocks() {
+    const BLOCKS: u32 = 30;
+    for scope in [Scope::Block, Scope::Device] {
+        let mut grid = Grid::new(BLOCKS, 32);
+        for block in 0..BLOCKS {
+            grid.write((block, 0), 128 + 4 * u64::from(block)).unwrap();
+            grid.add((block, 0), FLAG, true, false);
+        }
+        for block in 0..BLOCKS {
+            grid.wait((block, 1), FLAG, false, Scope::Device);
+            grid.fence((block, 1), scope);
+            for other in (0..BLOCKS).filter(|&other| other != block) {
+                let read = grid.read((block, 1), 128 + 4 * u64::from(other));
+                assert_eq!(read.is_ok(), scope == Scope::Device, "{other} by {block}");
+            }
+        }
+    }
 }
