@@ -69,8 +69,6 @@ pub enum Expected {
         /// How the word's bits are read.
         format: Format,
     },
-    /// One of these.
-    OneOf(Vec<u64>),
     /// Two 16-bit words, the low one first.
     Packed(Box<[Expected; 2]>),
     /// Whatever came.
@@ -84,7 +82,6 @@ impl Expected {
             Self::Bits(wanted) => *wanted == bits,
             Self::Nan(format) => format.value(bits).is_nan(),
             Self::Near { value, bound, format } => (format.value(bits) - value).abs() <= *bound,
-            Self::OneOf(any) => any.contains(&bits),
             Self::Packed(halves) => {
                 bits >> 32 == 0 && halves[0].admits(bits & 0xFFFF) && halves[1].admits(bits >> 16)
             }
@@ -107,7 +104,6 @@ impl std::fmt::Display for Expected {
             Self::Near { value, bound, format } => {
                 write!(formatter, "within {bound:e} of {value:e} as {format:?}")
             }
-            Self::OneOf(any) => write!(formatter, "one of {any:#x?}"),
             Self::Packed(halves) => write!(formatter, "({}, {})", halves[0], halves[1]),
             Self::Any => formatter.write_str("anything"),
         }

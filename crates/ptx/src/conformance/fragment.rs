@@ -177,7 +177,11 @@ impl Fragment {
     }
 
     /// The program whose thread `row` has the inputs and outputs of `thread(row)`.
-    pub(super) fn rows(self, count: usize, thread: impl Fn(usize) -> (Vec<u64>, Vec<u64>)) -> Program {
+    pub(super) fn rows(
+        self,
+        count: usize,
+        thread: impl Fn(usize) -> (Vec<u64>, Vec<u64>),
+    ) -> Program {
         let rows = (0..count).map(|row| {
             let (inputs, outputs) = thread(row);
             let expected = self.outputs.kinds().zip(outputs);

@@ -16,8 +16,6 @@
 //! | `1.5`, `-0.0`, `inf`, `-inf`, `nan` | an f32 or f64; an output `nan` admits any NaN |
 //! | `2^-149`, `-2^127` | a power of two, likewise |
 //! | `3.25~2ulp`, `3.25~rel2^-22`, `3.25~abs2^-11` | an output within a bound, of any float format |
-//! | `1/2` | an output that is either |
-//! | `any` | an output that the ISA leaves open |
 
 use super::expected::{Expected, Format};
 use super::fragment::{Fragment, Kind, Row};
@@ -86,14 +84,8 @@ fn thread(fragment: &Fragment, row: &str) -> Result<Row, String> {
 }
 
 fn expected(kind: Kind, text: &str) -> Result<Expected, String> {
-    if text == "any" {
-        return Ok(Expected::Any);
-    }
     if let Some((value, bound)) = text.split_once('~') {
         return near(kind, value, bound).ok_or_else(|| format!("`{text}` is no bound"));
-    }
-    if let Some((one, other)) = text.split_once('/') {
-        return Ok(Expected::OneOf(vec![bits(kind, one)?, bits(kind, other)?]));
     }
     Ok(kind.expects(bits(kind, text)?))
 }
