@@ -18,19 +18,19 @@
 mod asynchronous;
 mod atomics;
 mod barriers;
-// mod clusters;
+mod clusters;
 mod expected;
-// mod faults;
+mod faults;
 mod fragment;
 mod matrices;
 mod memory;
 mod products;
 mod table;
 mod warp;
-// mod warpgroup;
+mod warpgroup;
 
 pub use expected::{Expected, Format};
-// pub use faults::{Faulty, faults};
+pub use faults::{Faulty, faults};
 pub use fragment::Kind;
 
 /// The name of every kernel of the suite.
@@ -178,8 +178,8 @@ pub fn programs() -> Vec<Program> {
     all.extend(asynchronous::programs());
     all.extend(matrices::programs());
     all.extend(products::programs());
-    // all.extend(clusters::programs());
-    // all.extend(warpgroup::programs());
+    all.extend(clusters::programs());
+    all.extend(warpgroup::programs());
     all
 }
 
@@ -242,10 +242,10 @@ mod tests {
         let Some(ptxas) = std::env::var_os("PTXAS").filter(|_| all) else {
             return;
         };
-        // FAULTY
+        let faulty = faults().into_iter().flat_map(|one| [one.program, one.repaired]);
         let file = std::env::temp_dir().join(format!("conformance-{}.ptx", std::process::id()));
         let mut refused = Vec::new();
-        for program in programs() {
+        for program in programs().into_iter().chain(faulty) {
             std::fs::write(&file, &program.text).expect("a file in the temporary folder");
             let output = std::process::Command::new(&ptxas)
                 .arg(format!("-arch={}", program.target.name()))
