@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
-use warpwright_ptx::interpreter::{Counters, Fault, FaultKind, Loaded, Machine, Options};
 use warpwright_ptx::interpreter as ptx;
+use warpwright_ptx::interpreter::{Counters, Fault, FaultKind, Loaded, Machine, Options};
 
 use super::Cuda;
 use super::device::lock;

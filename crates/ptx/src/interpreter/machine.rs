@@ -271,16 +271,25 @@ fn refused(code: &Code, message: String) -> Fault {
 fn check(code: &Code, launch: &Launch<'_>) -> Result<(), Fault> {
     let refuse = |message: String| Err(refused(code, message));
     let [x, y, z] = launch.block;
-    let product = |extents: [u32; 3]| extents.iter().map(|&extent| u64::from(extent)).product::<u64>();
+    let product =
+        |extents: [u32; 3]| extents.iter().map(|&extent| u64::from(extent)).product::<u64>();
     let threads = product(launch.block);
     if threads == 0 || threads > u64::from(MOST_THREADS) || z > 64 {
-        return refuse(format!("blocks of {x} x {y} x {z} threads: 1 to {MOST_THREADS} are possible, 64 along z"));
+        return refuse(format!(
+            "blocks of {x} x {y} x {z} threads: 1 to {MOST_THREADS} are possible, 64 along z"
+        ));
     }
     if let Some(required) = code.shape.required.filter(|required| *required != launch.block) {
-        return refuse(format!("the kernel requires blocks of {required:?} threads, the launch has {:?}", launch.block));
+        return refuse(format!(
+            "the kernel requires blocks of {required:?} threads, the launch has {:?}",
+            launch.block
+        ));
     }
     if let Some(most) = code.shape.most.filter(|most| threads > product(*most)) {
-        return refuse(format!("the kernel takes blocks of at most {most:?} threads, the launch has {:?}", launch.block));
+        return refuse(format!(
+            "the kernel takes blocks of at most {most:?} threads, the launch has {:?}",
+            launch.block
+        ));
     }
     let [_, height, depth] = launch.grid;
     let blocks = product(launch.grid);
@@ -292,15 +301,25 @@ fn check(code: &Code, launch: &Launch<'_>) -> Result<(), Fault> {
     }
     let shared = code.static_shared + u64::from(launch.dynamic_shared);
     if shared > MOST_SHARED {
-        return refuse(format!("{shared} bytes of shared memory, at most {MOST_SHARED} are possible"));
+        return refuse(format!(
+            "{shared} bytes of shared memory, at most {MOST_SHARED} are possible"
+        ));
     }
     if let Some(cluster) = launch.cluster.or(code.shape.cluster) {
-        let fits = launch.grid.iter().zip(cluster).all(|(&grid, cluster)| cluster > 0 && grid.is_multiple_of(cluster));
+        let fits = launch
+            .grid
+            .iter()
+            .zip(cluster)
+            .all(|(&grid, cluster)| cluster > 0 && grid.is_multiple_of(cluster));
         if !fits {
-            return refuse(format!("clusters of {cluster:?} blocks do not divide the grid {:?}", launch.grid));
+            return refuse(format!(
+                "clusters of {cluster:?} blocks do not divide the grid {:?}",
+                launch.grid
+            ));
         }
         if product(cluster) > 1 {
-            return refuse("clusters of more than one block are not executed yet".to_owned());
+            let message = "clusters of more than one block are not executed yet".to_owned();
+            return Err(Fault { kind: FaultKind::Unsupported, ..refused(code, message) });
         }
     }
     Ok(())
@@ -309,14 +328,19 @@ fn check(code: &Code, launch: &Launch<'_>) -> Result<(), Fault> {
 /// The argument buffer: each parameter at its own alignment.
 fn pack(code: &Code, arguments: &[&[u8]]) -> Result<Vec<u8>, Fault> {
     if arguments.len() != code.parameters.len() {
-        let message = format!("{} parameters, {} arguments", code.parameters.len(), arguments.len());
+        let message =
+            format!("{} parameters, {} arguments", code.parameters.len(), arguments.len());
         return Err(refused(code, message));
     }
     let mut buffer = vec![0; usize::try_from(code.parameter_bytes).unwrap_or(0)];
     for ((parameter, offset), argument) in code.parameters.iter().zip(arguments) {
         if argument.len() as u64 != parameter.size() {
-            let message =
-                format!("the parameter {} has {} bytes, the argument {}", parameter.name, parameter.size(), argument.len());
+            let message = format!(
+                "the parameter {} has {} bytes, the argument {}",
+                parameter.name,
+                parameter.size(),
+                argument.len()
+            );
             return Err(refused(code, message));
         }
         let start = usize::try_from(*offset).unwrap_or(0);
@@ -340,7 +364,10 @@ fn initial(variable: &Variable, symbols: &Symbols) -> Result<Vec<u8>, Fault> {
     // The bank has 64 KiB and a machine's memory is no larger than the host's: refuse before allocating.
     if size > 1 << 30 {
         let message = format!("the variable {} has {size} bytes", variable.name);
-        let fault = Fault { line: variable.line, ..host(super::memory::Fault::OutOfMemory { bytes: size as u64 }) };
+        let fault = Fault {
+            line: variable.line,
+            ..host(super::memory::Fault::OutOfMemory { bytes: size as u64 })
+        };
         return Err(Fault { message, ..fault });
     }
     let mut bytes = Vec::with_capacity(size);

@@ -15,8 +15,8 @@ mod row;
 mod tensor;
 
 pub use counters::{
-    Class, Cost, Counters, Estimate, Format, GPUS, Gpu, Launch as LaunchShape, Limit, Limits, Line, NoEstimate,
-    Occupancy, Rates, Tally, Tensor, Traffic, Unit, UnknownGpu,
+    Class, Cost, Counters, Estimate, Format, GPUS, Gpu, Launch as LaunchShape, Limit, Limits, Line,
+    NoEstimate, Occupancy, Rates, Tally, Tensor, Traffic, Unit, UnknownGpu,
 };
 pub use fault::{Fault, FaultKind, Other};
 pub use machine::{Kernel, Launch, Loaded, Machine};

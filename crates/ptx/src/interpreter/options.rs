@@ -99,6 +99,13 @@ impl Options {
         self
     }
 
+    /// With another number of warp instructions without progress.
+    #[must_use]
+    pub fn with_patience(mut self, patience: u64) -> Self {
+        self.patience = patience;
+        self
+    }
+
     /// With another number of host threads.
     #[must_use]
     pub fn with_workers(mut self, workers: usize) -> Self {

@@ -36,14 +36,34 @@ pub(crate) enum Action {
     Compute(Compute),
     Test(Test),
     /// d = p ? a : b
-    Select { sources: [Register; 2], condition: Condition, to: Register },
+    Select {
+        sources: [Register; 2],
+        condition: Condition,
+        to: Register,
+    },
     /// Logic on predicates.
-    Logic { operation: Logic, sources: [Condition; 2], to: Predicate },
-    Pack { sources: Vec<Register>, bits: u32, to: Register },
-    Unpack { source: Register, bits: u32, to: Vec<Option<Register>> },
+    Logic {
+        operation: Logic,
+        sources: [Condition; 2],
+        to: Predicate,
+    },
+    Pack {
+        sources: Vec<Register>,
+        bits: u32,
+        to: Register,
+    },
+    Unpack {
+        source: Register,
+        bits: u32,
+        to: Vec<Option<Register>>,
+    },
     /// cvta and isspacep.
     Window(Window),
-    Clock { to: Register, bits: u32, shift: u32 },
+    Clock {
+        to: Register,
+        bits: u32,
+        shift: u32,
+    },
     Load(Load),
     Store(Store),
     Atomic(Atomic),
@@ -52,25 +72,87 @@ pub(crate) enum Action {
     /// Waits until at most this many groups are pending.
     CopyWait(usize),
     /// cp.async.mbarrier.arrive: when this thread's earlier copies are done.
-    CopyArrive { address: Address, counted: bool },
-    Branch { target: usize, uniform: bool },
-    BranchIndexed { index: Register, targets: Vec<usize>, uniform: bool },
+    CopyArrive {
+        address: Address,
+        counted: bool,
+    },
+    Branch {
+        target: usize,
+        uniform: bool,
+    },
+    BranchIndexed {
+        index: Register,
+        targets: Vec<usize>,
+        uniform: bool,
+    },
     Exit,
     Trap(&'static str),
-    Shuffle { mode: Shuffle, sources: [Register; 4], to: Register, found: Option<Predicate> },
-    Vote { question: Vote, condition: Condition, members: Register, to: Predicate },
-    Ballot { condition: Condition, members: Register, to: Register },
-    Match { all: bool, source: Register, members: Register, to: Option<Register>, found: Option<Predicate> },
-    Reduce { operation: Reduction, source: Register, members: Register, to: Register },
-    ActiveMask { to: Register },
-    Elect { members: Register, to: Option<Register>, leader: Predicate },
-    WarpBarrier { members: Register },
+    Shuffle {
+        mode: Shuffle,
+        sources: [Register; 4],
+        to: Register,
+        found: Option<Predicate>,
+    },
+    Vote {
+        question: Vote,
+        condition: Condition,
+        members: Register,
+        to: Predicate,
+    },
+    Ballot {
+        condition: Condition,
+        members: Register,
+        to: Register,
+    },
+    Match {
+        all: bool,
+        source: Register,
+        members: Register,
+        to: Option<Register>,
+        found: Option<Predicate>,
+    },
+    Reduce {
+        operation: Reduction,
+        source: Register,
+        members: Register,
+        to: Register,
+    },
+    ActiveMask {
+        to: Register,
+    },
+    Elect {
+        members: Register,
+        to: Option<Register>,
+        leader: Predicate,
+    },
+    WarpBarrier {
+        members: Register,
+    },
     Barrier(Barrier),
-    Fence { scope: Scope },
-    MatrixLoad { address: Address, transposed: bool, to: Vec<Register> },
-    MatrixStore { address: Address, transposed: bool, sources: Vec<Register> },
-    MatrixTranspose { source: Register, to: Register },
-    Product { product: Box<Product>, a: Vec<Register>, b: Vec<Register>, c: Vec<Register>, to: Vec<Register> },
+    Fence {
+        scope: Scope,
+    },
+    MatrixLoad {
+        address: Address,
+        transposed: bool,
+        to: Vec<Register>,
+    },
+    MatrixStore {
+        address: Address,
+        transposed: bool,
+        sources: Vec<Register>,
+    },
+    MatrixTranspose {
+        source: Register,
+        to: Register,
+    },
+    Product {
+        product: Box<Product>,
+        a: Vec<Register>,
+        b: Vec<Register>,
+        c: Vec<Register>,
+        to: Vec<Register>,
+    },
     ObjectBarrier(ObjectBarrier),
 }
 
@@ -146,13 +228,34 @@ pub(crate) struct Address {
 
 /// Between generic addresses and those of a space.
 pub(crate) enum Window {
-    ToGeneric { place: Place, source: Register, to: Register },
-    FromGeneric { place: Place, source: Register, to: Register },
-    Inside { place: Place, source: Register, to: Predicate },
+    ToGeneric {
+        place: Place,
+        source: Register,
+        to: Register,
+    },
+    FromGeneric {
+        place: Place,
+        source: Register,
+        to: Register,
+    },
+    Inside {
+        place: Place,
+        source: Register,
+        to: Predicate,
+    },
     /// mapa: the address of the same place in another block of the cluster.
-    Map { source: Register, rank: Register, to: Register, generic: bool },
+    Map {
+        source: Register,
+        rank: Register,
+        to: Register,
+        generic: bool,
+    },
     /// getctarank
-    Rank { source: Register, to: Register, generic: bool },
+    Rank {
+        source: Register,
+        to: Register,
+        generic: bool,
+    },
 }
 
 pub(crate) struct Load {

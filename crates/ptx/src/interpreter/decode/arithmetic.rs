@@ -33,9 +33,12 @@ impl Decoder<'_> {
             | Opcode::Pmevent
             | Opcode::Nanosleep
             | Opcode::Griddepcontrol => self.hint(instruction),
-            Opcode::Bra | Opcode::Brx | Opcode::Ret | Opcode::Exit | Opcode::Trap | Opcode::Brkpt => {
-                self.control(instruction)
-            }
+            Opcode::Bra
+            | Opcode::Brx
+            | Opcode::Ret
+            | Opcode::Exit
+            | Opcode::Trap
+            | Opcode::Brkpt => self.control(instruction),
             Opcode::Shfl
             | Opcode::Vote
             | Opcode::Match
@@ -71,7 +74,8 @@ impl Decoder<'_> {
         let Some(ty) = instruction.ty("t") else {
             return self.unsupported("mov without a type");
         };
-        let (to, from) = (self.operand(instruction, 0)?.clone(), self.operand(instruction, 1)?.clone());
+        let (to, from) =
+            (self.operand(instruction, 0)?.clone(), self.operand(instruction, 1)?.clone());
         if ty == Type::Pred {
             let Some(to) = self.predicate(&to)? else { return Ok(Action::Nothing) };
             let source = self.condition(&from)?;
@@ -80,21 +84,32 @@ impl Decoder<'_> {
         let bits = |parts: usize| 8 * ty.bytes() / parts.max(1) as u32;
         match (&to, &from) {
             (_, Operand::Vector(parts)) => {
-                let sources = parts.iter().map(|part| self.source(part, ty)).collect::<Result<_, _>>()?;
+                let sources =
+                    parts.iter().map(|part| self.source(part, ty)).collect::<Result<_, _>>()?;
                 Ok(Action::Pack { sources, bits: bits(parts.len()), to: self.register(&to)? })
             }
             (Operand::Vector(parts), _) => {
                 let source = self.source(&from, ty)?;
                 let to = parts.iter().map(|part| Ok(self.destination(part)?.map(|(to, _)| to)));
-                Ok(Action::Unpack { source, bits: bits(parts.len()), to: to.collect::<Result<_, Fault>>()? })
+                Ok(Action::Unpack {
+                    source,
+                    bits: bits(parts.len()),
+                    to: to.collect::<Result<_, Fault>>()?,
+                })
             }
-            (_, Operand::Special(name)) if name.starts_with("%clock") || name.starts_with("%globaltimer") => {
+            (_, Operand::Special(name))
+                if name.starts_with("%clock") || name.starts_with("%globaltimer") =>
+            {
                 let shift = if name.ends_with("_hi") { 32 } else { 0 };
                 Ok(Action::Clock { to: self.register(&to)?, bits: 8 * ty.bytes(), shift })
             }
             _ => {
                 let source = self.source(&from, ty)?;
-                Ok(Action::Pack { sources: vec![source], bits: 8 * ty.bytes(), to: self.register(&to)? })
+                Ok(Action::Pack {
+                    sources: vec![source],
+                    bits: 8 * ty.bytes(),
+                    to: self.register(&to)?,
+                })
             }
         }
     }
@@ -179,7 +194,8 @@ impl Decoder<'_> {
         };
         let mut count = instruction.operands.len().saturating_sub(1);
         let (first, second) = Self::pair(self.operand(instruction, 0)?);
-        let (to, pair) = (self.destination(first)?, second.map(|second| self.predicate(second)).transpose()?);
+        let (to, pair) =
+            (self.destination(first)?, second.map(|second| self.predicate(second)).transpose()?);
         let combine = match logic_modifier(instruction) {
             Some(logic) => {
                 count -= 1;
@@ -211,7 +227,11 @@ impl Decoder<'_> {
     }
 
     /// The `count` operands behind the first as rows.
-    fn sources(&mut self, instruction: &Instruction, count: usize) -> Result<([Register; 4], usize), Fault> {
+    fn sources(
+        &mut self,
+        instruction: &Instruction,
+        count: usize,
+    ) -> Result<([Register; 4], usize), Fault> {
         let zero = self.constant(0);
         let mut sources = [zero; 4];
         for (index, source) in sources.iter_mut().enumerate().take(count) {

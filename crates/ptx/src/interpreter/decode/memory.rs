@@ -16,7 +16,9 @@ impl Decoder<'_> {
             Opcode::St if !instruction.has("async") => self.store(instruction),
             Opcode::Atom => self.atomic(instruction, true),
             Opcode::Red if !instruction.has("async") => self.atomic(instruction, false),
-            Opcode::Cp if !instruction.has("bulk") && !instruction.has("reduce") => self.copy(instruction),
+            Opcode::Cp if !instruction.has("bulk") && !instruction.has("reduce") => {
+                self.copy(instruction)
+            }
             _ => self.unsupported(format!("`{}` is not executed yet", text(instruction))),
         }
     }
@@ -53,7 +55,13 @@ impl Decoder<'_> {
             Some(scope) => Strength::Strong(self::scope(scope)),
             None => Strength::Weak,
         };
-        Ok(Action::Store(Store { address, ty, strength, release: instruction.has("release"), sources }))
+        Ok(Action::Store(Store {
+            address,
+            ty,
+            strength,
+            release: instruction.has("release"),
+            sources,
+        }))
     }
 
     fn atomic(&mut self, instruction: &Instruction, returns: bool) -> Result<Action, Fault> {
@@ -124,7 +132,8 @@ impl Decoder<'_> {
             let address = self.address(&operand, place(instruction.chosen("ss")))?;
             return Ok(Action::CopyArrive { address, counted: instruction.has("noinc") });
         }
-        let (to, from) = (self.operand(instruction, 0)?.clone(), self.operand(instruction, 1)?.clone());
+        let (to, from) =
+            (self.operand(instruction, 0)?.clone(), self.operand(instruction, 1)?.clone());
         let to = self.address(&to, place(instruction.chosen("d")))?;
         let from = self.address(&from, place(Some("global")))?;
         let bytes = u32::try_from(self.literal(instruction, 2)?).unwrap_or(0);

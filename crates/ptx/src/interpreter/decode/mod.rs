@@ -110,7 +110,8 @@ pub(crate) fn decode(entry: &Entry, symbols: &Symbols) -> Result<Code, Fault> {
     // A body may end without one.
     decoder.steps.push(Step { guard: None, action: Action::Exit, line: entry.line });
     decoder.patch();
-    let nothing = Launch { grid: [0; 3], block: [0; 3], cluster: 1, static_shared: 0, dynamic_shared: 0 };
+    let nothing =
+        Launch { grid: [0; 3], block: [0; 3], cluster: 1, static_shared: 0, dynamic_shared: 0 };
     Ok(Code {
         name: entry.name.clone(),
         steps: decoder.steps,

@@ -40,7 +40,11 @@ pub(super) struct Names {
 
 impl Names {
     /// The names of the module and of the kernel's parameters.
-    pub fn new(symbols: &HashMap<String, (Place, u64)>, shared: u64, parameters: &[(Parameter, u64)]) -> Self {
+    pub fn new(
+        symbols: &HashMap<String, (Place, u64)>,
+        shared: u64,
+        parameters: &[(Parameter, u64)],
+    ) -> Self {
         let mut outer = Scope::default();
         for (name, &(place, address)) in symbols {
             outer.names.insert(name.clone(), Meaning::Variable(place, address));
@@ -70,7 +74,11 @@ impl Names {
                             None => self.register(&mut scope, one.name.clone(), one.ty),
                             Some(count) => {
                                 for number in 0..count {
-                                    self.register(&mut scope, format!("{}{number}", one.name), one.ty);
+                                    self.register(
+                                        &mut scope,
+                                        format!("{}{number}", one.name),
+                                        one.ty,
+                                    );
                                 }
                             }
                         }

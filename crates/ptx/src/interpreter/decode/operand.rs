@@ -14,7 +14,11 @@ impl Decoder<'_> {
         Ok(Some(Condition::Register { register, negated: guard.negated }))
     }
 
-    pub(super) fn operand<'i>(&self, instruction: &'i Instruction, at: usize) -> Result<&'i Operand, Fault> {
+    pub(super) fn operand<'i>(
+        &self,
+        instruction: &'i Instruction,
+        at: usize,
+    ) -> Result<&'i Operand, Fault> {
         match instruction.operands.get(at) {
             Some(placed) => Ok(&placed.operand),
             None => self.unsupported(format!("`{}` has no operand {}", text(instruction), at + 1)),

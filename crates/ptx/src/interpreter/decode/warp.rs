@@ -29,13 +29,17 @@ impl Decoder<'_> {
             Opcode::Bar if instruction.has("warp") => {
                 Ok(Action::WarpBarrier { members: self.word(instruction, 0)? })
             }
-            Opcode::Bar | Opcode::Barrier if !instruction.has("cluster") => self.barrier(instruction),
+            Opcode::Bar | Opcode::Barrier if !instruction.has("cluster") => {
+                self.barrier(instruction)
+            }
             Opcode::Fence if instruction.chosen("scope").is_some() && !instruction.has("proxy") => {
-                Ok(Action::Fence { scope: instruction.chosen("scope").map_or(Scope::System, scope) })
+                Ok(Action::Fence {
+                    scope: instruction.chosen("scope").map_or(Scope::System, scope),
+                })
             }
-            Opcode::Membar => {
-                Ok(Action::Fence { scope: instruction.chosen("scope").map_or(Scope::System, scope) })
-            }
+            Opcode::Membar => Ok(Action::Fence {
+                scope: instruction.chosen("scope").map_or(Scope::System, scope),
+            }),
             Opcode::Mbarrier => self.object_barrier(instruction),
             Opcode::Ldmatrix => {
                 let operand = self.operand(instruction, 1)?.clone();
@@ -63,13 +67,21 @@ impl Decoder<'_> {
         self.source(&operand, Type::U32)
     }
 
-    fn words(&mut self, instruction: &Instruction, at: usize, ty: Type) -> Result<Vec<Register>, Fault> {
+    fn words(
+        &mut self,
+        instruction: &Instruction,
+        at: usize,
+        ty: Type,
+    ) -> Result<Vec<Register>, Fault> {
         let operand = self.operand(instruction, at)?.clone();
         Self::elements(&operand).iter().map(|one| self.source(one, ty)).collect()
     }
 
     fn registers(&self, instruction: &Instruction, at: usize) -> Result<Vec<Register>, Fault> {
-        Self::elements(self.operand(instruction, at)?).iter().map(|one| self.register(one)).collect()
+        Self::elements(self.operand(instruction, at)?)
+            .iter()
+            .map(|one| self.register(one))
+            .collect()
     }
 
     /// The predicate behind `|`.
@@ -118,7 +130,13 @@ impl Decoder<'_> {
         let operand = self.operand(instruction, 1)?.clone();
         let source = self.source(&operand, ty)?;
         let members = self.word(instruction, 2)?;
-        Ok(Action::Match { all: instruction.chosen("mode") == Some("all"), source, members, to, found })
+        Ok(Action::Match {
+            all: instruction.chosen("mode") == Some("all"),
+            source,
+            members,
+            to,
+            found,
+        })
     }
 
     fn reduce(&mut self, instruction: &Instruction) -> Result<Action, Fault> {
@@ -212,7 +230,11 @@ impl Decoder<'_> {
                 false => None,
             };
             let to = self.destination(self.operand(instruction, 0)?)?.map(|(to, _)| to);
-            ObjectOperation::Arrive { count, drop: instruction.chosen("op") == Some("arrive_drop"), to }
+            ObjectOperation::Arrive {
+                count,
+                drop: instruction.chosen("op") == Some("arrive_drop"),
+                to,
+            }
         } else if waits {
             let parity = instruction.has("parity");
             let operand = self.operand(instruction, 2)?.clone();

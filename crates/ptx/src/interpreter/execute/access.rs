@@ -65,7 +65,14 @@ impl Turn<'_, '_> {
                 }
                 _ => None,
             };
-            self.store_lane(store.address.place, lane, &access, &buffer[..bytes as usize], unknown, message)?;
+            self.store_lane(
+                store.address.place,
+                lane,
+                &access,
+                &buffer[..bytes as usize],
+                unknown,
+                message,
+            )?;
         }
         self.progress();
         Ok(())
@@ -98,7 +105,13 @@ impl Turn<'_, '_> {
     }
 
     /// The old value, after the new one was written.
-    fn atomic_lane(&mut self, atomic: &Atomic, lane: usize, address: u64, operands: [u64; 2]) -> Result<u64, Fault> {
+    fn atomic_lane(
+        &mut self,
+        atomic: &Atomic,
+        lane: usize,
+        address: u64,
+        operands: [u64; 2],
+    ) -> Result<u64, Fault> {
         let access = self.access(address, atomic.ty.bytes(), Strength::Strong(atomic.scope));
         let (place, offset) = windows::resolve(atomic.address.place, address);
         let access = Access { address: offset, ..access };
@@ -115,7 +128,9 @@ impl Turn<'_, '_> {
         let view = common.clocks.view(thread);
         let done = match place {
             Place::Global => common.memory.atomic(&view, &access, message, &mut update),
-            Place::Shared | Place::Cluster => common.shared.atomic(&view, &access, message, &mut update),
+            Place::Shared | Place::Cluster => {
+                common.shared.atomic(&view, &access, message, &mut update)
+            }
             other => return Err(self.wrong_space(lane, address, other, "an atomic")),
         };
         let (old, loaded) = done.map_err(|fault| self.memory_fault(lane, fault))?;
@@ -131,7 +146,13 @@ impl Turn<'_, '_> {
     }
 
     /// Reads memory of any space.
-    pub fn load_lane(&mut self, place: Place, lane: usize, access: &Access, buffer: &mut [u8; 16]) -> Result<Loaded, Fault> {
+    pub fn load_lane(
+        &mut self,
+        place: Place,
+        lane: usize,
+        access: &Access,
+        buffer: &mut [u8; 16],
+    ) -> Result<Loaded, Fault> {
         let (place, offset) = windows::resolve(place, access.address);
         let access = &Access { address: offset, ..*access };
         let thread = self.thread(lane);
@@ -168,11 +189,17 @@ impl Turn<'_, '_> {
         let view = self.common.clocks.view(thread);
         let stored = match place {
             Place::Global => {
-                if unknown != 0 && self.grid.options.uninitialised {
+                if unknown != 0 && self.grid.options.uninitialised && self.common.suspect.is_none()
+                {
                     let message = "a value that nothing was written to before is stored".to_owned();
-                    return Err(self.fault_at(FaultKind::Uninitialised, lane, access.address, message));
+                    let fault =
+                        self.fault_at(FaultKind::Uninitialised, lane, access.address, message);
+                    self.common.suspect = Some(fault);
                 }
-                self.warp.copies.check_source(lane, access).map_err(|pc| self.source_overwritten(lane, access.address, pc))?;
+                self.warp
+                    .copies
+                    .check_source(lane, access)
+                    .map_err(|pc| self.source_overwritten(lane, access.address, pc))?;
                 self.common.memory.store(&view, access, bytes, unknown, message)
             }
             Place::Shared | Place::Cluster => {
@@ -196,14 +223,26 @@ impl Turn<'_, '_> {
         Ok((lane as u64 * own + access.address) as usize)
     }
 
-    fn read_only(&self, memory: &[u8], lane: usize, access: &Access, buffer: &mut [u8; 16]) -> Result<Loaded, Fault> {
+    fn read_only(
+        &self,
+        memory: &[u8],
+        lane: usize,
+        access: &Access,
+        buffer: &mut [u8; 16],
+    ) -> Result<Loaded, Fault> {
         self.check_range(memory.len() as u64, lane, access, "read-only memory")?;
         let bytes = access.bytes as usize;
         buffer[..bytes].copy_from_slice(&memory[access.address as usize..][..bytes]);
         Ok(Loaded::default())
     }
 
-    fn check_range(&self, length: u64, lane: usize, access: &Access, what: &str) -> Result<(), Fault> {
+    fn check_range(
+        &self,
+        length: u64,
+        lane: usize,
+        access: &Access,
+        what: &str,
+    ) -> Result<(), Fault> {
         let bytes = u64::from(access.bytes);
         if access.address.checked_add(bytes).is_none_or(|end| end > length) {
             let message = format!("{bytes} bytes lie outside the {length} of {what}");
@@ -227,14 +266,19 @@ impl Turn<'_, '_> {
     }
 
     pub fn wrong_space(&self, lane: usize, address: u64, place: Place, what: &str) -> Fault {
-        let message = format!("{what} in .{} memory, which cannot be written", windows::name(place));
+        let message =
+            format!("{what} in .{} memory, which cannot be written", windows::name(place));
         self.fault_at(FaultKind::WrongSpace, lane, address, message)
     }
 
     /// A refusal of the memory, told by the names of the launch.
     pub fn memory_fault(&self, lane: usize, fault: memory::Fault) -> Fault {
         let (kind, address, other) = match fault {
-            memory::Fault::OutOfBounds { address, .. } if address < self.grid.shared_bytes().max(1 << 16) && address > 0 && self.addresses_global() => {
+            memory::Fault::OutOfBounds { address, .. }
+                if address < self.grid.shared_bytes().max(1 << 16)
+                    && address > 0
+                    && self.addresses_global() =>
+            {
                 (FaultKind::WrongSpace, address, None)
             }
             memory::Fault::OutOfBounds { address, .. } => (FaultKind::OutOfBounds, address, None),
@@ -247,14 +291,20 @@ impl Turn<'_, '_> {
             memory::Fault::Pending { address, other } if self.common.objects.covers(address) => {
                 (FaultKind::Barrier, address, Some(other))
             }
-            memory::Fault::Pending { address, other } => (FaultKind::AsyncPending, address, Some(other)),
+            memory::Fault::Pending { address, other } => {
+                (FaultKind::AsyncPending, address, Some(other))
+            }
             memory::Fault::Undefined { address } => (FaultKind::Uninitialised, address, None),
             memory::Fault::NotAllocated { address } => (FaultKind::OutOfBounds, address, None),
             memory::Fault::OutOfMemory { .. } => (FaultKind::Launch, 0, None),
         };
         let hint = match kind {
-            FaultKind::WrongSpace => "; it looks like an offset in shared memory: name the space `.shared`",
-            FaultKind::Barrier => "; an mbarrier lies there: only mbarrier instructions may touch it",
+            FaultKind::WrongSpace => {
+                "; it looks like an offset in shared memory: name the space `.shared`"
+            }
+            FaultKind::Barrier => {
+                "; an mbarrier lies there: only mbarrier instructions may touch it"
+            }
             _ => "",
         };
         let mut told = self.fault_at(kind, lane, address, format!("{fault}{hint}"));
@@ -268,7 +318,14 @@ impl Turn<'_, '_> {
         line.is_some_and(|line| !line.text.contains("shared"))
     }
 
-    fn count_access(&mut self, place: Place, addresses: &Row, active: Mask, bytes: u32, load: bool) {
+    fn count_access(
+        &mut self,
+        place: Place,
+        addresses: &Row,
+        active: Mask,
+        bytes: u32,
+        load: bool,
+    ) {
         match self.space(place, addresses, active) {
             Place::Global if load => self.tally().load(addresses, active, bytes),
             Place::Global => self.tally().store(addresses, active, bytes),
@@ -312,11 +369,19 @@ impl Atomic {
 }
 
 /// The place of an address in shared memory, however it is written.
-pub(super) fn shared_offset(turn: &Turn<'_, '_>, lane: usize, address: Address, value: u64) -> Result<u64, Fault> {
+pub(super) fn shared_offset(
+    turn: &Turn<'_, '_>,
+    lane: usize,
+    address: Address,
+    value: u64,
+) -> Result<u64, Fault> {
     match windows::resolve(address.place, value) {
         (Place::Shared | Place::Cluster, offset) => Ok(offset),
         (place, _) => {
-            let message = format!("an address in shared memory is needed, this one is .{}", windows::name(place));
+            let message = format!(
+                "an address in shared memory is needed, this one is .{}",
+                windows::name(place)
+            );
             Err(turn.fault_at(FaultKind::WrongSpace, lane, value, message))
         }
     }

@@ -6,7 +6,13 @@ use crate::types::Type;
 
 /// The new value; `None` where the comparison of a cas fails. `flush`: f32 sums in global memory flush
 /// subnormals, as the L2's adders do; those in shared memory keep them.
-pub(super) fn combine(operation: AtomicOperation, ty: Type, old: u64, [a, b]: [u64; 2], flush: bool) -> Option<u64> {
+pub(super) fn combine(
+    operation: AtomicOperation,
+    ty: Type,
+    old: u64,
+    [a, b]: [u64; 2],
+    flush: bool,
+) -> Option<u64> {
     let signed = matches!(ty, Type::S32 | Type::S64);
     let ordered = |value: u64| match ty.bytes() {
         4 if signed => i64::from(value as u32 as i32),
@@ -19,13 +25,38 @@ pub(super) fn combine(operation: AtomicOperation, ty: Type, old: u64, [a, b]: [u
     Some(match operation {
         AtomicOperation::Add => return Some(add(ty, old, a, flush)),
         AtomicOperation::Min | AtomicOperation::Max if is_half(ty) => {
-            let how = if operation == AtomicOperation::Max { Joined::Greater } else { Joined::Lesser };
+            let how =
+                if operation == AtomicOperation::Max { Joined::Greater } else { Joined::Lesser };
             joined_halves(how, ty, old, a)
         }
-        AtomicOperation::Min => if less { a } else { old },
-        AtomicOperation::Max => if less { old } else { a },
-        AtomicOperation::Increment => if old >= a { 0 } else { old + 1 },
-        AtomicOperation::Decrement => if old == 0 || old > a { a } else { old - 1 },
+        AtomicOperation::Min => {
+            if less {
+                a
+            } else {
+                old
+            }
+        }
+        AtomicOperation::Max => {
+            if less {
+                old
+            } else {
+                a
+            }
+        }
+        AtomicOperation::Increment => {
+            if old >= a {
+                0
+            } else {
+                old + 1
+            }
+        }
+        AtomicOperation::Decrement => {
+            if old == 0 || old > a {
+                a
+            } else {
+                old - 1
+            }
+        }
         AtomicOperation::And => old & a,
         AtomicOperation::Or => old | a,
         AtomicOperation::Xor => old ^ a,

@@ -68,13 +68,16 @@ impl Turn<'_, '_> {
         let expected = barrier.threads.map(|threads| self.row(threads)[first] as u32);
         for lane in lanes(active) {
             let same = self.row(barrier.id)[lane] == id
-                && barrier.threads.is_none_or(|threads| Some(self.row(threads)[lane] as u32) == expected);
+                && barrier
+                    .threads
+                    .is_none_or(|threads| Some(self.row(threads)[lane] as u32) == expected);
             if !same {
                 let message = "number or count of the barrier differ among the lanes of a warp";
                 return Err(self.fault(FaultKind::Barrier, lane, message));
             }
         }
-        let Some(place) = usize::try_from(id).ok().filter(|&id| id < self.common.barriers.len()) else {
+        let Some(place) = usize::try_from(id).ok().filter(|&id| id < self.common.barriers.len())
+        else {
             let message = format!("barrier {id}: there are 16, from 0");
             return Err(self.fault(FaultKind::Barrier, first, message));
         };
@@ -86,7 +89,13 @@ impl Turn<'_, '_> {
         }
     }
 
-    fn arrive(&mut self, id: usize, barrier: &Barrier, expected: Option<u32>, active: Mask) -> Result<(), Fault> {
+    fn arrive(
+        &mut self,
+        id: usize,
+        barrier: &Barrier,
+        expected: Option<u32>,
+        active: Mask,
+    ) -> Result<(), Fault> {
         if let Some(count) = expected.filter(|count| *count == 0 || !count.is_multiple_of(32)) {
             let message = format!("a barrier counts a multiple of 32 threads, not {count}");
             return Err(self.fault(FaultKind::Barrier, Self::first(active), message));
@@ -96,18 +105,27 @@ impl Turn<'_, '_> {
         let lanes = if barrier.aligned { Mask::MAX } else { active };
         let named = &self.common.barriers[id];
         let problem = if named.used() && named.expected != expected {
-            Some(format!("barrier {id} was entered with another count before ({})", named.describe(0)))
+            Some(format!(
+                "barrier {id} was entered with another count before ({})",
+                named.describe(0)
+            ))
         } else if named.arrived.iter().any(|&(other, came)| other == warp && came & lanes != 0) {
             Some(format!("barrier {id}: the same threads arrive twice in one phase"))
         } else if expected.is_some_and(|most| named.count() + lanes.count_ones() > most) {
-            Some(format!("barrier {id}: more threads arrive than it counts ({})", named.describe(0)))
+            Some(format!(
+                "barrier {id}: more threads arrive than it counts ({})",
+                named.describe(0)
+            ))
         } else {
             None
         };
         if let Some(message) = problem {
             let mut fault = self.fault(FaultKind::Barrier, Self::first(active), message);
             if named.used() {
-                let thread = named.arrived.first().map_or(0, |&(warp, lanes)| warp * LANES + Self::first(lanes));
+                let thread = named
+                    .arrived
+                    .first()
+                    .map_or(0, |&(warp, lanes)| warp * LANES + Self::first(lanes));
                 let site = self.block * self.grid.threads_per_block() + thread as u32;
                 fault.other = Some(self.grid.other(super::super::memory::Site {
                     thread: site,
@@ -181,7 +199,9 @@ impl Block<'_> {
             Some(_) => {
                 let threads = |warp: usize, mask: Mask| {
                     let most = self.grid.threads_per_block();
-                    lanes(mask).map(move |lane| (warp * LANES + lane) as u32).filter(move |&thread| thread < most)
+                    lanes(mask)
+                        .map(move |lane| (warp * LANES + lane) as u32)
+                        .filter(move |&thread| thread < most)
                 };
                 let waiting: Vec<u32> =
                     named.waiting.iter().flat_map(|one| threads(one.warp, one.lanes)).collect();

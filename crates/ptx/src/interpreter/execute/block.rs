@@ -35,6 +35,9 @@ pub(super) struct Common {
     pub random: Random,
     /// What each instruction has counted.
     pub tallies: Vec<Tally>,
+    /// An unwritten value was stored. The block runs on, because the cause may show: a race with the write
+    /// that should have come first.
+    pub suspect: Option<Fault>,
     /// Barriers that were completed.
     pub completed: u64,
     /// Whether anything was done that may let others go on.
@@ -46,7 +49,8 @@ impl<'g> Block<'g> {
         let place = grid.place(number);
         let geometry = grid.geometry();
         let shared = usize::try_from(grid.shared_bytes()).unwrap_or(usize::MAX);
-        let warps = (0..grid.warps_per_block()).map(|index| Warp::new(index, grid, place)).collect();
+        let warps =
+            (0..grid.warps_per_block()).map(|index| Warp::new(index, grid, place)).collect();
         let seed = grid.options.seed ^ grid.number.rotate_left(32);
         Self {
             grid,
@@ -60,6 +64,7 @@ impl<'g> Block<'g> {
                 objects: Objects::default(),
                 random: Random::new(seed, u64::from(number)),
                 tallies: vec![Tally::default(); grid.code.steps.len()],
+                suspect: None,
                 completed: 0,
                 progress: false,
             },
@@ -72,6 +77,20 @@ impl<'g> Block<'g> {
 
     /// A turn for every warp; gives the instructions that ran.
     pub fn round(&mut self) -> Result<u64, Fault> {
+        let ran = self.turns().map_err(|fault| match (fault.kind, self.common.suspect.take()) {
+            (FaultKind::Race, _) | (_, None) => fault,
+            (_, Some(suspect)) => suspect,
+        })?;
+        match self.common.suspect.take() {
+            Some(suspect) if self.done() || !self.ready() => Err(suspect),
+            suspect => {
+                self.common.suspect = suspect;
+                Ok(ran)
+            }
+        }
+    }
+
+    fn turns(&mut self) -> Result<u64, Fault> {
         let mut order: Vec<usize> = (0..self.warps.len()).collect();
         let shuffled = self.grid.options.schedule == Schedule::Shuffled;
         if shuffled {
@@ -113,9 +132,14 @@ impl<'g> Block<'g> {
         let live: u32 = self.warps.iter().map(|warp| warp.live.count_ones()).sum();
         let mut message = String::from("no thread can go on");
         let mut pc = 0;
-        for (id, named) in self.common.barriers.iter().enumerate().filter(|(_, named)| named.used()) {
+        for (id, named) in self.common.barriers.iter().enumerate().filter(|(_, named)| named.used())
+        {
             pc = named.pc();
-            message.push_str(&format!("; barrier {id} (line {}): {}", self.grid.line(pc), named.describe(live)));
+            message.push_str(&format!(
+                "; barrier {id} (line {}): {}",
+                self.grid.line(pc),
+                named.describe(live)
+            ));
         }
         let mut fault = self.grid.fault(FaultKind::Deadlock, pc, message);
         fault.block = Some(self.grid.place(self.number));
@@ -125,7 +149,11 @@ impl<'g> Block<'g> {
     /// Threads run, and nothing comes of it.
     pub fn spinning(&self, may_be_others: bool) -> Fault {
         let mut message = String::from("threads run on and nothing changes");
-        let running = self.warps.iter().flat_map(|warp| &warp.groups).filter(|group| group.waits == Waits::No);
+        let running = self
+            .warps
+            .iter()
+            .flat_map(|warp| &warp.groups)
+            .filter(|group| group.waits == Waits::No);
         let pc = running.map(|group| group.pc).next().unwrap_or(0);
         let objects = self.common.objects.describe();
         if !objects.is_empty() {

@@ -80,11 +80,15 @@ impl Turn<'_, '_> {
                 None => copy.bytes,
             };
             if taken > copy.bytes {
-                let message = format!("the source size {taken} is larger than the copy of {} bytes", copy.bytes);
+                let message = format!(
+                    "the source size {taken} is larger than the copy of {} bytes",
+                    copy.bytes
+                );
                 return Err(self.fault(FaultKind::Undefined, lane, message));
             }
             let destination = shared_offset(self, lane, copy.to, to[lane])?;
-            let pending = Pending { source: from[lane], taken, destination, bytes: copy.bytes, pc: self.pc };
+            let pending =
+                Pending { source: from[lane], taken, destination, bytes: copy.bytes, pc: self.pc };
             self.start(lane, pending)?;
         }
         Ok(())
@@ -93,7 +97,8 @@ impl Turn<'_, '_> {
     /// Checks both ends, and hides the destination until the copy is done.
     fn start(&mut self, lane: usize, copy: Pending) -> Result<(), Fault> {
         if !copy.source.is_multiple_of(u64::from(copy.bytes)) {
-            let message = format!("a copy of {0} bytes needs a source at a multiple of {0}", copy.bytes);
+            let message =
+                format!("a copy of {0} bytes needs a source at a multiple of {0}", copy.bytes);
             return Err(self.fault_at(FaultKind::Misaligned, lane, copy.source, message));
         }
         self.read_source(lane, &copy)?;
@@ -123,7 +128,12 @@ impl Turn<'_, '_> {
                 continue;
             }
             let mut buffer = [0; 16];
-            let access = Access { address: copy.source + u64::from(at), bytes: part, strength: Strength::Weak, pc: copy.pc as u32 };
+            let access = Access {
+                address: copy.source + u64::from(at),
+                bytes: part,
+                strength: Strength::Weak,
+                pc: copy.pc as u32,
+            };
             unknown |= self.load_lane(Place::Global, lane, &access, &mut buffer)?.undefined << at;
             bytes[at as usize..][..part as usize].copy_from_slice(&buffer[..part as usize]);
             at += part;
@@ -183,11 +193,15 @@ impl Turn<'_, '_> {
     /// A thread must not end before its copies.
     pub fn check_exit(&self, active: Mask) -> Result<(), Fault> {
         for lane in lanes(active) {
-            let Some(copy) = self.warp.copies.lanes.get(lane).and_then(|groups| groups.all().next()) else {
+            let Some(copy) =
+                self.warp.copies.lanes.get(lane).and_then(|groups| groups.all().next())
+            else {
                 continue;
             };
-            let message = "the thread ends before an asynchronous copy that it started: wait for it";
-            let mut fault = self.fault_at(FaultKind::AsyncPending, lane, copy.destination, message.to_owned());
+            let message =
+                "the thread ends before an asynchronous copy that it started: wait for it";
+            let mut fault =
+                self.fault_at(FaultKind::AsyncPending, lane, copy.destination, message.to_owned());
             fault.other = Some(self.own_site(lane, copy.pc));
             return Err(fault);
         }
@@ -195,7 +209,8 @@ impl Turn<'_, '_> {
     }
 
     pub fn source_overwritten(&self, lane: usize, address: u64, pc: usize) -> Fault {
-        let message = "the source of an asynchronous copy is overwritten before the copy is waited for";
+        let message =
+            "the source of an asynchronous copy is overwritten before the copy is waited for";
         let mut fault = self.fault_at(FaultKind::AsyncPending, lane, address, message.to_owned());
         fault.other = Some(self.own_site(lane, pc));
         fault
@@ -217,7 +232,12 @@ impl Turn<'_, '_> {
         tally.shared(to, active, copy.bytes);
     }
 
-    pub fn copy_arrive(&mut self, address: Address, counted: bool, active: Mask) -> Result<(), Fault> {
+    pub fn copy_arrive(
+        &mut self,
+        address: Address,
+        counted: bool,
+        active: Mask,
+    ) -> Result<(), Fault> {
         let addresses = self.addresses(address, active)?;
         for lane in lanes(active) {
             self.settle_all(lane)?;

@@ -31,7 +31,11 @@ use block::Block;
 const MOST_RESIDENT: usize = 3;
 
 /// Runs all blocks; gives what each instruction has counted.
-pub(crate) fn run(grid: &Grid<'_>, memory: &GlobalView, counters: Counters) -> Result<Counters, Fault> {
+pub(crate) fn run(
+    grid: &Grid<'_>,
+    memory: &GlobalView,
+    counters: Counters,
+) -> Result<Counters, Fault> {
     let total = Mutex::new(counters);
     let queue = Queue::new(grid);
     let fault: Mutex<Option<Fault>> = Mutex::new(None);
@@ -101,7 +105,8 @@ impl Queue {
         if index >= self.count {
             return None;
         }
-        let number = (u128::from(index) * u128::from(self.stride) + u128::from(self.first)) % u128::from(self.count);
+        let number = (u128::from(index) * u128::from(self.stride) + u128::from(self.first))
+            % u128::from(self.count);
         u32::try_from(number).ok()
     }
 

@@ -40,7 +40,10 @@ impl Objects {
     pub fn describe(&self) -> String {
         let one = |(offset, object): (&u64, &Object)| {
             let arrived = object.expected - object.pending.min(object.expected);
-            format!("mbarrier at {offset:#x}: phase {}, {arrived} of {} arrived", object.phase, object.expected)
+            format!(
+                "mbarrier at {offset:#x}: phase {}, {arrived} of {} arrived",
+                object.phase, object.expected
+            )
         };
         self.objects.iter().map(one).collect::<Vec<_>>().join("; ")
     }
@@ -74,8 +77,12 @@ impl Turn<'_, '_> {
             }
         }
         match &barrier.operation {
-            ObjectOperation::Arrive { to: Some(to), .. } => self.warp.write(*to, &row, Mask::MAX, active),
-            ObjectOperation::Test { to, .. } => self.warp.write_predicate(*to, held, Mask::MAX, active),
+            ObjectOperation::Arrive { to: Some(to), .. } => {
+                self.warp.write(*to, &row, Mask::MAX, active)
+            }
+            ObjectOperation::Test { to, .. } => {
+                self.warp.write_predicate(*to, held, Mask::MAX, active)
+            }
             _ => {}
         }
         Ok(())
@@ -106,7 +113,13 @@ impl Turn<'_, '_> {
             return Err(self.fault_at(FaultKind::Barrier, lane, offset, message));
         }
         self.object_bytes(lane, offset, true)?;
-        let object = Object { phase: 0, expected: count, pending: count, arriving: Vec::new(), arrived: Vec::new() };
+        let object = Object {
+            phase: 0,
+            expected: count,
+            pending: count,
+            arriving: Vec::new(),
+            arrived: Vec::new(),
+        };
         self.common.objects.objects.insert(offset, object);
         Ok(())
     }
@@ -116,7 +129,8 @@ impl Turn<'_, '_> {
         let thread = self.thread(lane);
         let site = Site { thread: self.grid_thread(lane), pc: self.pc as u32, asynchronous: false };
         let view = self.common.clocks.view(thread);
-        let access = Access { address: offset, bytes: 8, strength: Strength::Weak, pc: self.pc as u32 };
+        let access =
+            Access { address: offset, bytes: 8, strength: Strength::Weak, pc: self.pc as u32 };
         let done = match close {
             true => self.common.shared.poison(&view, &access, site),
             // What an object leaves behind is opaque.
@@ -126,7 +140,13 @@ impl Turn<'_, '_> {
     }
 
     /// The state before: the phase that the arrival counts for.
-    pub fn object_arrive(&mut self, lane: usize, offset: u64, count: u32, drop: bool) -> Result<u64, Fault> {
+    pub fn object_arrive(
+        &mut self,
+        lane: usize,
+        offset: u64,
+        count: u32,
+        drop: bool,
+    ) -> Result<u64, Fault> {
         let thread = self.thread(lane);
         let message = self.common.clocks.publish(thread, true, Scope::Block);
         let object = self.object(lane, offset)?;
@@ -150,7 +170,13 @@ impl Turn<'_, '_> {
     }
 
     /// Whether the phase of a state, or of a parity, is over.
-    fn object_test(&mut self, lane: usize, offset: u64, state: u64, parity: bool) -> Result<bool, Fault> {
+    fn object_test(
+        &mut self,
+        lane: usize,
+        offset: u64,
+        state: u64,
+        parity: bool,
+    ) -> Result<bool, Fault> {
         let object = self.object(lane, offset)?;
         let over = match parity {
             true => object.phase & 1 != state & 1,
@@ -158,7 +184,9 @@ impl Turn<'_, '_> {
         };
         let lag = object.phase.saturating_sub(state);
         if !parity && lag > 1 {
-            let message = format!("the state is {lag} phases old: only the current one and the last can be asked for");
+            let message = format!(
+                "the state is {lag} phases old: only the current one and the last can be asked for"
+            );
             return Err(self.fault_at(FaultKind::Barrier, lane, offset, message));
         }
         if over {

@@ -1,7 +1,9 @@
 //! What a step does to registers.
 
 use super::super::arithmetic::{self, Rule};
-use super::super::decode::action::{Action, Address, Compute, Condition, Register, Step, Test, Window};
+use super::super::decode::action::{
+    Action, Address, Compute, Condition, Register, Step, Test, Window,
+};
 use super::super::fault::{Fault, FaultKind};
 use super::super::options::Approximations;
 use super::super::row::{LANES, Mask, Row, lanes};
@@ -15,9 +17,12 @@ impl Turn<'_, '_> {
             Action::Nothing => {}
             Action::Compute(compute) => self.compute(compute, active)?,
             Action::Test(test) => self.test(test, active),
-            Action::Select { sources, condition, to } => self.select(*sources, *condition, *to, active)?,
+            Action::Select { sources, condition, to } => {
+                self.select(*sources, *condition, *to, active)?
+            }
             Action::Logic { operation, sources, to } => {
-                let value = operation.apply(self.warp.holds(sources[0]), self.warp.holds(sources[1]));
+                let value =
+                    operation.apply(self.warp.holds(sources[0]), self.warp.holds(sources[1]));
                 let known = self.warp.known(sources[0]) & self.warp.known(sources[1]);
                 self.warp.write_predicate(*to, value, known, active);
             }
@@ -34,8 +39,12 @@ impl Turn<'_, '_> {
             Action::Copy(copy) => self.copy(copy, active)?,
             Action::CopyCommit => self.copy_commit(active),
             Action::CopyWait(pending) => self.copy_wait(*pending, active)?,
-            Action::CopyArrive { address, counted } => self.copy_arrive(*address, *counted, active)?,
-            Action::Branch { target, uniform } => return self.branch(*target, *uniform, active, lanes),
+            Action::CopyArrive { address, counted } => {
+                self.copy_arrive(*address, *counted, active)?
+            }
+            Action::Branch { target, uniform } => {
+                return self.branch(*target, *uniform, active, lanes);
+            }
             Action::BranchIndexed { index, targets, uniform } => {
                 return self.branch_indexed(*index, targets, *uniform, active);
             }
@@ -43,7 +52,9 @@ impl Turn<'_, '_> {
                 self.check_exit(active)?;
                 return Ok(Flow::Exit(active));
             }
-            Action::Trap(why) => return Err(self.fault(FaultKind::Trap, Self::first(active), *why)),
+            Action::Trap(why) => {
+                return Err(self.fault(FaultKind::Trap, Self::first(active), *why));
+            }
             Action::Fence { scope } => {
                 for lane in self::lanes(active) {
                     let thread = self.thread(lane);
@@ -67,7 +78,8 @@ impl Turn<'_, '_> {
         if let Some(forbidden) = compute.forbidden {
             let lanes = forbidden(&rows) & active & defined;
             if lanes != 0 {
-                let message = "the instruction has no defined result for these inputs (division by zero)";
+                let message =
+                    "the instruction has no defined result for these inputs (division by zero)";
                 return Err(self.fault(FaultKind::Undefined, Self::first(lanes), message));
             }
         }
@@ -93,7 +105,8 @@ impl Turn<'_, '_> {
                 arithmetic::spread(masks, compute.truth, &mut result);
             }
         }
-        let defined = compute.combine.map_or(defined, |(_, condition)| defined & self.warp.known(condition));
+        let defined =
+            compute.combine.map_or(defined, |(_, condition)| defined & self.warp.known(condition));
         if let Some((ty, register)) = compute.extend {
             arithmetic::extend(&mut result, ty, register);
         }
@@ -109,7 +122,13 @@ impl Turn<'_, '_> {
     }
 
     /// Hands the carry on. It lives from one instruction of a chain to the next.
-    fn carry(&mut self, [reads, writes]: [bool; 2], out: Mask, defined: Mask, active: Mask) -> Result<(), Fault> {
+    fn carry(
+        &mut self,
+        [reads, writes]: [bool; 2],
+        out: Mask,
+        defined: Mask,
+        active: Mask,
+    ) -> Result<(), Fault> {
         if reads {
             self.require(self.warp.carry_defined, active, "the carry")?;
         }
@@ -136,11 +155,18 @@ impl Turn<'_, '_> {
         }
     }
 
-    fn select(&mut self, sources: [Register; 2], condition: Condition, to: Register, active: Mask) -> Result<(), Fault> {
+    fn select(
+        &mut self,
+        sources: [Register; 2],
+        condition: Condition,
+        to: Register,
+        active: Mask,
+    ) -> Result<(), Fault> {
         self.require(self.warp.known(condition), active, "the predicate")?;
         let chosen = self.warp.holds(condition);
         let [a, b] = sources.map(|source| self.row(source));
-        let row: Row = std::array::from_fn(|lane| if chosen >> lane & 1 == 1 { a[lane] } else { b[lane] });
+        let row: Row =
+            std::array::from_fn(|lane| if chosen >> lane & 1 == 1 { a[lane] } else { b[lane] });
         let [a, b] = sources.map(|source| self.warp.defined[source as usize]);
         self.warp.write(to, &row, (a & chosen) | (b & !chosen), active);
         Ok(())
@@ -183,15 +209,25 @@ impl Turn<'_, '_> {
                     row[lane] = match windows::from_generic(place, from[lane]) {
                         Some(address) => address,
                         None => {
-                            let message = format!("a generic address of another space was converted to .{}", windows::name(place));
-                            return Err(self.fault_at(FaultKind::WrongSpace, lane, from[lane], message));
+                            let message = format!(
+                                "a generic address of another space was converted to .{}",
+                                windows::name(place)
+                            );
+                            return Err(self.fault_at(
+                                FaultKind::WrongSpace,
+                                lane,
+                                from[lane],
+                                message,
+                            ));
                         }
                     };
                 }
                 self.warp.write(to, &row, defined, active);
             }
             Window::Inside { place, source, to } => {
-                let value = mask_of(self.row(source), |address| windows::from_generic(place, address).is_some());
+                let value = mask_of(self.row(source), |address| {
+                    windows::from_generic(place, address).is_some()
+                });
                 let defined = self.defined(&[source]);
                 self.warp.write_predicate(to, value, defined, active);
             }
@@ -203,7 +239,13 @@ impl Turn<'_, '_> {
         Ok(())
     }
 
-    fn branch(&mut self, target: usize, uniform: bool, active: Mask, lanes: Mask) -> Result<Flow, Fault> {
+    fn branch(
+        &mut self,
+        target: usize,
+        uniform: bool,
+        active: Mask,
+        lanes: Mask,
+    ) -> Result<Flow, Fault> {
         if uniform && active != lanes {
             let message = "`bra.uni` promises that all lanes agree, and they do not";
             return Err(self.fault(FaultKind::Branch, Self::first(lanes & !active), message));
@@ -211,7 +253,13 @@ impl Turn<'_, '_> {
         Ok(Flow::Jump { taken: active, target })
     }
 
-    fn branch_indexed(&mut self, index: Register, targets: &[usize], uniform: bool, active: Mask) -> Result<Flow, Fault> {
+    fn branch_indexed(
+        &mut self,
+        index: Register,
+        targets: &[usize],
+        uniform: bool,
+        active: Mask,
+    ) -> Result<Flow, Fault> {
         self.require(self.defined(&[index]), active, "the index of the branch")?;
         let row = *self.row(index);
         let mut parts: Vec<(usize, Mask)> = Vec::new();

@@ -14,17 +14,22 @@ impl Turn<'_, '_> {
     pub fn together(&mut self, action: &Action, active: Mask, group: Mask) -> Result<Flow, Fault> {
         match action {
             Action::Barrier(barrier) => return self.barrier(barrier, active, group),
-            Action::MatrixLoad { .. } | Action::MatrixStore { .. } | Action::MatrixTranspose { .. } | Action::Product { .. } => {
+            Action::MatrixLoad { .. }
+            | Action::MatrixStore { .. }
+            | Action::MatrixTranspose { .. }
+            | Action::Product { .. } => {
                 if !self.whole_warp(active, group)? {
                     return Ok(Flow::WaitForLanes);
                 }
                 self.matrices(action, active)?;
             }
             Action::Shuffle { sources, .. } => {
-                if !self.members(sources[3], active, group)? {
+                let Some(parts) = self.members(sources[3], active, group)? else {
                     return Ok(Flow::WaitForLanes);
+                };
+                for part in parts {
+                    self.shuffle(action, part)?;
                 }
-                self.shuffle(action, active)?;
             }
             Action::Vote { members, .. }
             | Action::Ballot { members, .. }
@@ -32,40 +37,64 @@ impl Turn<'_, '_> {
             | Action::Reduce { members, .. }
             | Action::Elect { members, .. }
             | Action::WarpBarrier { members } => {
-                if !self.members(*members, active, group)? {
+                let Some(parts) = self.members(*members, active, group)? else {
                     return Ok(Flow::WaitForLanes);
+                };
+                for part in parts {
+                    self.exchange(action, part)?;
                 }
-                self.exchange(action, active)?;
             }
             _ => {}
         }
         Ok(Flow::Next)
     }
 
-    /// Whether all lanes of the member mask that live are here. Those that have not come yet are waited for;
-    /// what they can never do is told when nobody can go on.
-    fn members(&mut self, members: Register, active: Mask, group: Mask) -> Result<bool, Fault> {
+    /// The lanes of each member mask, if all of them that live are here. Those that have not come yet are
+    /// waited for; what they can never do is told when nobody can go on.
+    fn members(
+        &self,
+        members: Register,
+        active: Mask,
+        group: Mask,
+    ) -> Result<Option<Vec<Mask>>, Fault> {
         self.require(self.defined(&[members]), active, "the member mask")?;
-        let row = *self.row(members);
-        let first = Self::first(active);
-        let mask = row[first] as Mask;
-        for lane in lanes(active) {
-            if row[lane] as Mask != mask {
-                let message = format!("member masks differ: {mask:#010x} in lane {first}, {:#010x} in lane {lane}", row[lane]);
-                return Err(self.fault(FaultKind::DivergentSync, lane, message));
-            }
-            if mask >> lane & 1 == 0 {
-                let message = format!("lane {lane} is not in its own member mask {mask:#010x}");
-                return Err(self.fault(FaultKind::DivergentSync, lane, message));
-            }
+        let row = self.row(members);
+        let (mut left, mut parts, mut complete) = (active, Vec::with_capacity(1), true);
+        while left != 0 {
+            let mask = row[Self::first(left)] as Mask;
+            let part = lanes(left)
+                .filter(|&lane| row[lane] as Mask == mask)
+                .fold(0, |all, lane| all | 1 << lane);
+            self.check_members(mask, part, active, group)?;
+            complete &= mask & self.warp.live & !active == 0;
+            parts.push(part);
+            left &= !part;
         }
-        let skipped = mask & group & !active;
-        if skipped != 0 {
-            let lane = Self::first(skipped);
-            let message = format!("lane {lane} is in the member mask {mask:#010x}, but its guard skips the instruction");
-            return Err(self.fault(FaultKind::DivergentSync, lane, message));
-        }
-        Ok(mask & self.warp.live & !active == 0)
+        Ok(complete.then_some(parts))
+    }
+
+    /// The lanes of `part` have this member mask.
+    fn check_members(
+        &self,
+        mask: Mask,
+        part: Mask,
+        active: Mask,
+        group: Mask,
+    ) -> Result<(), Fault> {
+        let (outside, differing, skipped) =
+            (part & !mask, mask & active & !part, mask & group & !active);
+        let told = if outside != 0 {
+            (outside, "is not in its own member mask")
+        } else if differing != 0 {
+            (differing, "has another member mask than lanes that name it in theirs,")
+        } else if skipped != 0 {
+            (skipped, "skips the instruction by its guard, though it is in the member mask")
+        } else {
+            return Ok(());
+        };
+        let lane = Self::first(told.0);
+        let message = format!("lane {lane} {} {mask:#010x}", told.1);
+        Err(self.fault(FaultKind::DivergentSync, lane, message))
     }
 
     /// Whether all lanes of the warp are here, as `.aligned` demands.
@@ -90,7 +119,8 @@ impl Turn<'_, '_> {
             }
         };
         let from = self.warp.defined[sources[0] as usize];
-        let defined = lanes(active).fold(0, |mask, lane| mask | (from >> shuffled.sources[lane] & 1) << lane);
+        let defined =
+            lanes(active).fold(0, |mask, lane| mask | (from >> shuffled.sources[lane] & 1) << lane);
         self.warp.write(*to, &shuffled.values, defined, active);
         if let Some(found) = found {
             self.warp.write_predicate(*found, shuffled.in_range, Mask::MAX, active);
@@ -129,8 +159,9 @@ impl Turn<'_, '_> {
             }
             Action::Elect { to, leader, .. } => {
                 // Any lane may lead, but for one mask always the same.
-                let nth = super::super::random::Random::new(self.grid.options.seed, u64::from(active))
-                    .below(active.count_ones() as usize);
+                let nth =
+                    super::super::random::Random::new(self.grid.options.seed, u64::from(active))
+                        .below(active.count_ones() as usize);
                 let chosen = lanes(active).nth(nth).unwrap_or(0);
                 if let Some(to) = to {
                     self.warp.write(to, &[chosen as u64; LANES], Mask::MAX, active);
@@ -154,11 +185,14 @@ impl Turn<'_, '_> {
 
     fn matrices(&mut self, action: &Action, active: Mask) -> Result<(), Fault> {
         if active != Mask::MAX {
-            let message = "a matrix instruction needs all 32 lanes, and some do not exist or have exited";
+            let message =
+                "a matrix instruction needs all 32 lanes, and some do not exist or have exited";
             return Err(self.fault(FaultKind::DivergentSync, Self::first(active), message));
         }
         match action {
-            Action::MatrixLoad { address, transposed, to } => self.matrix_load(*address, *transposed, to),
+            Action::MatrixLoad { address, transposed, to } => {
+                self.matrix_load(*address, *transposed, to)
+            }
             Action::MatrixStore { address, transposed, sources } => {
                 self.matrix_store(*address, *transposed, sources)
             }
@@ -202,7 +236,12 @@ impl Turn<'_, '_> {
         Ok(addresses)
     }
 
-    fn matrix_load(&mut self, address: Address, transposed: bool, to: &[Register]) -> Result<(), Fault> {
+    fn matrix_load(
+        &mut self,
+        address: Address,
+        transposed: bool,
+        to: &[Register],
+    ) -> Result<(), Fault> {
         let addresses = self.matrix_rows(address, to.len())?;
         for (matrix, &to) in to.iter().enumerate() {
             let mut rows = [[0; 16]; 8];
@@ -219,7 +258,12 @@ impl Turn<'_, '_> {
         Ok(())
     }
 
-    fn matrix_store(&mut self, address: Address, transposed: bool, sources: &[Register]) -> Result<(), Fault> {
+    fn matrix_store(
+        &mut self,
+        address: Address,
+        transposed: bool,
+        sources: &[Register],
+    ) -> Result<(), Fault> {
         let addresses = self.matrix_rows(address, sources.len())?;
         for (matrix, &source) in sources.iter().enumerate() {
             let rows = matrices::store_fragment(self.row(source), transposed);

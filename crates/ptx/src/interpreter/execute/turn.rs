@@ -15,7 +15,10 @@ pub(super) enum Flow {
     /// On to the next instruction.
     Next,
     /// Some lanes go elsewhere, the others on.
-    Jump { taken: Mask, target: usize },
+    Jump {
+        taken: Mask,
+        target: usize,
+    },
     /// The lanes of each mask go to its place.
     Scatter(Vec<(usize, Mask)>),
     Exit(Mask),
@@ -44,7 +47,11 @@ impl<'g> Turn<'_, 'g> {
         for ran in 1..=budget {
             let Group { pc, lanes, .. } = self.warp.groups[index];
             let Some(step) = code.steps.get(pc) else {
-                return Err(self.grid.fault(FaultKind::Branch, pc, "the end of the kernel was passed"));
+                return Err(self.grid.fault(
+                    FaultKind::Branch,
+                    pc,
+                    "the end of the kernel was passed",
+                ));
             };
             self.pc = pc;
             self.warp.clock += 1;
@@ -216,7 +223,8 @@ impl<'g> Turn<'_, 'g> {
         if missing == 0 || !self.grid.options.uninitialised {
             return Ok(());
         }
-        let message = format!("{what} holds a value that nothing was written to before: write it first");
+        let message =
+            format!("{what} holds a value that nothing was written to before: write it first");
         Err(self.fault(FaultKind::Uninitialised, missing.trailing_zeros() as usize, message))
     }
 
