@@ -11,7 +11,7 @@ use super::{ENTRY, Program, Target, Words};
 
 /// The type of an operand: its register, and how its bits are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Kind {
+pub(super) enum Kind {
     /// Bits or integers of 16, 32 or 64 bits.
     Bits(u32),
     /// A float.

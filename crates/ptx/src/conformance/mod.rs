@@ -31,7 +31,6 @@ mod warpgroup;
 
 pub use expected::{Expected, Format};
 pub use faults::{Faulty, faults};
-pub use fragment::Kind;
 
 /// The name of every kernel of the suite.
 pub const ENTRY: &str = "conformance";
