@@ -284,6 +284,31 @@ fn sums_of_floats() {
     ]);
 }
 
+/// Results that miss a representable number by less than a 2⁵⁰th of the spacing.
+#[test]
+fn barely_inexact_f64() {
+    const ONE: u64 = 0x3FF0_0000_0000_0000;
+    const MINUS_ONE: u64 = 0xBFF0_0000_0000_0000;
+    const ABOVE_ONE: u64 = ONE + 1;
+    check(&[
+        // 1 / (1 + ε) = 1 − ε + ε² − …
+        ("div.rm.f64", &[ONE, ABOVE_ONE], ONE - 2),
+        ("rcp.rp.f64", &[ABOVE_ONE], ONE - 1),
+        // √(1 + 2ε) = 1 + ε − ε² / 2 + …
+        ("sqrt.rz.f64", &[ONE + 2], ONE),
+        ("sqrt.rp.f64", &[ONE + 2], ABOVE_ONE),
+        ("add.rz.f64", &[ONE, 0x8000_0000_0000_0001], ONE - 1),
+        ("add.rp.f64", &[ONE, 1], ABOVE_ONE),
+        ("mul.rp.f64", &[1, 1], 1),
+        ("mul.rm.f64", &[1, 1], 0),
+        // (1 + ε)² − (1 + 2ε) = ε²
+        ("fma.rz.f64", &[ABOVE_ONE, ABOVE_ONE, MINUS_ONE + 2], 0x3970_0000_0000_0000),
+        ("fma.rp.f64", &[ABOVE_ONE, ABOVE_ONE, 0], ONE + 3),
+        ("fma.rm.f64", &[ONE, ONE, MINUS_ONE], 1 << 63),
+        ("fma.rp.f64", &[ONE, ONE, MINUS_ONE], 0),
+    ]);
+}
+
 #[test]
 fn extrema_and_signs() {
     check(&[

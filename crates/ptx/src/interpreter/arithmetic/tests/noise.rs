@@ -14,9 +14,10 @@ fn moved(head: &str, range: f32, random: &mut Random) -> Vec<(f32, f32, f32)> {
             let source = arguments.map(|x| u64::from(x.to_bits()));
             let noise: Row = std::array::from_fn(|_| random.bits());
             let (mut still, mut noisy) = ([0; LANES], [0; LANES]);
-            let unused = [0; LANES];
-            function(&[&source, &unused, &unused, &unused], None, &mut still);
-            function(&[&source, &unused, &unused, &unused], Some(&noise), &mut noisy);
+            // Divisions are by three.
+            let divisor = [u64::from(3f32.to_bits()); LANES];
+            function(&[&source, &divisor, &divisor, &divisor], None, &mut still);
+            function(&[&source, &divisor, &divisor, &divisor], Some(&noise), &mut noisy);
             let single = |bits: u64| f32::from_bits(bits as u32);
             (0..LANES)
                 .map(|lane| (arguments[lane], single(still[lane]), single(noisy[lane])))
@@ -36,6 +37,8 @@ const BOUNDS: &[Bound] = &[
     ("cos.approx.f32", 300.0, f64::cos, |_, _| (-14.7f64).exp2()),
     ("sqrt.approx.f32", 1e4, f64::sqrt, |_, y| y * 2f64.powi(-23)),
     ("rsqrt.approx.f32", 1e4, |x| x.sqrt().recip(), |_, y| y * (-22.9f64).exp2()),
+    ("div.approx.f32", 1e6, |x| x / 3.0, |_, y| 2.0 * y.abs() * 2f64.powi(-23)),
+    ("div.full.ftz.f32", 1e6, |x| x / 3.0, |_, y| 2.0 * y.abs() * 2f64.powi(-23)),
     ("lg2.approx.f32", 3.0, f64::log2, |x, y| {
         2f64.powi(-22) * if x > 0.5 && x < 2.0 { 1.0 } else { y.abs() }
     }),
@@ -59,6 +62,18 @@ fn noise_stays_within_the_bound() {
             different += u32::from(still != noisy);
         }
         assert!(different > 500, "{head} moved {different} results");
+    }
+}
+
+#[test]
+fn noise_keeps_to_the_range_of_the_function() {
+    let mut random = Random(14);
+    for (head, range) in
+        [("tanh.approx.f32", 12.0), ("sin.approx.f32", 1e4), ("cos.approx.f32", 6.0)]
+    {
+        for (x, _, noisy) in moved(head, range, &mut random) {
+            assert!(noisy.abs() <= 1.0, "{head} {x}: {noisy}");
+        }
     }
 }
 
