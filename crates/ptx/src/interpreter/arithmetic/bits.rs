@@ -170,7 +170,7 @@ fn funnel(instruction: &Instruction) -> Option<Rule> {
     )))
 }
 
-/// `prmt`: a nibble of the selector per byte of the result; the modes expand c[1:0] to four nibbles.
+/// `prmt`: a nibble of the selector per byte of the result; the modes expand the low two bits of c to four nibbles.
 fn permute(mode: Option<&str>) -> Option<Rule> {
     Some(match mode {
         None => map!(|a: u32, b: u32, c: u32| selected(a, b, |at| c >> (4 * at) & 15)),
