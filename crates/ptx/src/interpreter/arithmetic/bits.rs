@@ -104,19 +104,19 @@ fn field(opcode: Opcode, ty: Type) -> Option<Rule> {
         return typed!(ty, [B32 => u32, B64 => u64], T => Some(
             map!(|a: T, b: T, position: u8, length: u8| {
                 let field = below(length).checked_shl(u32::from(position)).unwrap_or(0) as T;
-                let a = u64::from(a).checked_shl(u32::from(position)).unwrap_or(0) as T;
+                let a = a.bits().checked_shl(u32::from(position)).unwrap_or(0) as T;
                 (b & !field) | (a & field)
             })
         ));
     }
     // A shift that keeps the sign fills the bits beyond the top; so does the extension behind it.
     typed!(ty, [U32 => u32, U64 => u64], T => Some(map!(|a: T, position: u8, length: u8| {
-        (u64::from(a).checked_shr(u32::from(position)).unwrap_or(0) & below(length)) as T
+        (a.bits().checked_shr(u32::from(position)).unwrap_or(0) & below(length)) as T
     })))
     .or_else(|| {
         typed!(ty, [S32 => i32, S64 => i64], T => Some(
             map!(|a: T, position: u8, length: u8| {
-                let rest = i64::from(a) >> position.min(63);
+                let rest = a as i64 >> position.min(63);
                 sign_extended(rest, u32::from(length)) as T
             })
         ))
@@ -149,7 +149,7 @@ fn clamped(instruction: &Instruction, ty: Type) -> Option<Rule> {
         (_, Type::S32) => map!(|a: i32, b: u32| {
             sign_extended(i64::from(a), amount::<CLAMP>(b)) as i32
         }),
-        _ => map!(|a: u32, b: u32| u64::from(a) as u32 & ((1u64 << amount::<CLAMP>(b)) - 1) as u32),
+        _ => map!(|a: u32, b: u32| a & ((1u64 << amount::<CLAMP>(b)) - 1) as u32),
     }))
 }
 
@@ -170,7 +170,7 @@ fn funnel(instruction: &Instruction) -> Option<Rule> {
     )))
 }
 
-/// `prmt`: a nibble of the selector per byte of the result; the modes expand c[1:0] to four nibbles.
+/// `prmt`: a nibble of the selector per byte of the result; the modes expand the low two bits of c to four nibbles.
 fn permute(mode: Option<&str>) -> Option<Rule> {
     Some(match mode {
         None => map!(|a: u32, b: u32, c: u32| selected(a, b, |at| c >> (4 * at) & 15)),

@@ -70,7 +70,7 @@ fn comparison(instruction: &Instruction) -> Option<Rule> {
 }
 
 fn related<T: Ordered, const N: usize, const FTZ: bool>(relation: &str) -> Option<Rule> {
-    // `$holds` of the keys of both sources.
+    // `$holds` of the keys of both sources, and its complement.
     macro_rules! relation {
         (|$a:ident, $b:ident| $holds:expr) => {
             test!(N, |$a: T, $b: T| {
@@ -79,21 +79,29 @@ fn related<T: Ordered, const N: usize, const FTZ: bool>(relation: &str) -> Optio
             })
         };
     }
+    macro_rules! complement {
+        (|$a:ident, $b:ident| $holds:expr) => {
+            relation!(|$a, $b| {
+                let holds = $holds;
+                !holds
+            })
+        };
+    }
     Some(match relation {
         "eq" => relation!(|a, b| a == b),
-        "ne" => relation!(|a, b| a < b || a > b),
+        "ne" => relation!(|a, b| (a < b) | (a > b)),
         "lt" | "lo" => relation!(|a, b| a < b),
         "le" | "ls" => relation!(|a, b| a <= b),
         "gt" | "hi" => relation!(|a, b| a > b),
         "ge" | "hs" => relation!(|a, b| a >= b),
-        "equ" => relation!(|a, b| !(a < b || a > b)),
-        "neu" => relation!(|a, b| a != b),
-        "ltu" => relation!(|a, b| !(a >= b)),
-        "leu" => relation!(|a, b| !(a > b)),
-        "gtu" => relation!(|a, b| !(a <= b)),
-        "geu" => relation!(|a, b| !(a < b)),
+        "equ" => complement!(|a, b| (a < b) | (a > b)),
+        "neu" => complement!(|a, b| a == b),
+        "ltu" => complement!(|a, b| a >= b),
+        "leu" => complement!(|a, b| a > b),
+        "gtu" => complement!(|a, b| a <= b),
+        "geu" => complement!(|a, b| a < b),
         "num" => relation!(|a, b| a.partial_cmp(&b).is_some()),
-        "nan" => relation!(|a, b| a.partial_cmp(&b).is_none()),
+        "nan" => complement!(|a, b| a.partial_cmp(&b).is_some()),
         _ => return None,
     })
 }

@@ -217,17 +217,17 @@ fn product24(instruction: &Instruction, ty: Type) -> Option<Rule> {
     let adds = instruction.opcode == Opcode::Mad24;
     if instruction.has("sat") {
         return Some(map!(|a: u32, b: u32, c: i32| {
-            ((low24::<true>(a) * low24::<true>(b) >> 16) as i32).saturating_add(c)
+            (((low24::<true>(a) * low24::<true>(b)) >> 16) as i32).saturating_add(c)
         }));
     }
     flagged!(ty == Type::S32, SIGNED => Some(match (adds, instruction.has("hi")) {
         (false, false) => map!(|a: u32, b: u32| (low24::<SIGNED>(a) * low24::<SIGNED>(b)) as u32),
-        (false, true) => map!(|a: u32, b: u32| (low24::<SIGNED>(a) * low24::<SIGNED>(b) >> 16) as u32),
+        (false, true) => map!(|a: u32, b: u32| ((low24::<SIGNED>(a) * low24::<SIGNED>(b)) >> 16) as u32),
         (true, false) => map!(|a: u32, b: u32, c: u32| {
             ((low24::<SIGNED>(a) * low24::<SIGNED>(b)) as u32).wrapping_add(c)
         }),
         (true, true) => map!(|a: u32, b: u32, c: u32| {
-            ((low24::<SIGNED>(a) * low24::<SIGNED>(b) >> 16) as u32).wrapping_add(c)
+            (((low24::<SIGNED>(a) * low24::<SIGNED>(b)) >> 16) as u32).wrapping_add(c)
         }),
     }))
 }

@@ -87,7 +87,7 @@ pub(super) fn odd_sum<R: Rounding>(a: f64, b: f64) -> f64 {
     // Knuth's two-sum; NaN where the sum is infinite, which is then neither above nor below.
     let part = sum - a;
     let rest = (a - (sum - part)) + (b - part);
-    let inexact = rest > 0.0 || rest < 0.0;
+    let inexact = rest.abs() > 0.0;
     let bits = sum.to_bits();
     let outwards = (rest > 0.0) == (sum > 0.0);
     let odd = if outwards { bits.wrapping_add(1) } else { bits.wrapping_sub(1) };
