@@ -197,7 +197,7 @@ impl Clocks {
     pub fn publish(&mut self, thread: u32, release: bool, scope: Scope) -> Option<Arc<Message>> {
         if release {
             let known = Arc::new(self.arrive(&[thread]));
-            let mut message = Message::new(self.now - 1);
+            let mut message = Message::new(self.now - 1, true);
             message.add(self.block, scope, known);
             return Some(Arc::new(message));
         }
@@ -206,7 +206,8 @@ impl Clocks {
         let earliest = fenced.iter().flatten().map(|known| known.threads.get(number)).min()?;
         // If a barrier came between fence and write, the stamp must not lie before it.
         let barrier = self.barrier.max(self.warps[thread as usize / 32]);
-        let mut message = Message::new(if earliest > barrier { earliest - 1 } else { self.now });
+        let stamp = if earliest > barrier { earliest - 1 } else { self.now };
+        let mut message = Message::new(stamp, false);
         for (fence, known) in SCOPES.into_iter().zip(fenced) {
             if let Some(known) = known {
                 message.add(self.block, scope.min(fence), Arc::clone(known));

@@ -118,7 +118,9 @@ impl Page {
         for at in words(access, offset) {
             match (&write.publish, self.messages.get_mut(&at)) {
                 (Some(publish), Some(message)) if write.atomic => {
-                    Arc::make_mut(message).join(publish, view.geometry());
+                    let mut joined = Message::clone(publish);
+                    joined.follow(message, view.geometry());
+                    *message = Arc::new(joined);
                 }
                 (Some(publish), _) => {
                     self.messages.insert(at, Arc::clone(publish));

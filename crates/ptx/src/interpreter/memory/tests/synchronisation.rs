@@ -316,7 +316,8 @@ fn a_narrow_fence_learns_nothing_of_other_blocks() {
         let mut grid = Grid::new(BLOCKS, 32);
         for block in 0..BLOCKS {
             grid.write((block, 0), 128 + 4 * u64::from(block)).unwrap();
-            grid.add((block, 0), FLAG, true, false);
+            grid.fence((block, 0), Scope::Device);
+            grid.add((block, 0), FLAG, false, false);
         }
         for block in 0..BLOCKS {
             grid.wait((block, 1), FLAG, false, Scope::Device);
