@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use super::defined::Defined;
 use super::knowledge::Message;
-use super::order::View;
 use super::shadow::{Conflict, Record, Shadow, WORD};
+use super::view::View;
 use super::{Access, Checks, Fault, Loaded};
 
 pub(super) struct Page {
