@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::allocation::{ALIGNMENT, Allocation, PAGE, Table};
 use super::knowledge::Message;
-use super::order::View;
 use super::page::{Page, Write};
+use super::view::View;
 use super::{Access, Checks, Fault, Loaded, Strength};
 
 /// Memory of one device, from an address on that no other device uses. Addresses are never used again, so

@@ -102,6 +102,8 @@ pub(super) fn join(into: &mut Option<Arc<Knowledge>>, news: &Arc<Knowledge>) {
 pub(crate) struct Message {
     /// The stamp of the write that carries it: one that those who acquire it know too.
     pub(super) stamp: Time,
+    /// Whether that is a release, and not a strong write after a fence.
+    release: bool,
     parts: Vec<Part>,
 }
 
@@ -117,8 +119,8 @@ struct Part {
 }
 
 impl Message {
-    pub(super) fn new(stamp: Time) -> Self {
-        Self { stamp, parts: Vec::new() }
+    pub(super) fn new(stamp: Time, release: bool) -> Self {
+        Self { stamp, release, parts: Vec::new() }
     }
 
     /// Adds what a thread of this block releases.
@@ -131,6 +133,19 @@ impl Message {
         for part in &other.parts {
             self.join_part(part, geometry);
         }
+    }
+
+    /// An atomic leaves this after what was there. If it releases, it is taken to acquire as well: what
+    /// reached it reaches whomever it reaches.
+    pub(super) fn follow(&mut self, earlier: &Self, geometry: Geometry) {
+        if self.release {
+            for part in &mut self.parts {
+                for (_, known) in earlier.reaching(part.block, part.scope, geometry) {
+                    Arc::make_mut(&mut part.knowledge).join(known);
+                }
+            }
+        }
+        self.join(earlier, geometry);
     }
 
     /// Parts of different blocks are kept apart while they are few: a narrow acquire may take one of them.

@@ -17,6 +17,10 @@
 //!
 //! Memory keeps stamps for each word of four bytes: those writes and reads that no later access has made
 //! irrelevant. What is left out can hide a race, and never invents one.
+//!
+//! Stricter than PTX in one point: a thread that has merely read a flag by `ld.relaxed`, without a fence, is
+//! not taken to be ordered after the write that it saw. Not modelled: the total order of `fence.sc`, and
+//! proxy fences.
 
 mod allocation;
 mod defined;
@@ -30,6 +34,7 @@ mod shadow;
 mod shared;
 #[cfg(test)]
 mod tests;
+mod view;
 mod words;
 
 use std::sync::Arc;
@@ -41,9 +46,11 @@ pub(crate) use global::{Global, GlobalView};
 #[allow(unused_imports)] // until the executor uses all of it
 pub(crate) use knowledge::{Knowledge, Message};
 #[allow(unused_imports)] // until the executor uses all of it
-pub(crate) use order::{Clocks, Operation, View};
+pub(crate) use order::{Clocks, Operation};
 #[allow(unused_imports)] // until the executor uses all of it
 pub(crate) use shared::Shared;
+#[allow(unused_imports)] // until the executor uses all of it
+pub(crate) use view::View;
 
 /// Who did something, and where in the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use super::knowledge::{Knowledge, Message, Time, join};
-use super::shadow::{ASYNCHRONOUS, Record};
-use super::{Geometry, Scope, Site, Strength};
+use super::shadow::ASYNCHRONOUS;
+use super::view::View;
+use super::{Geometry, Scope};
 use crate::interpreter::row::{Mask, lanes};
 
 /// By scope: block, cluster, device and wider.
@@ -197,7 +198,7 @@ impl Clocks {
     pub fn publish(&mut self, thread: u32, release: bool, scope: Scope) -> Option<Arc<Message>> {
         if release {
             let known = Arc::new(self.arrive(&[thread]));
-            let mut message = Message::new(self.now - 1);
+            let mut message = Message::new(self.now - 1, true);
             message.add(self.block, scope, known);
             return Some(Arc::new(message));
         }
@@ -206,7 +207,8 @@ impl Clocks {
         let earliest = fenced.iter().flatten().map(|known| known.threads.get(number)).min()?;
         // If a barrier came between fence and write, the stamp must not lie before it.
         let barrier = self.barrier.max(self.warps[thread as usize / 32]);
-        let mut message = Message::new(if earliest > barrier { earliest - 1 } else { self.now });
+        let stamp = if earliest > barrier { earliest - 1 } else { self.now };
+        let mut message = Message::new(stamp, false);
         for (fence, known) in SCOPES.into_iter().zip(fenced) {
             if let Some(known) = known {
                 message.add(self.block, scope.min(fence), Arc::clone(known));
@@ -315,94 +317,5 @@ impl Operation {
         let mut known = (*self.before).clone();
         known.threads.raise(self.warp * 32 + self.lane, self.time + 1);
         known
-    }
-}
-
-/// A thread as the checks of one access see it.
-#[derive(Clone, Copy)]
-pub(crate) struct View<'a> {
-    geometry: Geometry,
-    block: u32,
-    /// The warps of its block, in the grid: `warps` of them from `first_warp` on.
-    first_warp: u32,
-    warps: u32,
-    warp: u32,
-    lane: Mask,
-    /// The lane, if its earlier accesses are ordered before this one.
-    own: Mask,
-    now: Time,
-    barrier: Time,
-    warp_barrier: Time,
-    common: &'a Knowledge,
-    more: Option<&'a Knowledge>,
-}
-
-impl View<'_> {
-    /// The record of an access of the thread, now, to all bytes of a word.
-    #[inline]
-    pub(super) fn record(&self, strength: Strength, pc: u32) -> Record {
-        Record::new(self.warp, self.lane, self.now, strength, pc)
-    }
-
-    /// The lanes of an earlier record that are ordered before the thread's access.
-    #[inline]
-    pub(super) fn ordered(&self, record: &Record) -> Mask {
-        if record.time < self.barrier && record.warp.wrapping_sub(self.first_warp) < self.warps {
-            return record.lanes;
-        }
-        let mut ordered = 0;
-        if record.warp == self.warp {
-            ordered = if record.time < self.warp_barrier { record.lanes } else { self.own };
-        }
-        if record.lanes & !ordered != 0 {
-            ordered |= self.learnt(record);
-        }
-        record.lanes & ordered
-    }
-
-    fn learnt(&self, record: &Record) -> Mask {
-        let block = self.block_of(record);
-        let more = self.more.map_or(0, |more| more.known(record, block));
-        if more == record.lanes { more } else { more | self.common.known(record, block) }
-    }
-
-    /// The block that the bounds of blocks speak of; asynchronous operations are in none.
-    fn block_of(&self, record: &Record) -> u32 {
-        if record.asynchronous() { u32::MAX } else { record.warp / self.geometry.warps() }
-    }
-
-    /// The narrowest scope that has the record's thread and this one.
-    pub(super) fn distance(&self, record: &Record) -> Scope {
-        self.geometry.distance(self.made_in(record), self.block)
-    }
-
-    /// The block of the thread that made the record.
-    pub(super) fn made_in(&self, record: &Record) -> u32 {
-        (record.warp & !ASYNCHRONOUS) / self.geometry.warps()
-    }
-
-    /// The block whose barriers order what the thread does; none for an asynchronous operation.
-    pub(super) fn block(&self) -> Option<u32> {
-        (self.warps != 0).then_some(self.block)
-    }
-
-    /// Whether all that was done in this block up to a time is ordered before the thread's access.
-    pub(super) fn past(&self, block: u32, time: Time) -> bool {
-        block == self.block && time < self.barrier
-    }
-
-    pub(super) fn geometry(&self) -> Geometry {
-        self.geometry
-    }
-
-    /// Who made the record, for a report.
-    pub(super) fn site(&self, record: &Record, lane: u32) -> Site {
-        let warp = record.warp & !ASYNCHRONOUS;
-        let (block, warp) = (warp / self.geometry.warps(), warp % self.geometry.warps());
-        Site {
-            thread: block * self.geometry.threads + warp * 32 + lane,
-            pc: record.pc(),
-            asynchronous: record.asynchronous(),
-        }
     }
 }

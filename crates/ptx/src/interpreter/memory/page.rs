@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use super::defined::Defined;
 use super::knowledge::Message;
-use super::order::View;
 use super::shadow::{Conflict, Record, Shadow, WORD};
+use super::view::View;
 use super::{Access, Checks, Fault, Loaded};
 
 pub(super) struct Page {
@@ -118,7 +118,9 @@ impl Page {
         for at in words(access, offset) {
             match (&write.publish, self.messages.get_mut(&at)) {
                 (Some(publish), Some(message)) if write.atomic => {
-                    Arc::make_mut(message).join(publish, view.geometry());
+                    let mut joined = Message::clone(publish);
+                    joined.follow(message, view.geometry());
+                    *message = Arc::new(joined);
                 }
                 (Some(publish), _) => {
                     self.messages.insert(at, Arc::clone(publish));

@@ -1,14 +1,14 @@
 //! Records of many threads at one word, none of them ordered before another.
 //!
 //! Sorted by warp, so that a thread finds its warp's among those of thousands of blocks. What is too much is
-//! thinned out: first each block keeps its newest record, then every other block keeps none. A race with the
+//! thinned out: first each block keeps its newest record only, then every other block keeps none. A race with the
 //! access of a record that is gone is not found; one with the others is.
 
 use super::knowledge::Time;
-use super::order::View;
 use super::shadow::{DEVICE, Rank, Record, WORD};
+use super::view::View;
 
-/// Records that a set may have before it is thinned out for the first time.
+/// Records that a set may have before it is looked through for those that no longer matter.
 const MANY: usize = 64;
 /// Records that it may have at all.
 const MOST: usize = 1024;
@@ -22,7 +22,7 @@ struct Set {
     highest: Rank,
     /// The block whose threads made all of them, if it was one; none for asynchronous operations.
     block: Option<u32>,
-    /// How many records call for thinning.
+    /// How many records call for thinning out.
     limit: usize,
 }
 
@@ -124,13 +124,13 @@ impl Set {
     }
 
     fn insert(&mut self, new: Record, view: &View) {
+        if self.records.len() >= self.limit {
+            self.thin(&new, view);
+        }
         // Warps mostly come in order.
         let behind = self.records.last().is_some_and(|last| last.warp < new.warp);
         if behind || !self.merge(&new, view) {
             self.put(new, view.block());
-        }
-        if self.records.len() > self.limit {
-            self.thin(&new, view);
         }
     }
 
@@ -181,8 +181,7 @@ impl Set {
 
     fn thin(&mut self, new: &Record, view: &View) {
         self.outdate(new, view);
-        if self.records.len() > MANY {
-            self.last = usize::MAX;
+        if self.records.len() >= MOST {
             self.records.dedup_by(|one, kept| {
                 let same = view.made_in(one) == view.made_in(kept);
                 if same && one.time > kept.time {
@@ -191,7 +190,7 @@ impl Set {
                 same
             });
         }
-        if self.records.len() > MOST / 2 {
+        if self.records.len() >= MOST {
             let mut keep = false;
             self.retain(|_| {
                 keep = !keep;

@@ -7,8 +7,8 @@
 
 use std::ops::Range;
 
-use super::order::View;
 use super::sets::Sets;
+use super::view::View;
 use super::{Scope, Strength};
 use crate::interpreter::memory::knowledge::Time;
 use crate::interpreter::row::Mask;

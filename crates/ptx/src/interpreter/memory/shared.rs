@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::knowledge::Message;
-use super::order::View;
 use super::page::{Page, Write};
+use super::view::View;
 use super::{Access, Checks, Fault, Loaded, Site};
 
 /// Static and dynamic shared memory of a block, from offset 0 on; at first all of it undefined. Threads of

@@ -316,7 +316,8 @@ fn a_narrow_fence_learns_nothing_of_other_blocks() {
         let mut grid = Grid::new(BLOCKS, 32);
         for block in 0..BLOCKS {
             grid.write((block, 0), 128 + 4 * u64::from(block)).unwrap();
-            grid.add((block, 0), FLAG, true, false);
+            grid.fence((block, 0), Scope::Device);
+            grid.add((block, 0), FLAG, false, false);
         }
         for block in 0..BLOCKS {
             grid.wait((block, 1), FLAG, false, Scope::Device);
@@ -326,5 +327,28 @@ fn a_narrow_fence_learns_nothing_of_other_blocks() {
                 assert_eq!(read.is_ok(), scope == Scope::Device, "{other} by {block}");
             }
         }
+    }
+}
+
+#[test]
+fn atomics_of_a_cluster_race_with_those_of_another() {
+    let mut grid = Grid::with(4, Geometry { threads: 64, cluster: 2 });
+    let cluster = Strength::Strong(Scope::Cluster);
+    for who in [(0, 0), (0, 40), (1, 3)] {
+        grid.update(who, 0, cluster).unwrap();
+    }
+    race(grid.update((2, 0), 0, cluster));
+    race(grid.update((3, 0), 0, DEVICE));
+    grid.update((1, 50), 0, DEVICE).unwrap();
+}
+
+/// As the last taker of a ticket resets the counter, however many there were.
+#[test]
+fn the_last_atomic_of_many_has_seen_all_others() {
+    for count in [2, 63, 64, 65, 66, 128, 1023, 1024, 1025, 1500] {
+        let mut grid = Grid::new(count, 32);
+        (0..count).for_each(|block| grid.update((block, 0), FLAG, DEVICE).unwrap());
+        race(grid.write((0, 0), FLAG));
+        grid.write((count - 1, 0), FLAG).unwrap();
     }
 }
