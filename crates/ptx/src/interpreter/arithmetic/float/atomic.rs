@@ -2,7 +2,6 @@
 
 use super::number::Float;
 use crate::interpreter::arithmetic::half::{Bf16, F16};
-use crate::interpreter::arithmetic::lane::Value;
 use crate::interpreter::arithmetic::rounding::Nearest;
 use crate::types::Type;
 
@@ -22,9 +21,7 @@ pub(crate) fn joined_halves(how: Joined, ty: Type, old: u64, operand: u64) -> u6
     };
     match ty.bytes() {
         2 => one(how, old, operand),
-        _ => {
-            one(how, old & 0xFFFF, operand & 0xFFFF) | one(how, old >> 16, operand >> 16) << 16
-        }
+        _ => one(how, old & 0xFFFF, operand & 0xFFFF) | one(how, old >> 16, operand >> 16) << 16,
     }
 }
 
