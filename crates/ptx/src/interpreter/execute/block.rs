@@ -6,6 +6,7 @@ use super::super::memory::{Clocks, GlobalView, Shared};
 use super::super::options::Schedule;
 use super::super::random::Random;
 use super::super::row::{Mask, lanes};
+use super::access::Pattern;
 use super::barrier::Named;
 use super::grid::Grid;
 use super::object::Objects;
@@ -35,6 +36,8 @@ pub(super) struct Common {
     pub random: Random,
     /// What each instruction has counted.
     pub tallies: Vec<Tally>,
+    /// How each instruction asked for memory last.
+    pub patterns: Vec<Option<Box<Pattern>>>,
     /// An unwritten value was stored. The block runs on, because the cause may show: a race with the write
     /// that should have come first.
     pub suspect: Option<Fault>,
@@ -64,6 +67,7 @@ impl<'g> Block<'g> {
                 objects: Objects::default(),
                 random: Random::new(seed, u64::from(number)),
                 tallies: vec![Tally::default(); grid.code.steps.len()],
+                patterns: grid.code.steps.iter().map(|_| None).collect(),
                 suspect: None,
                 completed: 0,
                 progress: false,
