@@ -14,6 +14,9 @@ use crate::{Error, Result};
 
 #[cfg(feature = "interpreter")]
 #[cfg_attr(docsrs, doc(cfg(feature = "interpreter")))]
+pub mod conformance;
+#[cfg(feature = "interpreter")]
+#[cfg_attr(docsrs, doc(cfg(feature = "interpreter")))]
 pub mod count;
 pub mod place;
 mod random;

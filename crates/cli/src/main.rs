@@ -8,6 +8,8 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 mod bench;
 #[cfg(feature = "interpreter")]
+mod conformance;
+#[cfg(feature = "interpreter")]
 mod count;
 mod devices;
 mod failure;
