@@ -61,6 +61,8 @@ pub enum FaultKind {
     Barrier,
     /// No thread can go on.
     Deadlock,
+    /// The launch ran more instructions than [`Options::limit`](super::Options::limit) allows.
+    Limit,
     /// Threads wait for a block that may never run beside them.
     NotResident,
     /// A branch that was promised to be uniform is not, or an index has no target.
@@ -91,6 +93,7 @@ impl fmt::Display for FaultKind {
             Self::InactiveLane => "shuffle from an inactive lane",
             Self::Barrier => "barrier misuse",
             Self::Deadlock => "deadlock",
+            Self::Limit => "too many instructions",
             Self::NotResident => "wait for a block that may not be resident",
             Self::Branch => "undefined branch",
             Self::WrongSpace => "address of another space",

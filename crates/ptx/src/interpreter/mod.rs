@@ -1,5 +1,5 @@
 //! Runs kernels on any machine, strictly.
-#![allow(dead_code)] // while its parts are being joined
+#![allow(dead_code)] // until clusters and bulk copies run
 
 mod arithmetic;
 mod counters;
@@ -13,6 +13,7 @@ mod options;
 mod random;
 mod row;
 mod tensor;
+mod variables;
 
 pub use counters::{
     Class, Cost, Counters, Estimate, Format, GPUS, Gpu, Launch as LaunchShape, Limit, Limits, Line,

@@ -22,6 +22,8 @@ pub struct Options {
     pub workers: usize,
     /// Warp instructions without any progress after which a launch counts as stuck.
     pub patience: u64,
+    /// Warp instructions of a launch after which it is stopped, progress or not. Unlimited by default.
+    pub limit: u64,
 }
 
 /// The order in which threads run.
@@ -58,6 +60,7 @@ impl Default for Options {
             uninitialised: true,
             workers: 0,
             patience: 20_000_000,
+            limit: u64::MAX,
         }
     }
 }
@@ -103,6 +106,13 @@ impl Options {
     #[must_use]
     pub fn with_patience(mut self, patience: u64) -> Self {
         self.patience = patience;
+        self
+    }
+
+    /// With a bound on the warp instructions of a launch, for kernels that may never end.
+    #[must_use]
+    pub fn with_limit(mut self, limit: u64) -> Self {
+        self.limit = limit;
         self
     }
 

@@ -77,7 +77,7 @@ impl Decoder<'_> {
         Self::elements(&operand).iter().map(|one| self.source(one, ty)).collect()
     }
 
-    fn registers(&self, instruction: &Instruction, at: usize) -> Result<Vec<Register>, Fault> {
+    fn registers(&mut self, instruction: &Instruction, at: usize) -> Result<Vec<Register>, Fault> {
         Self::elements(self.operand(instruction, at)?)
             .iter()
             .map(|one| self.register(one))
@@ -85,7 +85,7 @@ impl Decoder<'_> {
     }
 
     /// The predicate behind `|`.
-    fn second(&self, instruction: &Instruction) -> Result<Option<Predicate>, Fault> {
+    fn second(&mut self, instruction: &Instruction) -> Result<Option<Predicate>, Fault> {
         match Self::pair(self.operand(instruction, 0)?).1 {
             Some(second) => self.predicate(second),
             None => Ok(None),
@@ -93,11 +93,8 @@ impl Decoder<'_> {
     }
 
     fn shuffle(&mut self, instruction: &Instruction) -> Result<Action, Fault> {
-        let mode = match instruction.chosen("mode") {
-            Some("up") => Shuffle::Up,
-            Some("down") => Shuffle::Down,
-            Some("bfly") => Shuffle::Butterfly,
-            _ => Shuffle::Index,
+        let Some(mode) = Shuffle::of(instruction) else {
+            return self.unsupported("a shuffle without a mode");
         };
         let (to, found) = (
             self.register(Self::pair(self.operand(instruction, 0)?).0)?,

@@ -153,12 +153,6 @@ impl<'g> Block<'g> {
     /// Threads run, and nothing comes of it.
     pub fn spinning(&self, may_be_others: bool) -> Fault {
         let mut message = String::from("threads run on and nothing changes");
-        let running = self
-            .warps
-            .iter()
-            .flat_map(|warp| &warp.groups)
-            .filter(|group| group.waits == Waits::No);
-        let pc = running.map(|group| group.pc).next().unwrap_or(0);
         let objects = self.common.objects.describe();
         if !objects.is_empty() {
             message.push_str(&format!("; {objects}"));
@@ -170,7 +164,20 @@ impl<'g> Block<'g> {
             }
             false => FaultKind::Deadlock,
         };
-        let mut fault = self.grid.fault(kind, pc, message);
+        self.running(kind, message)
+    }
+
+    /// The launch has run more instructions than it may.
+    pub fn endless(&self) -> Fault {
+        let limit = self.grid.options.limit;
+        self.running(FaultKind::Limit, format!("the launch may run {limit} warp instructions"))
+    }
+
+    /// A fault of the block while its threads run.
+    fn running(&self, kind: FaultKind, message: String) -> Fault {
+        let groups = self.warps.iter().flat_map(|warp| &warp.groups);
+        let pc = groups.filter(|group| group.waits == Waits::No).map(|group| group.pc).next();
+        let mut fault = self.grid.fault(kind, pc.unwrap_or(0), message);
         fault.block = Some(self.grid.place(self.number));
         fault
     }
