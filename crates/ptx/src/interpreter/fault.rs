@@ -59,6 +59,8 @@ pub enum FaultKind {
     InactiveLane,
     /// A barrier with counts that do not fit together.
     Barrier,
+    /// Shared memory of a block of the cluster that may not have started, or has ended.
+    Cluster,
     /// No thread can go on.
     Deadlock,
     /// Threads wait for a block that may never run beside them.
@@ -90,6 +92,7 @@ impl fmt::Display for FaultKind {
             Self::DivergentSync => "divergent synchronisation",
             Self::InactiveLane => "shuffle from an inactive lane",
             Self::Barrier => "barrier misuse",
+            Self::Cluster => "access to a block that may not be there",
             Self::Deadlock => "deadlock",
             Self::NotResident => "wait for a block that may not be resident",
             Self::Branch => "undefined branch",

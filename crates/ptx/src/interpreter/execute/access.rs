@@ -128,8 +128,17 @@ impl Turn<'_, '_> {
         let view = common.clocks.view(thread);
         let done = match place {
             Place::Global => common.memory.atomic(&view, &access, message, &mut update),
-            Place::Shared | Place::Cluster => {
+            Place::Shared => {
+                if let Some(proxy) = &mut common.proxy {
+                    proxy.write(thread, offset, access.bytes);
+                }
                 common.shared.atomic(&view, &access, message, &mut update)
+            }
+            Place::Cluster => {
+                let spot = self.spot(lane, offset)?;
+                let access = Access { address: spot.offset, ..access };
+                let (clocks, shared) = self.clocks_and_shared(spot.rank);
+                shared.atomic(&clocks.view(thread), &access, message, &mut update)
             }
             other => return Err(self.wrong_space(lane, address, other, "an atomic")),
         };
@@ -159,7 +168,8 @@ impl Turn<'_, '_> {
         let view = self.common.clocks.view(thread);
         let loaded = match place {
             Place::Global => self.common.memory.load(&view, access, buffer),
-            Place::Shared | Place::Cluster => self.common.shared.load(&view, access, buffer),
+            Place::Shared => self.common.shared.load(&view, access, buffer),
+            Place::Cluster => return self.load_from_cluster(lane, access, buffer),
             Place::Local => {
                 let start = self.local(lane, access)?;
                 let bytes = access.bytes as usize;
@@ -185,25 +195,27 @@ impl Turn<'_, '_> {
     ) -> Result<(), Fault> {
         let (place, offset) = windows::resolve(place, access.address);
         let access = &Access { address: offset, ..*access };
+        if unknown != 0 && place == Place::Global {
+            self.suspect(lane, offset);
+        }
         let thread = self.thread(lane);
         let view = self.common.clocks.view(thread);
         let stored = match place {
             Place::Global => {
-                if unknown != 0 && self.grid.options.uninitialised && self.common.suspect.is_none()
-                {
-                    let message = "a value that nothing was written to before is stored".to_owned();
-                    let fault =
-                        self.fault_at(FaultKind::Uninitialised, lane, access.address, message);
-                    self.common.suspect = Some(fault);
-                }
                 self.warp
                     .copies
                     .check_source(lane, access)
                     .map_err(|pc| self.source_overwritten(lane, access.address, pc))?;
                 self.common.memory.store(&view, access, bytes, unknown, message)
             }
-            Place::Shared | Place::Cluster => {
+            Place::Shared => {
+                if let Some(proxy) = &mut self.common.proxy {
+                    proxy.write(thread, access.address, access.bytes);
+                }
                 self.common.shared.store(&view, access, bytes, unknown, message)
+            }
+            Place::Cluster => {
+                return self.store_to_cluster(lane, access, bytes, unknown, message);
             }
             Place::Local => {
                 let start = self.local(lane, access)?;
@@ -214,6 +226,15 @@ impl Turn<'_, '_> {
             other => return Err(self.wrong_space(lane, access.address, other, "a store")),
         };
         stored.map_err(|fault| self.memory_fault(lane, fault))
+    }
+
+    /// A value that nobody has written goes to global memory.
+    pub fn suspect(&mut self, lane: usize, address: u64) {
+        if self.grid.options.uninitialised && self.common.suspect.is_none() {
+            let message = "a value that nothing was written to before is stored".to_owned();
+            let fault = self.fault_at(FaultKind::Uninitialised, lane, address, message);
+            self.common.suspect = Some(fault);
+        }
     }
 
     /// Where an access begins in the local memory of the warp.
@@ -256,7 +277,7 @@ impl Turn<'_, '_> {
     }
 
     /// A bit for each byte of a store that comes from an unwritten register.
-    fn unknown_bytes(&self, sources: &[Register], lane: usize, size: usize) -> u16 {
+    pub fn unknown_bytes(&self, sources: &[Register], lane: usize, size: usize) -> u16 {
         sources.iter().enumerate().fold(0, |mask, (element, &source)| {
             match self.warp.defined[source as usize] >> lane & 1 {
                 1 => mask,
@@ -329,7 +350,8 @@ impl Turn<'_, '_> {
         match self.space(place, addresses, active) {
             Place::Global if load => self.tally().load(addresses, active, bytes),
             Place::Global => self.tally().store(addresses, active, bytes),
-            Place::Shared | Place::Cluster => self.tally().shared(addresses, active, bytes),
+            Place::Shared => self.tally().shared(addresses, active, bytes),
+            Place::Cluster => self.count_in_cluster(addresses, active, bytes),
             _ => {}
         }
     }
