@@ -77,7 +77,7 @@ impl Turn<'_, '_> {
         let first = Self::first(left);
         let single = 1 << first;
         let place = windows::resolve(load.address.place, addresses[first]).0;
-        if load.strength != Strength::Weak || place == Place::Local {
+        if load.strength != Strength::Weak || matches!(place, Place::Local | Place::Cluster) {
             return single;
         }
         let same = left & mask_of(addresses, |address| address == addresses[first]);
@@ -163,8 +163,17 @@ impl Turn<'_, '_> {
         let view = common.clocks.view(thread);
         let done = match place {
             Place::Global => common.memory.atomic(&view, &access, message, &mut update),
-            Place::Shared | Place::Cluster => {
+            Place::Shared => {
+                if let Some(proxy) = &mut common.proxy {
+                    proxy.write(thread, offset, access.bytes);
+                }
                 common.shared.atomic(&view, &access, message, &mut update)
+            }
+            Place::Cluster => {
+                let spot = self.spot(lane, offset)?;
+                let access = Access { address: spot.offset, ..access };
+                let (clocks, shared) = self.clocks_and_shared(spot.rank);
+                shared.atomic(&clocks.view(thread), &access, message, &mut update)
             }
             other => return Err(self.wrong_space(lane, address, other, "an atomic")),
         };
@@ -206,7 +215,8 @@ impl Turn<'_, '_> {
         let view = common.clocks.view_of(self.warp.index as u32, readers);
         let loaded = match place {
             Place::Global => common.memory.load(&view, access, buffer),
-            Place::Shared | Place::Cluster => common.shared.load(&view, access, buffer),
+            Place::Shared => common.shared.load(&view, access, buffer),
+            Place::Cluster => return self.load_from_cluster(lane, access, buffer),
             Place::Local => return self.load_local(readers, access, buffer),
             Place::Const => return self.read_only(self.grid.constants, lane, access, buffer),
             Place::Param => return self.read_only(&self.grid.arguments, lane, access, buffer),
@@ -240,25 +250,27 @@ impl Turn<'_, '_> {
     ) -> Result<(), Fault> {
         let (place, offset) = windows::resolve(place, access.address);
         let access = &Access { address: offset, ..*access };
+        if unknown != 0 && place == Place::Global {
+            self.suspect(lane, offset);
+        }
         let thread = self.thread(lane);
         let view = self.common.clocks.view(thread);
         let stored = match place {
             Place::Global => {
-                if unknown != 0 && self.grid.options.uninitialised && self.common.suspect.is_none()
-                {
-                    let message = "a value that nothing was written to before is stored".to_owned();
-                    let fault =
-                        self.fault_at(FaultKind::Uninitialised, lane, access.address, message);
-                    self.common.suspect = Some(fault);
-                }
                 self.warp
                     .copies
                     .check_source(lane, access)
                     .map_err(|pc| self.source_overwritten(lane, access.address, pc))?;
                 self.common.memory.store(&view, access, bytes, unknown, message)
             }
-            Place::Shared | Place::Cluster => {
+            Place::Shared => {
+                if let Some(proxy) = &mut self.common.proxy {
+                    proxy.write(thread, access.address, access.bytes);
+                }
                 self.common.shared.store(&view, access, bytes, unknown, message)
+            }
+            Place::Cluster => {
+                return self.store_to_cluster(lane, access, bytes, unknown, message);
             }
             Place::Local => {
                 let start = self.local(lane, access)?;
@@ -269,6 +281,15 @@ impl Turn<'_, '_> {
             other => return Err(self.wrong_space(lane, access.address, other, "a store")),
         };
         stored.map_err(|fault| self.memory_fault(lane, fault))
+    }
+
+    /// A value that nobody has written goes to global memory.
+    pub fn suspect(&mut self, lane: usize, address: u64) {
+        if self.grid.options.uninitialised && self.common.suspect.is_none() {
+            let message = "a value that nothing was written to before is stored".to_owned();
+            let fault = self.fault_at(FaultKind::Uninitialised, lane, address, message);
+            self.common.suspect = Some(fault);
+        }
     }
 
     /// Where an access begins in the local memory of the warp.
@@ -311,7 +332,7 @@ impl Turn<'_, '_> {
     }
 
     /// A bit for each byte of a store that comes from an unwritten register.
-    fn unknown_bytes(&self, sources: &[Register], lane: usize, size: u32) -> u16 {
+    pub fn unknown_bytes(&self, sources: &[Register], lane: usize, size: u32) -> u16 {
         sources.iter().enumerate().fold(0, |mask, (element, &source)| {
             match self.warp.defined[source as usize] >> lane & 1 {
                 1 => mask,
@@ -383,7 +404,10 @@ impl Turn<'_, '_> {
         kind: Kind,
     ) {
         let place = self.space(place, addresses, active);
-        if !matches!(place, Place::Global | Place::Shared | Place::Cluster) {
+        if place == Place::Cluster {
+            return self.count_in_cluster(addresses, active, bytes);
+        }
+        if !matches!(place, Place::Global | Place::Shared) {
             return;
         }
         let first = addresses[Self::first(active)];
