@@ -3,7 +3,7 @@
 //! Time is walked in tiles of [`TILE`] steps. For each tile the step sizes and inputs of all
 //! lanes are formed first; then four states at a time run through the tile with h in registers,
 //! B and C read from a tile in f32, and y in the first-level cache; then the output is gated and
-//! stored. About 18 vector instructions per lane-full of (d, t, n), most of them the exponential.
+//! stored.
 
 use std::ops::Range;
 
@@ -11,7 +11,7 @@ use pulp::{Simd, WithSimd};
 
 use super::forward::{Decays, Map, Scan, wide_groups};
 use super::recurrence::{OwnDecay, PowerDecay, Recurrence, SharedDecay};
-use super::scratch::{Form, Lanes, Scratch};
+use super::scratch::{Aligned, Form, Scratch};
 use super::tile::{TILE, rows, rows_mut, tile, tile_mut, with_usual};
 use crate::backend::cpu::disjoint::Disjoint;
 use crate::backend::cpu::lanes;
@@ -69,7 +69,7 @@ impl<T: DeviceFloat> Block<'_, '_, T> {
         let Self { scan, scratch, channels, row, .. } = self;
         let problem = scan.problem;
         let states = problem.states;
-        let spread = |place: &mut Lanes, rows: usize, value: &dyn Fn(usize, usize) -> f32| {
+        let spread = |place: &mut Aligned, rows: usize, value: &dyn Fn(usize, usize) -> f32| {
             place.reset(rows * lanes);
             for n in 0..rows {
                 for (lane, channel) in channels.clone().enumerate() {

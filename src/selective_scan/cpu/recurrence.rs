@@ -4,8 +4,18 @@
 //! h = a h + (Δ u) B,   y += C h
 //! ```
 //!
-//! With a = scale (1 + above) and s = scale h it is h = s + (s above + (Δ u) B): where the decay
-//! is close to 1, its distance from 1 keeps all its digits.
+//! Rounding a decay close to 1 would cost a long memory its digits, and taking 1 from a decay
+//! close to 0 would leave a trace of a state that is to be forgotten. So a is never formed alone:
+//!
+//! ```text
+//! A differs over n:    a = scale (1 + above),   s = scale h,   h = s + (s above + (Δ u) B)
+//! otherwise:           a = whole + rest, whole 1 or 0,   h = whole h + (rest h + (Δ u) B)
+//! A_n = (n + 1) A_0:   rest = rest a_0 + whole rest_0,   from each state to the next
+//! ```
+//!
+//! The last takes four operations of the multipliers for each state and step: (Δ u) B, h, the next
+//! rest and y; besides a mask for whole, an addition, and B and C from the cache. The first takes
+//! five and an exponential of fourteen.
 
 use std::array;
 use std::ops::Range;
@@ -27,6 +37,7 @@ pub(super) trait Decay<S: Simd> {
     /// What a step keeps in registers over the states.
     type Step: Copy;
     fn state(&self, n: usize) -> Self::State;
+    /// Step i, as the states before have left it.
     fn begin(&self, i: usize) -> Self::Step;
     /// a h + taken, and on to the next state.
     fn advance(

@@ -1,4 +1,4 @@
-//! What a thread works in: tiles and states in f32, aligned for whole vectors.
+//! What a thread works in: tiles and states of one block of channels.
 
 use std::ops::{Deref, DerefMut};
 
@@ -8,21 +8,21 @@ use bytemuck::{Pod, Zeroable};
 #[derive(Default)]
 pub(super) struct Scratch {
     /// h, (N, lane).
-    pub state: Lanes,
+    pub state: Aligned,
     /// A log2(e), (N, lane) or (lane).
-    pub a: Lanes,
-    pub d: Lanes,
-    pub delta_bias: Lanes,
+    pub a: Aligned,
+    pub d: Aligned,
+    pub delta_bias: Aligned,
     /// Δ as the decay sees it, (t, lane): 0 at a reset.
-    pub step: Lanes,
+    pub step: Aligned,
     /// u, then Δ u, (t, lane).
-    pub input: Lanes,
+    pub input: Aligned,
     /// y, (t, lane).
-    pub output: Lanes,
+    pub output: Aligned,
     /// z, (t, lane).
-    pub gate: Lanes,
+    pub gate: Aligned,
     /// A tile before or after its transposition, (lane, t).
-    pub lines: Lanes,
+    pub lines: Aligned,
     pub b: MapTile,
     pub c: MapTile,
 }
@@ -30,7 +30,7 @@ pub(super) struct Scratch {
 /// The values of B or C in a tile.
 #[derive(Default)]
 pub(super) struct MapTile {
-    pub values: Lanes,
+    pub values: Aligned,
     pub form: Form,
 }
 
@@ -46,27 +46,30 @@ pub(super) enum Form {
     Constant,
 }
 
-/// Numbers for the lanes of vectors, from the begin of a cache line on: no vector lies across two.
+/// Numbers from the start of a cache line on, so that no vector of them lies across two lines.
 #[derive(Default)]
-pub(super) struct Lanes {
+pub(super) struct Aligned {
     lines: Vec<Line>,
     length: usize,
 }
 
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C, align(64))]
-struct Line([f32; 16]);
+struct Line([f32; LINE]);
 
-impl Lanes {
+/// Numbers in a cache line.
+const LINE: usize = 16;
+
+impl Aligned {
     /// Makes it `length` zeros.
     pub fn reset(&mut self, length: usize) {
         self.lines.clear();
-        self.lines.resize(length.div_ceil(16), Line::zeroed());
+        self.lines.resize(length.div_ceil(LINE), Line::zeroed());
         self.length = length;
     }
 }
 
-impl Deref for Lanes {
+impl Deref for Aligned {
     type Target = [f32];
     #[inline(always)]
     fn deref(&self) -> &[f32] {
@@ -74,7 +77,7 @@ impl Deref for Lanes {
     }
 }
 
-impl DerefMut for Lanes {
+impl DerefMut for Aligned {
     #[inline(always)]
     fn deref_mut(&mut self) -> &mut [f32] {
         &mut bytemuck::cast_slice_mut(&mut self.lines)[..self.length]
