@@ -101,6 +101,8 @@ pub enum FaultKind {
     InactiveLane,
     /// A barrier with counts that do not fit together.
     Barrier,
+    /// Shared memory of a block of the cluster that may not have started, or has ended.
+    Cluster,
     /// No thread can go on.
     Deadlock,
     /// The launch ran more instructions than [`Options::limit`](super::Options::limit) allows.
@@ -134,6 +136,7 @@ impl fmt::Display for FaultKind {
             Self::DivergentSync => "divergent synchronisation",
             Self::InactiveLane => "shuffle from an inactive lane",
             Self::Barrier => "barrier misuse",
+            Self::Cluster => "access to a block that may not be there",
             Self::Deadlock => "deadlock",
             Self::Limit => "too many instructions",
             Self::NotResident => "wait for a block that may not be resident",

@@ -18,6 +18,8 @@ const SPAN: u64 = 1 << 40;
 const SPANS: u32 = (1 << 16) - 1;
 /// The most threads of a block.
 const MOST_THREADS: u32 = 1024;
+/// The most blocks of a cluster, with the attribute that more than eight need.
+const MOST_IN_CLUSTER: u32 = 16;
 /// The most shared memory of a block, as on compute capability 9.0.
 const MOST_SHARED: u64 = 227 * 1024;
 /// The most local memory of a thread.
@@ -401,9 +403,10 @@ fn check(code: &Code, launch: &Launch<'_>, gpu: &Gpu) -> Result<(), Fault> {
                 launch.grid
             ));
         }
-        if product(cluster) > 1 {
-            let message = "clusters of more than one block are not executed yet".to_owned();
-            return Err(Fault { kind: FaultKind::Unsupported, ..refused(code, message) });
+        if product(cluster) > u64::from(MOST_IN_CLUSTER) {
+            return refuse(format!(
+                "clusters of {cluster:?} blocks: at most {MOST_IN_CLUSTER} are possible"
+            ));
         }
     }
     Ok(())

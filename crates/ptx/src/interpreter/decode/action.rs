@@ -129,6 +129,7 @@ pub(crate) enum Action {
         members: Register,
     },
     Barrier(Barrier),
+    ClusterBarrier(ClusterBarrier),
     Fence {
         scope: Scope,
     },
@@ -154,6 +155,23 @@ pub(crate) enum Action {
         to: Vec<Register>,
     },
     ObjectBarrier(ObjectBarrier),
+    Bulk(Bulk),
+    BulkCommit,
+    /// Waits until at most this many bulk groups are pending; `read`: until their sources are free.
+    BulkWait {
+        pending: u64,
+        read: bool,
+    },
+    RemoteStore(RemoteStore),
+    /// fence.proxy.async, as far as it concerns shared memory.
+    ProxyFence,
+}
+
+impl Action {
+    /// Whether it accesses shared memory through the asynchronous proxy.
+    pub fn is_asynchronous(&self) -> bool {
+        matches!(self, Self::Bulk(_))
+    }
 }
 
 /// An arithmetic instruction with one result.
@@ -312,6 +330,27 @@ pub(crate) struct Copy {
     pub ignored: Option<Condition>,
 }
 
+/// cp.async.bulk and cp.reduce.async.bulk
+pub(crate) struct Bulk {
+    pub to: Address,
+    pub from: Address,
+    pub bytes: Register,
+    /// The mbarrier that it completes on; without one it belongs to a bulk group.
+    pub object: Option<Address>,
+    /// The ranks of the blocks that get a copy, as a mask.
+    pub ranks: Option<Register>,
+    pub combine: Option<(AtomicOperation, Type)>,
+}
+
+/// st.async and red.async
+pub(crate) struct RemoteStore {
+    pub to: Address,
+    pub object: Address,
+    pub ty: Type,
+    pub sources: Vec<Register>,
+    pub combine: Option<AtomicOperation>,
+}
+
 /// bar and barrier
 pub(crate) struct Barrier {
     pub id: Register,
@@ -319,6 +358,12 @@ pub(crate) struct Barrier {
     /// The threads of a warp must come together.
     pub aligned: bool,
     pub kind: BarrierKind,
+}
+
+/// barrier.cluster
+pub(crate) enum ClusterBarrier {
+    Arrive { release: bool, aligned: bool },
+    Wait { aligned: bool },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -337,8 +382,33 @@ pub(crate) struct ObjectBarrier {
 }
 
 pub(crate) enum ObjectOperation {
-    Init { count: Register },
+    Init {
+        count: Register,
+    },
     Invalidate,
-    Arrive { count: Option<Register>, drop: bool, to: Option<Register> },
-    Test { state: Register, parity: bool, to: Predicate },
+    Arrive(Arrive),
+    /// More bytes, or fewer, are missing in the phase.
+    Bytes {
+        count: Register,
+        complete: bool,
+    },
+    /// `acquire`: the scope of what is learnt.
+    Test {
+        state: Register,
+        parity: bool,
+        acquire: Option<Scope>,
+        to: Predicate,
+    },
+}
+
+pub(crate) struct Arrive {
+    /// One, where it is missing.
+    pub count: Option<Register>,
+    /// `.expect_tx`: the bytes that are expected from now on.
+    pub bytes: Option<Register>,
+    pub drop: bool,
+    /// `.noComplete`: the phase must not end by it.
+    pub open: bool,
+    pub release: Option<Scope>,
+    pub to: Option<Register>,
 }

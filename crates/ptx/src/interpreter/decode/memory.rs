@@ -16,10 +16,9 @@ impl Decoder<'_> {
             Opcode::St if !instruction.has("async") => self.store(instruction),
             Opcode::Atom => self.atomic(instruction, true),
             Opcode::Red if !instruction.has("async") => self.atomic(instruction, false),
-            Opcode::Cp if !instruction.has("bulk") && !instruction.has("reduce") => {
-                self.copy(instruction)
-            }
-            _ => self.unsupported(format!("`{}` is not executed yet", text(instruction))),
+            Opcode::Cp if instruction.has("bulk") => self.bulk(instruction),
+            Opcode::Cp => self.copy(instruction),
+            _ => self.remote_store(instruction),
         }
     }
 
@@ -66,18 +65,8 @@ impl Decoder<'_> {
 
     fn atomic(&mut self, instruction: &Instruction, returns: bool) -> Result<Action, Fault> {
         let ty = instruction.ty("t").unwrap_or(Type::B32);
-        let operation = match instruction.chosen("op") {
-            Some("add") => AtomicOperation::Add,
-            Some("min") => AtomicOperation::Min,
-            Some("max") => AtomicOperation::Max,
-            Some("inc") => AtomicOperation::Increment,
-            Some("dec") => AtomicOperation::Decrement,
-            Some("and") => AtomicOperation::And,
-            Some("or") => AtomicOperation::Or,
-            Some("xor") => AtomicOperation::Xor,
-            Some("exch") => AtomicOperation::Exchange,
-            Some("cas") => AtomicOperation::CompareAndSwap,
-            _ => return self.unsupported(format!("`{}` is not executed", text(instruction))),
+        let Some(operation) = atomic_operation(instruction) else {
+            return self.unsupported(format!("`{}` is not executed", text(instruction)));
         };
         if ty == Type::B128 {
             return self.unsupported("128-bit atomics are not executed");
@@ -149,7 +138,7 @@ impl Decoder<'_> {
         Ok(Action::Copy(Copy { to, from, bytes, taken, ignored }))
     }
 
-    fn literal(&self, instruction: &Instruction, at: usize) -> Result<u64, Fault> {
+    pub(super) fn literal(&self, instruction: &Instruction, at: usize) -> Result<u64, Fault> {
         match self.operand(instruction, at)? {
             Operand::Immediate(value) => Ok(value.bits(Type::U32)),
             other => self.unsupported(format!("{other:?} is no literal")),
@@ -160,6 +149,23 @@ impl Decoder<'_> {
 /// The space that an instruction names, whether as a choice or as a fixed modifier.
 fn named_space(instruction: &Instruction) -> Option<&str> {
     instruction.chosen("ss").or_else(|| instruction.has("global").then_some("global"))
+}
+
+/// What an instruction does with the old value and its operand.
+pub(super) fn atomic_operation(instruction: &Instruction) -> Option<AtomicOperation> {
+    Some(match instruction.chosen("op")? {
+        "add" => AtomicOperation::Add,
+        "min" => AtomicOperation::Min,
+        "max" => AtomicOperation::Max,
+        "inc" => AtomicOperation::Increment,
+        "dec" => AtomicOperation::Decrement,
+        "and" => AtomicOperation::And,
+        "or" => AtomicOperation::Or,
+        "xor" => AtomicOperation::Xor,
+        "exch" => AtomicOperation::Exchange,
+        "cas" => AtomicOperation::CompareAndSwap,
+        _ => return None,
+    })
 }
 
 /// The scope of this name.

@@ -10,9 +10,11 @@ use crate::types::Type;
 
 pub(crate) mod action;
 mod arithmetic;
+mod bulk;
 mod control;
 mod memory;
 mod names;
+mod object;
 mod operand;
 mod warp;
 
@@ -40,6 +42,8 @@ pub(crate) struct Code {
     pub static_shared: u64,
     pub local_bytes: u64,
     pub shape: Shape,
+    /// Whether anything in it accesses shared memory through the asynchronous proxy.
+    pub asynchronous: bool,
 }
 
 /// What the kernel says of the launches that it takes.
@@ -110,6 +114,7 @@ pub(crate) fn decode(entry: &Entry, symbols: &Symbols) -> Result<Code, Fault> {
     // A body may end without one.
     decoder.steps.push(Step { guard: None, action: Action::Exit, line: entry.line });
     decoder.patch();
+    let asynchronous = decoder.steps.iter().any(|step| step.action.is_asynchronous());
     let nothing =
         Launch { grid: [0; 3], block: [0; 3], cluster: 1, static_shared: 0, dynamic_shared: 0 };
     Ok(Code {
@@ -124,6 +129,7 @@ pub(crate) fn decode(entry: &Entry, symbols: &Symbols) -> Result<Code, Fault> {
         parameters,
         static_shared,
         local_bytes: decoder.names.local,
+        asynchronous,
         shape: Shape { required: entry.reqntid(), most: entry.maxntid(), cluster: entry.cluster() },
     })
 }

@@ -1,12 +1,10 @@
 //! What a warp or a block does together: exchanges, barriers, fences, matrices.
 
-use super::action::{
-    Action, Barrier, BarrierKind, ObjectBarrier, ObjectOperation, Predicate, Register,
-};
+use super::action::{Action, Barrier, BarrierKind, ClusterBarrier, Predicate, Register};
 use super::memory::scope;
 use super::operand::place;
 use super::{Decoder, text};
-use crate::ast::{Instruction, Operand};
+use crate::ast::Instruction;
 use crate::interpreter::exchange::shuffle::Shuffle;
 use crate::interpreter::exchange::{Reduction, Vote};
 use crate::interpreter::fault::Fault;
@@ -29,8 +27,23 @@ impl Decoder<'_> {
             Opcode::Bar if instruction.has("warp") => {
                 Ok(Action::WarpBarrier { members: self.word(instruction, 0)? })
             }
-            Opcode::Bar | Opcode::Barrier if !instruction.has("cluster") => {
-                self.barrier(instruction)
+            Opcode::Barrier if instruction.has("cluster") => {
+                let aligned = instruction.has("aligned");
+                Ok(Action::ClusterBarrier(match instruction.has("wait") {
+                    true => ClusterBarrier::Wait { aligned },
+                    false => {
+                        let release = instruction.chosen("sem") != Some("relaxed");
+                        ClusterBarrier::Arrive { release, aligned }
+                    }
+                }))
+            }
+            Opcode::Bar | Opcode::Barrier => self.barrier(instruction),
+            Opcode::Fence if instruction.has("async") => Ok(match instruction.chosen("ss") {
+                Some("global") => Action::Nothing,
+                _ => Action::ProxyFence,
+            }),
+            Opcode::Fence if instruction.has("mbarrier_init") => {
+                Ok(Action::Fence { scope: Scope::Cluster })
             }
             Opcode::Fence if instruction.chosen("scope").is_some() && !instruction.has("proxy") => {
                 Ok(Action::Fence {
@@ -62,12 +75,12 @@ impl Decoder<'_> {
         }
     }
 
-    fn word(&mut self, instruction: &Instruction, at: usize) -> Result<Register, Fault> {
+    pub(super) fn word(&mut self, instruction: &Instruction, at: usize) -> Result<Register, Fault> {
         let operand = self.operand(instruction, at)?.clone();
         self.source(&operand, Type::U32)
     }
 
-    fn words(
+    pub(super) fn words(
         &mut self,
         instruction: &Instruction,
         at: usize,
@@ -77,7 +90,11 @@ impl Decoder<'_> {
         Self::elements(&operand).iter().map(|one| self.source(one, ty)).collect()
     }
 
-    fn registers(&mut self, instruction: &Instruction, at: usize) -> Result<Vec<Register>, Fault> {
+    pub(super) fn registers(
+        &mut self,
+        instruction: &Instruction,
+        at: usize,
+    ) -> Result<Vec<Register>, Fault> {
         Self::elements(self.operand(instruction, at)?)
             .iter()
             .map(|one| self.register(one))
@@ -197,53 +214,6 @@ impl Decoder<'_> {
             b: self.words(instruction, 2, Type::B32)?,
             c: self.words(instruction, 3, accumulator)?,
         })
-    }
-
-    fn object_barrier(&mut self, instruction: &Instruction) -> Result<Action, Fault> {
-        let unsupported = |decoder: &Self| {
-            decoder.unsupported(format!("`{}` is not executed yet", text(instruction)))
-        };
-        if instruction.has("pending_count") {
-            return unsupported(self);
-        }
-        let waits = instruction.has("test_wait") || instruction.has("try_wait");
-        let arrives = matches!(instruction.chosen("op"), Some("arrive" | "arrive_drop"));
-        if instruction.has("expect_tx")
-            || instruction.has("complete_tx")
-            || instruction.chosen("ss") == Some("shared::cluster")
-        {
-            return unsupported(self);
-        }
-        let first = usize::from(waits || arrives);
-        let operand = self.operand(instruction, first)?.clone();
-        let address = self.address(&operand, place(instruction.chosen("ss")))?;
-        let operation = if instruction.has("init") {
-            ObjectOperation::Init { count: self.word(instruction, 1)? }
-        } else if instruction.has("inval") {
-            ObjectOperation::Invalidate
-        } else if arrives {
-            let count = match instruction.operands.len() > 2 {
-                true => Some(self.word(instruction, 2)?),
-                false => None,
-            };
-            let to = self.destination(self.operand(instruction, 0)?)?.map(|(to, _)| to);
-            ObjectOperation::Arrive {
-                count,
-                drop: instruction.chosen("op") == Some("arrive_drop"),
-                to,
-            }
-        } else if waits {
-            let parity = instruction.has("parity");
-            let operand = self.operand(instruction, 2)?.clone();
-            let state = self.source(&operand, if parity { Type::U32 } else { Type::B64 })?;
-            let Operand::Register { name, .. } = self.operand(instruction, 0)? else {
-                return unsupported(self);
-            };
-            ObjectOperation::Test { state, parity, to: self.predicate_named(name)? }
-        } else {
-            return unsupported(self);
-        };
-        Ok(Action::ObjectBarrier(ObjectBarrier { address, operation }))
     }
 }
 

@@ -6,9 +6,14 @@ use super::super::memory::{Clocks, GlobalView, Shared};
 use super::super::options::Schedule;
 use super::super::random::Random;
 use super::super::row::{Mask, lanes};
+use super::access::Pattern;
 use super::barrier::Named;
+use super::cluster::{CLUSTER, Gathering};
+use super::gang::Peers;
 use super::grid::Grid;
 use super::object::Objects;
+use super::proxy::Proxy;
+use super::transfer::Transfers;
 use super::turn::Turn;
 use super::warp::{Group, Waits, Warp};
 
@@ -32,9 +37,15 @@ pub(super) struct Common {
     pub clocks: Clocks,
     pub barriers: [Named; 16],
     pub objects: Objects,
+    pub gathering: Gathering,
+    pub transfers: Transfers,
+    /// Where something in the kernel uses the asynchronous proxy.
+    pub proxy: Option<Proxy>,
     pub random: Random,
     /// What each instruction has counted.
     pub tallies: Vec<Tally>,
+    /// How each instruction asked for memory last.
+    pub patterns: Vec<Option<Box<Pattern>>>,
     /// An unwritten value was stored. The block runs on, because the cause may show: a race with the write
     /// that should have come first.
     pub suspect: Option<Fault>,
@@ -62,8 +73,15 @@ impl<'g> Block<'g> {
                 clocks: Clocks::new(number, geometry),
                 barriers: std::array::from_fn(|_| Named::default()),
                 objects: Objects::default(),
+                gathering: Gathering::new(grid.warps_per_block()),
+                transfers: Transfers::default(),
+                proxy: grid
+                    .code
+                    .asynchronous
+                    .then(|| Proxy::new(grid.shared_bytes(), grid.threads_per_block())),
                 random: Random::new(seed, u64::from(number)),
                 tallies: vec![Tally::default(); grid.code.steps.len()],
+                patterns: grid.code.steps.iter().map(|_| None).collect(),
                 suspect: None,
                 completed: 0,
                 progress: false,
@@ -76,11 +94,12 @@ impl<'g> Block<'g> {
     }
 
     /// A turn for every warp; gives the instructions that ran.
-    pub fn round(&mut self) -> Result<u64, Fault> {
-        let ran = self.turns().map_err(|fault| match (fault.kind, self.common.suspect.take()) {
-            (FaultKind::Race, _) | (_, None) => fault,
-            (_, Some(suspect)) => suspect,
-        })?;
+    pub fn round(&mut self, peers: Peers<'_, 'g>) -> Result<u64, Fault> {
+        let ran =
+            self.turns(peers).map_err(|fault| match (fault.kind, self.common.suspect.take()) {
+                (FaultKind::Race, _) | (_, None) => fault,
+                (_, Some(suspect)) => suspect,
+            })?;
         match self.common.suspect.take() {
             Some(suspect) if self.done() || !self.ready() => Err(suspect),
             suspect => {
@@ -90,7 +109,7 @@ impl<'g> Block<'g> {
         }
     }
 
-    fn turns(&mut self) -> Result<u64, Fault> {
+    fn turns(&mut self, mut peers: Peers<'_, 'g>) -> Result<u64, Fault> {
         let mut order: Vec<usize> = (0..self.warps.len()).collect();
         let shuffled = self.grid.options.schedule == Schedule::Shuffled;
         if shuffled {
@@ -102,18 +121,26 @@ impl<'g> Block<'g> {
                 true => 1 + self.common.random.below(SHORT_TURN) as u32,
                 false => TURN,
             };
-            let warp = &mut self.warps[index];
-            if warp.live == 0 {
-                continue;
+            if self.warps[index].live != 0 {
+                ran += u64::from(self.turn(index, peers.lend()).run(budget)?);
             }
-            let mut turn =
-                Turn { grid: self.grid, block: self.number, warp, common: &mut self.common, pc: 0 };
-            ran += u64::from(turn.run(budget)?);
         }
         if self.complete_barriers() {
             self.common.progress = true;
         }
         Ok(ran)
+    }
+
+    /// A warp with all that its instructions may touch.
+    pub fn turn<'a>(&'a mut self, warp: usize, peers: Peers<'a, 'g>) -> Turn<'a, 'g> {
+        Turn {
+            grid: self.grid,
+            block: self.number,
+            warp: &mut self.warps[warp],
+            common: &mut self.common,
+            peers,
+            pc: 0,
+        }
     }
 
     /// Whether a warp can run.
@@ -140,6 +167,12 @@ impl<'g> Block<'g> {
                 self.grid.line(pc),
                 named.describe(live)
             ));
+        }
+        if let Some(told) = self.common.gathering.describe() {
+            let groups = self.warps.iter().flat_map(|warp| &warp.groups);
+            let waits = groups.into_iter().find(|group| group.waits == Waits::Barrier(CLUSTER));
+            pc = waits.map_or(pc, |group| group.pc);
+            message.push_str(&format!("; {told}"));
         }
         let mut fault = self.grid.fault(FaultKind::Deadlock, pc, message);
         fault.block = Some(self.grid.place(self.number));

@@ -2,7 +2,7 @@
 
 use super::super::decode::action::{Address, Copy, Place};
 use super::super::fault::{Fault, FaultKind, Other};
-use super::super::memory::{Access, Site, Strength};
+use super::super::memory::{Access, Scope, Site, Strength};
 use super::super::row::{LANES, Mask, lanes};
 use super::access::shared_offset;
 use super::turn::Turn;
@@ -186,6 +186,9 @@ impl Turn<'_, '_> {
             pc: copy.pc as u32,
         };
         let bytes = &bytes[..copy.bytes as usize];
+        if let Some(proxy) = &mut self.common.proxy {
+            proxy.write(thread, access.address, access.bytes);
+        }
         let settled = self.common.shared.settle(&view, &access, bytes, unknown);
         settled.map_err(|fault| self.memory_fault(lane, fault))
     }
@@ -242,8 +245,8 @@ impl Turn<'_, '_> {
         for lane in lanes(active) {
             self.settle_all(lane)?;
             // Without `.noinc` the count is raised by one first: nothing changes but the order of memory.
-            let offset = shared_offset(self, lane, address, addresses[lane])?;
-            self.object_arrive(lane, offset, u32::from(counted), false)?;
+            let spot = self.object_spot(lane, address, addresses[lane])?;
+            self.object_arrive(lane, spot, u32::from(counted), false, Some(Scope::Block))?;
         }
         Ok(())
     }

@@ -54,15 +54,28 @@ impl Grid<'_> {
         self.blocks.iter().map(|&extent| u64::from(extent)).product()
     }
 
-    /// The number of a block, x fastest.
-    pub fn linear(&self, [x, y, z]: [u32; 3]) -> u32 {
-        x.wrapping_add(self.blocks[0].wrapping_mul(y.wrapping_add(self.blocks[1].wrapping_mul(z))))
+    /// All gangs: clusters, or blocks where there are none.
+    pub fn gangs(&self) -> u64 {
+        self.count() / u64::from(self.geometry().cluster)
+    }
+
+    /// The number of a block: those of a cluster follow each other, x fastest in the cluster and among
+    /// clusters.
+    pub fn linear(&self, block: [u32; 3]) -> u32 {
+        let cluster = self.cluster.unwrap_or([1; 3]);
+        let clusters: [u32; 3] = std::array::from_fn(|axis| self.blocks[axis] / cluster[axis]);
+        let gang = number(std::array::from_fn(|axis| block[axis] / cluster[axis]), clusters);
+        let rank = number(std::array::from_fn(|axis| block[axis] % cluster[axis]), cluster);
+        gang.wrapping_mul(self.geometry().cluster).wrapping_add(rank)
     }
 
     /// The block of this number.
     pub fn place(&self, linear: u32) -> [u32; 3] {
-        let [width, height, _] = self.blocks.map(|extent| extent.max(1));
-        [linear % width, linear / width % height, linear / width / height]
+        let cluster = self.cluster.unwrap_or([1; 3]);
+        let clusters: [u32; 3] = std::array::from_fn(|axis| self.blocks[axis] / cluster[axis]);
+        let size = self.geometry().cluster;
+        let (gang, rank) = (place(linear / size, clusters), place(linear % size, cluster));
+        std::array::from_fn(|axis| gang[axis] * cluster[axis] + rank[axis])
     }
 
     /// Bytes of shared memory of a block.
@@ -72,8 +85,7 @@ impl Grid<'_> {
 
     /// The coordinates of a thread within its block.
     pub fn thread(&self, index: u32) -> [u32; 3] {
-        let [width, height, _] = self.block.map(|extent| extent.max(1));
-        [index % width, index / width % height, index / width / height]
+        place(index, self.block)
     }
 
     /// The block and the thread that made an access.
@@ -107,4 +119,15 @@ impl Grid<'_> {
     pub fn made_progress(&self) {
         self.progress.fetch_add(1, Ordering::Relaxed);
     }
+}
+
+/// The number of a place in a box of these extents, x fastest.
+fn number([x, y, z]: [u32; 3], [width, height, _]: [u32; 3]) -> u32 {
+    x.wrapping_add(width.wrapping_mul(y.wrapping_add(height.wrapping_mul(z))))
+}
+
+/// The place of this number.
+fn place(number: u32, extents: [u32; 3]) -> [u32; 3] {
+    let [width, height, _] = extents.map(|extent| extent.max(1));
+    [number % width, number / width % height, number / width / height]
 }

@@ -8,16 +8,22 @@ mod access;
 mod atomic;
 mod barrier;
 mod block;
+mod bulk;
+mod cluster;
 mod copy;
+mod gang;
 mod grid;
 mod object;
+mod proxy;
 mod step;
 mod together;
+mod transfer;
 mod turn;
 mod warp;
 mod windows;
 
 pub(crate) use grid::Grid;
+pub(crate) use object::MOST_ARRIVALS;
 pub(crate) use windows::to_generic;
 
 use super::counters::{Counters, Tally};
@@ -25,9 +31,9 @@ use super::fault::Fault;
 use super::memory::GlobalView;
 use super::options::Schedule;
 use super::random::Random;
-use block::Block;
+use gang::Gang;
 
-/// Most blocks that a host thread runs side by side.
+/// Most gangs that a host thread runs side by side.
 const MOST_RESIDENT: usize = 3;
 
 /// Runs all blocks; gives what each instruction has counted.
@@ -66,28 +72,28 @@ pub(crate) fn run(
 
 /// Blocks that wait for one another are run by one host thread.
 fn workers(grid: &Grid<'_>) -> usize {
-    if grid.cooperative || grid.cluster.is_some() {
+    if grid.cooperative {
         return 1;
     }
     let wanted = match grid.options.workers {
         0 => thread::available_parallelism().map_or(1, usize::from),
         some => some,
     };
-    wanted.min(usize::try_from(grid.count()).unwrap_or(usize::MAX)).max(1)
+    wanted.min(usize::try_from(grid.gangs()).unwrap_or(usize::MAX)).max(1)
 }
 
-/// The blocks that have not started, in the order in which they will.
+/// The gangs that have not started, in the order in which they will.
 struct Queue {
     next: AtomicU64,
     count: u64,
-    /// Numbers are multiplied by this, modulo the count, so that any block may come first.
+    /// Numbers are multiplied by this, modulo the count, so that any gang may come first.
     stride: u64,
     first: u64,
 }
 
 impl Queue {
     fn new(grid: &Grid<'_>) -> Self {
-        let count = grid.count();
+        let count = grid.gangs();
         let (mut stride, mut first) = (1, 0);
         if grid.options.schedule == Schedule::Shuffled && count > 1 {
             let mut random = Random::new(grid.options.seed, grid.number);
@@ -119,12 +125,12 @@ fn common_divisor(a: u64, b: u64) -> u64 {
     if b == 0 { a } else { common_divisor(b, a % b) }
 }
 
-/// A host thread with the blocks that it runs.
+/// A host thread with the gangs that it runs.
 struct Worker<'g> {
     grid: &'g Grid<'g>,
     queue: &'g Queue,
     memory: GlobalView,
-    resident: Vec<Block<'g>>,
+    resident: Vec<Gang<'g>>,
     tallies: Vec<Tally>,
     completed: u64,
 }
@@ -147,7 +153,7 @@ impl<'g> Worker<'g> {
         loop {
             while self.resident.len() < most {
                 let Some(number) = self.queue.take() else { break };
-                self.resident.push(Block::new(self.grid, self.memory.clone(), number));
+                self.resident.push(Gang::new(self.grid, &self.memory, number));
             }
             if self.resident.is_empty() || self.grid.failed.load(Ordering::Relaxed) {
                 return Ok(());
@@ -161,7 +167,7 @@ impl<'g> Worker<'g> {
             }
             if idle > self.grid.options.patience {
                 let others = !self.grid.cooperative && self.queue.left();
-                return Err(self.resident[0].spinning(others));
+                return Err(self.resident[0].waiting().spinning(others));
             }
         }
     }
@@ -170,34 +176,25 @@ impl<'g> Worker<'g> {
     fn check_limit(&self, ran: u64) -> Result<(), Fault> {
         let before = self.grid.ran.fetch_add(ran, Ordering::Relaxed);
         match self.resident.first() {
-            Some(block) if before.saturating_add(ran) > self.grid.options.limit => {
-                Err(block.endless())
+            Some(gang) if before.saturating_add(ran) > self.grid.options.limit => {
+                Err(gang.waiting().endless())
             }
             _ => Ok(()),
         }
     }
 
-    /// A round for every block; gives the instructions that ran. A block that is done leaves.
+    /// A round for every gang; gives the instructions that ran. A gang that is done leaves.
     fn round(&mut self) -> Result<u64, Fault> {
         let mut ran = 0;
-        for block in &mut self.resident {
-            ran += block.round()?;
-            if std::mem::take(&mut block.common.progress) {
-                self.grid.made_progress();
-            }
-            if !block.done() && !block.ready() {
-                return Err(block.stuck());
-            }
+        for gang in &mut self.resident {
+            ran += gang.round()?;
         }
         let (tallies, completed) = (&mut self.tallies, &mut self.completed);
-        self.resident.retain(|block| {
-            if block.done() {
-                for (sum, one) in tallies.iter_mut().zip(&block.common.tallies) {
-                    *sum += *one;
-                }
-                *completed += block.common.completed;
+        self.resident.retain(|gang| {
+            if gang.done() {
+                *completed += gang.add_to(tallies);
             }
-            !block.done()
+            !gang.done()
         });
         Ok(ran)
     }

@@ -50,6 +50,7 @@ impl Turn<'_, '_> {
             }
             Action::Exit => {
                 self.check_exit(active)?;
+                self.check_bulk_exit(active)?;
                 return Ok(Flow::Exit(active));
             }
             Action::Trap(why) => {
@@ -67,6 +68,16 @@ impl Turn<'_, '_> {
                 self.warp.write(*to, &row, Mask::MAX, active);
             }
             Action::ObjectBarrier(barrier) => self.object_barrier(barrier, active)?,
+            Action::Bulk(bulk) => self.bulk(bulk, active)?,
+            Action::BulkCommit => self.bulk_commit(active),
+            Action::BulkWait { pending, read } => self.bulk_wait(*pending, *read, active)?,
+            Action::RemoteStore(store) => self.remote_store(store, active)?,
+            Action::ProxyFence => {
+                for lane in self::lanes(active) {
+                    let thread = self.thread(lane);
+                    self.common.proxy.iter_mut().for_each(|proxy| proxy.fence(thread));
+                }
+            }
             together => return self.together(together, active, lanes),
         }
         Ok(Flow::Next)
@@ -231,9 +242,11 @@ impl Turn<'_, '_> {
                 let defined = self.defined(&[source]);
                 self.warp.write_predicate(to, value, defined, active);
             }
-            Window::Map { .. } | Window::Rank { .. } => {
-                let message = "addresses of other blocks of a cluster are not executed yet";
-                return Err(self.fault(FaultKind::Unsupported, Self::first(active), message));
+            Window::Map { source, rank, to, generic } => {
+                self.map_address([source, rank, to], generic, active)?;
+            }
+            Window::Rank { source, to, generic } => {
+                self.rank_of_address(source, to, generic, active)?;
             }
         }
         Ok(())

@@ -14,6 +14,9 @@ impl Turn<'_, '_> {
     pub fn together(&mut self, action: &Action, active: Mask, group: Mask) -> Result<Flow, Fault> {
         match action {
             Action::Barrier(barrier) => return self.barrier(barrier, active, group),
+            Action::ClusterBarrier(barrier) => {
+                return self.cluster_barrier(barrier, active, group);
+            }
             Action::MatrixLoad { .. }
             | Action::MatrixStore { .. }
             | Action::MatrixTranspose { .. }

@@ -7,6 +7,7 @@ use super::super::fault::{Fault, FaultKind};
 use super::super::options::Schedule;
 use super::super::row::{LANES, Mask, Row, lanes};
 use super::block::Common;
+use super::gang::Peers;
 use super::grid::Grid;
 use super::warp::{Group, Waits, Warp};
 
@@ -35,6 +36,8 @@ pub(super) struct Turn<'a, 'g> {
     pub block: u32,
     pub warp: &'a mut Warp,
     pub common: &'a mut Common,
+    /// The other blocks of the cluster.
+    pub peers: Peers<'a, 'g>,
     /// The instruction that runs.
     pub pc: usize,
 }

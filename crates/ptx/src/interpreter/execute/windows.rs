@@ -8,6 +8,13 @@ const CONST: u64 = 3 << 56;
 const PARAM: u64 = 4 << 56;
 /// Bytes of a window.
 const LENGTH: u64 = 1 << 32;
+/// In the window of `.shared::cluster`, the own block comes first, then the blocks by rank: as many bytes
+/// for each of them.
+const PART: u64 = 1 << 24;
+
+fn length(place: Place) -> u64 {
+    if place == Place::Shared { PART } else { LENGTH }
+}
 
 fn base(place: Place) -> Option<u64> {
     match place {
@@ -27,7 +34,7 @@ pub(crate) fn to_generic(place: Place, address: u64) -> u64 {
 /// The address within a space of a generic one, if it lies in that space.
 pub(super) fn from_generic(place: Place, address: u64) -> Option<u64> {
     match base(place) {
-        Some(base) => address.checked_sub(base).filter(|&offset| offset < LENGTH),
+        Some(base) => address.checked_sub(base).filter(|&offset| offset < length(place)),
         None => (address < SHARED).then_some(address),
     }
 }
@@ -37,10 +44,22 @@ pub(super) fn resolve(place: Place, address: u64) -> (Place, u64) {
     if place != Place::Generic {
         return (place, address);
     }
-    [Place::Shared, Place::Local, Place::Const, Place::Param]
+    [Place::Shared, Place::Cluster, Place::Local, Place::Const, Place::Param]
         .into_iter()
         .find_map(|place| Some((place, from_generic(place, address)?)))
         .unwrap_or((Place::Global, address))
+}
+
+/// The address of an offset in the block of this rank.
+pub(super) fn in_block(rank: u64, offset: u64) -> u64 {
+    (rank + 1) * PART + offset
+}
+
+/// The rank of the block that an address of `.shared::cluster` lies in, and the offset there. An address of
+/// `.shared::cta` is one of the own block, whatever its rank.
+pub(super) fn part(address: u64) -> (Option<usize>, u64) {
+    let rank = (address / PART).checked_sub(1);
+    (rank.map(|rank| usize::try_from(rank).unwrap_or(usize::MAX)), address % PART)
 }
 
 pub(super) fn name(place: Place) -> &'static str {
@@ -74,5 +93,17 @@ mod tests {
         }
         assert_eq!(resolve(Place::Generic, 1 << 40), (Place::Global, 1 << 40));
         assert_eq!(from_generic(Place::Shared, 1 << 40), None);
+    }
+
+    #[test]
+    fn every_block_of_a_cluster_has_a_part_of_the_window() {
+        assert_eq!(part(40), (None, 40));
+        for rank in [0, 1, 15] {
+            let address = in_block(rank, 40);
+            assert_eq!(part(address), (Some(rank as usize), 40));
+            let generic = to_generic(Place::Cluster, address);
+            assert_eq!(resolve(Place::Generic, generic), (Place::Cluster, address));
+            assert_eq!(from_generic(Place::Shared, generic), None, "it may be another block's");
+        }
     }
 }
