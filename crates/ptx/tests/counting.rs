@@ -1,4 +1,5 @@
 //! Counters of kernels whose work is known by hand.
+#![cfg(feature = "interpreter")]
 
 mod common;
 
@@ -16,7 +17,7 @@ fn counted(body: &str) -> Counters {
 
 #[test]
 fn neighbouring_words_share_sectors() {
-    let total = counted("st.global.b32 [%at], %tid;").total();
+    let total = counted("st.global.b32 [%at], %thread;").total();
     // A warp stores 128 bytes, which are four sectors.
     assert_eq!((total.stores.requests, total.stores.sectors), (2, 8));
     assert_eq!((total.stores.bytes(), total.stores.useful_bytes), (256, 256));
@@ -24,7 +25,8 @@ fn neighbouring_words_share_sectors() {
 
 #[test]
 fn strided_words_waste_sectors() {
-    let body = "mad.wide.u32 %p, %tid, 32, %out; ld.global.b32 %a, [%p]; st.global.b32 [%at], %a;";
+    let body =
+        "mad.wide.u32 %p, %thread, 32, %out; ld.global.b32 %a, [%p]; st.global.b32 [%at], %a;";
     let machine = Machine::new(0, Options::default());
     let out = zeros(&machine, 64 * 16);
     // One warp: no word is read by one thread and written by another.
@@ -44,8 +46,8 @@ fn words_of_one_bank_conflict() {
         [(4, 1, 0), (8, 2, 1), (16, 4, 3), (128, 32, 31), (132, 1, 0)]
     {
         let body = format!(
-            ".shared .align 4 .b8 tile[{}]; mov.u32 %a, tile; mad.lo.u32 %a, %tid, {stride}, %a;
-             st.shared.b32 [%a], %tid;",
+            ".shared .align 4 .b8 tile[{}]; mov.u32 %a, tile; mad.lo.u32 %a, %thread, {stride}, %a;
+             st.shared.b32 [%a], %thread;",
             64 * stride
         );
         let total = counted(&body).total();
@@ -57,7 +59,7 @@ fn words_of_one_bank_conflict() {
 #[test]
 fn branches_and_guards_leave_lanes_out() {
     let counters = counted(
-        "and.b32 %a, %tid, 1; setp.eq.u32 %if, %a, 0;
+        "and.b32 %a, %thread, 1; setp.eq.u32 %if, %a, 0;
 @%if bra EVEN;
 mov.u32 %b, 1;
 EVEN:
@@ -85,7 +87,7 @@ fn barriers_count_once() {
 
 #[test]
 fn lines_add_up_and_launches_too() {
-    let body = "st.global.b32 [%at], %tid;";
+    let body = "st.global.b32 [%at], %thread;";
     let (mut all, once) = (counted(body), counted(body));
     assert!(all.add(&once));
     assert_eq!(all.total().stores.bytes(), 512);
@@ -113,7 +115,7 @@ fn workers_do_not_change_what_is_counted() {
 
 #[test]
 fn estimates_exist_for_every_gpu() {
-    let counters = counted("st.global.b32 [%at], %tid;");
+    let counters = counted("st.global.b32 [%at], %thread;");
     for gpu in GPUS {
         let estimate = Estimate::of(&counters, None, gpu).expect("a small kernel fits");
         let memory = estimate.unit("memory").expect("it stores");

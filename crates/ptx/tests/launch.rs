@@ -1,4 +1,5 @@
 //! Launches that do not fit, and kernels that no device takes, are refused before anything runs.
+#![cfg(feature = "interpreter")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! Memory, variables and schedules of a machine, from outside.
+#![cfg(feature = "interpreter")]
 
 mod common;
 
@@ -18,7 +19,7 @@ fn shuffled(seed: u64) -> Options {
 
 /// Each thread stores its index.
 fn indices() -> String {
-    writes_out("", "st.global.b32 [%at], %tid;")
+    writes_out("", "st.global.b32 [%at], %thread;")
 }
 
 #[test]
@@ -70,9 +71,9 @@ fn copies_keep_what_is_unwritten() {
     };
     let arguments = to.to_le_bytes();
     launch(&machine, &reads(0), &shape(1, 1, &[&arguments])).expect("the first word is written");
+    assert_eq!(download(&machine, to, 1), [8]);
     let unwritten = launch(&machine, &reads(4), &shape(1, 1, &[&arguments]));
     assert_eq!(kind(unwritten), FaultKind::Uninitialised);
-    assert_eq!(download(&machine, to, 1), [8]);
 }
 
 #[test]
@@ -105,7 +106,7 @@ fn grid_barrier(arrive: &str) -> String {
 .reg .b32 %blocks;
 mov.u32 %a, %ctaid.x; mov.u32 %blocks, %nctaid.x;
 mad.wide.u32 %p, %a, 4, %out;
-setp.ne.u32 %if, %tid, 0;
+setp.ne.u32 %if, %thread, 0;
 @%if bra WAIT;
 add.u32 %b, %a, 100;
 st.global.b32 [%p+4], %b;
@@ -116,7 +117,7 @@ setp.lt.u32 %if, %b, %blocks;
 @%if bra SPIN;
 WAIT:
 bar.sync 0;
-setp.ne.u32 %if, %tid, 0;
+setp.ne.u32 %if, %thread, 0;
 @%if ret;
 add.u32 %a, %a, 1;
 rem.u32 %a, %a, %blocks;
@@ -169,10 +170,10 @@ fn reversal(barrier: &str) -> String {
         "
 .shared .align 4 .b32 tile[128];
 mov.u32 %b, tile;
-mad.lo.u32 %a, %tid, 4, %b;
-st.shared.b32 [%a], %tid;
+mad.lo.u32 %a, %thread, 4, %b;
+st.shared.b32 [%a], %thread;
 {barrier}
-sub.u32 %c, 127, %tid;
+sub.u32 %c, 127, %thread;
 mad.lo.u32 %a, %c, 4, %b;
 ld.shared.b32 %c, [%a];
 st.global.b32 [%at], %c;"
@@ -230,7 +231,7 @@ fn variables_begin_with_their_values() {
 .global .align 8 .u64 place = total;
 .const .align 8 .u64 anywhere = generic(table);";
     let body = "
-setp.ne.u32 %if, %tid, 0; @%if ret;
+setp.ne.u32 %if, %thread, 0; @%if ret;
 ld.const.b32 %a, [table+8];       st.global.b32 [%out], %a;
 ld.const.b32 %a, [table+12];      st.global.b32 [%out+4], %a;
 ld.global.b32 %a, [half];         st.global.b32 [%out+8], %a;
@@ -259,7 +260,7 @@ st.global.b64 [%out+24], %q;";
 #[test]
 fn constants_cannot_be_written() {
     let variables = ".const .align 4 .b32 table[4] = {1, 2, 3, 4};";
-    let store = "mov.u64 %p, table; cvta.const.u64 %p, %p; st.b32 [%p], %tid;";
+    let store = "mov.u64 %p, table; cvta.const.u64 %p, %p; st.b32 [%p], %thread;";
     assert_eq!(
         kind(run(&writes_out(variables, store), 1, 1, Options::default())),
         FaultKind::WrongSpace
@@ -280,10 +281,10 @@ fn dynamic_shared_memory_lies_behind_what_is_declared() {
     let body = "
 .shared .align 4 .b8 head[20];
 mov.u32 %a, rest;
-mad.lo.u32 %b, %tid, 4, %a;
-st.shared.b32 [%b], %tid;
+mad.lo.u32 %b, %thread, 4, %a;
+st.shared.b32 [%b], %thread;
 bar.sync 0;
-xor.b32 %c, %tid, 1;
+xor.b32 %c, %thread, 1;
 mad.lo.u32 %b, %c, 4, %a;
 ld.shared.b32 %b, [%b];
 mov.u32 %c, %dynamic_smem_size;
@@ -319,7 +320,7 @@ st.global.b32 [%at], %a;"
             ),
         )
     };
-    let stores = "st.local.b32 [%p+8], %tid; st.local.b32 [%p+12], 1000;";
+    let stores = "st.local.b32 [%p+8], %thread; st.local.b32 [%p+12], 1000;";
     let words = run(&body(stores, 8), 64, 64, Options::default()).expect("it runs");
     assert_eq!(words, (1000..1064).collect::<Vec<_>>());
     for (text, expected) in [
@@ -337,7 +338,7 @@ fn endless_kernels_are_stopped() {
     let stuck = run(&spins, 64, 64, Options::default().with_patience(10_000));
     assert_eq!(kind(stuck), FaultKind::Deadlock);
     // Stores may let others go on, so that only a limit ends this.
-    let stores = writes_out("", "L: st.global.b32 [%at], %tid; bra L;");
+    let stores = writes_out("", "L: st.global.b32 [%at], %thread; bra L;");
     for options in [Options::default(), shuffled(5)] {
         let options = options.with_patience(10_000).with_limit(100_000);
         assert_eq!(kind(run(&stores, 64, 64, options)), FaultKind::Limit);

@@ -29,25 +29,96 @@ const MOST_PARAMETERS: u64 = 32_764;
 
 /// A device that runs PTX, with memory of its own. Shared freely between threads; launches run when they
 /// are made, and are over when [`launch`](Machine::launch) returns.
+///
+/// ```
+/// use warpwright_ptx::interpreter::{FaultKind, Machine, Options};
+///
+/// let machine = Machine::new(0, Options::default());
+/// let buffer = machine.allocate(8)?;
+/// machine.write(buffer, &[1, 2, 3, 4])?; // the other four bytes stay unwritten
+/// let mut bytes = [0; 4];
+/// machine.read(buffer, &mut bytes)?;
+/// assert_eq!(bytes, [1, 2, 3, 4]);
+///
+/// // Whoever passes the end of an allocation, or its life, is told.
+/// assert_eq!(machine.write(buffer + 6, &[0; 4]).unwrap_err().kind, FaultKind::OutOfBounds);
+/// machine.free(buffer)?;
+/// assert_eq!(machine.read(buffer, &mut bytes).unwrap_err().kind, FaultKind::UseAfterFree);
+/// # Ok::<(), warpwright_ptx::interpreter::Fault>(())
+/// ```
 pub struct Machine {
     options: Options,
     memory: Global,
     launches: AtomicU64,
 }
 
-/// A module on a machine: its kernels decoded, its variables in the machine's memory.
+/// A module on a machine: its kernels decoded, its variables in the machine's memory, where they keep their
+/// values from launch to launch, as long as the machine lives. Loading a module again gives other variables.
 #[derive(Debug)]
 pub struct Loaded {
     kernels: HashMap<String, Kernel>,
 }
 
-/// A kernel of a loaded module.
+/// A kernel of a loaded module, for launches on the machine that loaded it.
 pub struct Kernel {
     code: Code,
     constants: Vec<u8>,
 }
 
 /// How a kernel is launched.
+///
+/// ```
+/// use warpwright_ptx::interpreter::{Launch, Machine, Options};
+///
+/// let module = warpwright_ptx::parse("
+/// .version 7.0
+/// .target sm_80
+/// .address_size 64
+/// .extern .shared .align 4 .b8 words[];
+/// .visible .entry reverse(.param .u64 .ptr .global .align 4 x, .param .u32 last)
+/// {
+///     .reg .b32 %thread, %last, %from, %at, %word; .reg .b64 %x, %mine;
+///     ld.param.u64 %x, [x];
+///     cvta.to.global.u64 %x, %x;
+///     ld.param.u32 %last, [last];
+///     mov.u32 %thread, %tid.x;
+///     mad.wide.u32 %mine, %thread, 4, %x;
+///     ld.global.b32 %word, [%mine];
+///     mov.u32 %at, words;
+///     mad.lo.u32 %from, %thread, 4, %at;
+///     st.shared.b32 [%from], %word;
+///     bar.sync 0;
+///     sub.u32 %from, %last, %thread;
+///     mad.lo.u32 %from, %from, 4, %at;
+///     ld.shared.b32 %word, [%from];
+///     st.global.b32 [%mine], %word;
+///     ret;
+/// }")?;
+/// let machine = Machine::new(0, Options::default());
+/// let loaded = machine.load(&module)?;
+/// let kernel = loaded.kernel("reverse").ok_or("no such kernel")?;
+/// let x = machine.allocate(4 * 64)?;
+/// machine.write(x, &(0..64).flat_map(u32::to_le_bytes).collect::<Vec<_>>())?;
+///
+/// let launch = Launch {
+///     grid: [1, 1, 1],
+///     block: [64, 1, 1],
+///     cluster: None,
+///     dynamic_shared: 4 * 64, // `words`
+///     cooperative: false,
+///     arguments: &[&x.to_le_bytes(), &63u32.to_le_bytes()],
+/// };
+/// machine.launch(kernel, &launch)?;
+/// let mut first = [0; 4];
+/// machine.read(x, &mut first)?;
+/// assert_eq!(u32::from_le_bytes(first), 63);
+///
+/// // What does not fit the kernel is refused before anything runs.
+/// let none = Launch { arguments: &[], ..launch };
+/// let fault = machine.launch(kernel, &none).unwrap_err();
+/// assert_eq!(fault.to_string(), "kernel reverse: launch refused: 2 parameters, 0 arguments");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Launch<'a> {
     /// Blocks along each axis.
@@ -58,14 +129,15 @@ pub struct Launch<'a> {
     pub cluster: Option<[u32; 3]>,
     /// Bytes of shared memory besides those that the kernel declares.
     pub dynamic_shared: u32,
-    /// Whether all blocks run at the same time and may wait for one another.
+    /// Whether all blocks run at the same time and may wait for one another: as many as an H100 holds at once.
     pub cooperative: bool,
-    /// The bytes of each parameter, in order.
+    /// The bytes of each parameter, in order, little-endian.
     pub arguments: &'a [&'a [u8]],
 }
 
 impl Machine {
-    /// The machine of this number. The memories of machines with different numbers do not overlap.
+    /// The machine of this number. The memories of machines with different numbers do not overlap, as long as
+    /// the numbers are below 65,535.
     pub fn new(number: u32, options: Options) -> Self {
         let checks = Checks { races: options.races, uninitialised: options.uninitialised };
         let memory = Global::new(u64::from(number % SPANS + 1) * SPAN, checks);
@@ -95,7 +167,7 @@ impl Machine {
         self.memory.free(address).map_err(host)
     }
 
-    /// Writes memory.
+    /// Writes memory. A launch that runs meanwhile may see the bytes or not.
     ///
     /// # Errors
     ///
@@ -127,7 +199,8 @@ impl Machine {
     ///
     /// # Errors
     ///
-    /// [`FaultKind::Unsupported`] for what is in the grammar and is not executed yet.
+    /// [`FaultKind::Unsupported`] for what is in the grammar and is not executed, [`FaultKind::Launch`] for what
+    /// no device has: 64 KiB of `.const`, 256 MiB of `.global` and 32,764 bytes of parameters at most.
     pub fn load(&self, module: &Module) -> Result<Loaded, Fault> {
         let (symbols, constants) = variables::place(module, &self.memory)?;
         let mut kernels = HashMap::new();
@@ -139,7 +212,7 @@ impl Machine {
         Ok(Loaded { kernels })
     }
 
-    /// Runs a kernel to its end.
+    /// Runs a kernel to its end, and gives what it did.
     ///
     /// # Errors
     ///

@@ -15,15 +15,15 @@ pub fn module(variables: &str, parameters: &str, directives: &str, body: &str) -
     )
 }
 
-/// A kernel with one buffer `out`, whose address is in `%out`; `%tid` holds `%tid.x`, `%at` the address of the
+/// A kernel with one buffer `out`, whose address is in `%out`; `%thread` holds `%tid.x`, `%at` the address of the
 /// thread's own word.
 pub fn writes_out(variables: &str, body: &str) -> String {
     let head = "
-.reg .b32 %tid, %a, %b, %c; .reg .b64 %out, %at, %p, %q; .reg .pred %if;
+.reg .b32 %thread, %a, %b, %c; .reg .b64 %out, %at, %p, %q; .reg .pred %if;
 ld.param.u64 %out, [out];
 cvta.to.global.u64 %out, %out;
-mov.u32 %tid, %tid.x;
-mad.wide.u32 %at, %tid, 4, %out;";
+mov.u32 %thread, %tid.x;
+mad.wide.u32 %at, %thread, 4, %out;";
     module(variables, ".param .u64 out", "", &format!("{head}\n{body}\nret;"))
 }
 
