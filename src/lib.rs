@@ -39,6 +39,9 @@ pub use list::{Listed, list};
 pub use parameter::{Indices, Parameter};
 pub use shape::{MAX_RANK, Shape, Strides};
 pub use tensor::{Tensor, View};
+#[cfg(feature = "interpreter")]
+#[cfg_attr(docsrs, doc(cfg(feature = "interpreter")))]
+pub use warpwright_ptx as ptx;
 #[cfg(feature = "wgpu")]
 #[cfg_attr(docsrs, doc(cfg(feature = "wgpu")))]
 pub use wgpu;

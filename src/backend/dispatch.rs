@@ -232,12 +232,9 @@ impl Device {
             DeviceName::Wgpu(index) => index.map_or_else(Wgpu::first, Wgpu::new).map(Self::Wgpu),
             #[cfg(feature = "cuda")]
             DeviceName::Cuda(index) => Cuda::new(index).map(Self::Cuda),
-            DeviceName::Ptx => Err(Error::Unavailable {
-                device: name.to_string(),
-                reason: "this version has no interpreter of PTX yet".to_owned(),
-                instead: "use cpu or wgpu".to_owned(),
-            }),
-            #[cfg(not(all(feature = "wgpu", feature = "cuda")))]
+            #[cfg(feature = "interpreter")]
+            DeviceName::Ptx => crate::backend::cuda::Interpreter::open().map(Self::Cuda),
+            #[cfg(not(all(feature = "wgpu", feature = "cuda", feature = "interpreter")))]
             _ => Err(Error::Unavailable {
                 device: name.to_string(),
                 reason: "this build lacks its backend".to_owned(),

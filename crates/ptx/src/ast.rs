@@ -72,13 +72,18 @@ impl Entry {
     ///
     /// The module's own are in [`Module::static_shared_bytes`].
     pub fn static_shared_bytes(&self) -> u64 {
+        self.static_shared_end(0)
+    }
+
+    /// Where they end if they begin at `start`, behind the module's own.
+    pub(crate) fn static_shared_end(&self, start: u64) -> u64 {
         let mut found = Vec::new();
         self.body.visit(&mut |statement| {
             if let Statement::Variable(variable) = statement {
                 found.push(variable);
             }
         });
-        shared_bytes(found.into_iter(), 0)
+        shared_bytes(found.into_iter(), start)
     }
 
     /// The exact block shape, if `.reqntid` fixes it.

@@ -64,6 +64,8 @@
 mod ast;
 mod body;
 mod check;
+#[cfg(feature = "interpreter")]
+pub mod conformance;
 mod cursor;
 mod error;
 #[cfg(feature = "interpreter")]

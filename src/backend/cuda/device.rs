@@ -30,7 +30,7 @@ impl DeviceState {
     /// [`Error::Unavailable`] where no PTX of this crate runs on the device.
     pub fn new(driver: Arc<dyn Driver>) -> Result<Self> {
         let properties = driver.properties();
-        let name = format!("cuda:{} ({})", properties.ordinal, properties.name);
+        let name = driver.title();
         let limits = properties.limits();
         if limits.tier.is_none() {
             let (major, minor) = properties.compute_capability;

@@ -28,6 +28,12 @@ pub trait Driver: Debug + Send + Sync {
     /// The facts that do not change.
     fn properties(&self) -> &Properties;
 
+    /// How messages name the device.
+    fn title(&self) -> String {
+        let Properties { ordinal, name, .. } = self.properties();
+        format!("cuda:{ordinal} ({name})")
+    }
+
     /// What tells this device from the others of its kind.
     fn device(&self) -> DeviceHandle;
 

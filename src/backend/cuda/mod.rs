@@ -24,6 +24,8 @@ mod cudarc;
 mod device;
 mod driver;
 mod failure;
+#[cfg(feature = "interpreter")]
+mod interpreter;
 mod library;
 mod stream;
 
@@ -32,6 +34,9 @@ pub use driver::{
     DeviceHandle, Driver, EventHandle, FunctionAttributes, FunctionHandle, Launch, ModuleHandle,
     Properties, StreamHandle,
 };
+#[cfg(feature = "interpreter")]
+#[cfg_attr(docsrs, doc(cfg(feature = "interpreter")))]
+pub use interpreter::Interpreter;
 pub(crate) use stream::{Address, Grid};
 pub use stream::{Event, Stream};
 

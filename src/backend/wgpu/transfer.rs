@@ -95,6 +95,9 @@ impl Wgpu {
         for piece in into.chunks_mut(PIECE as usize) {
             let (staging, submission) = self.stage(buffer, offset, piece.len() as u64)?;
             self.wait(Some(submission))?;
+            // Another thread that polls at the same time may have taken the callback with it and
+            // not called it yet.
+            pollster::block_on(Mapping { device: self, mapped: &staging.mapped })?;
             piece.copy_from_slice(&staging.read(self)?);
             offset += piece.len() as u64;
         }
@@ -243,6 +246,24 @@ mod tests {
         let mut outside = [0; 2];
         let error = device.download(&buffer, 250, &mut outside).unwrap_err();
         assert!(matches!(error, Error::Driver { .. }), "{error}");
+    }
+
+    #[test]
+    fn threads_download_side_by_side() {
+        let Ok(device) = Wgpu::first() else { return };
+        std::thread::scope(|scope| {
+            for number in 0..4u8 {
+                let device = &device;
+                scope.spawn(move || {
+                    for round in 0..200u8 {
+                        let buffer = device.upload(&[number, round]).unwrap();
+                        let mut into = [0; 2];
+                        device.download(&buffer, 0, &mut into).unwrap();
+                        assert_eq!(into, [number, round]);
+                    }
+                });
+            }
+        });
     }
 
     #[test]

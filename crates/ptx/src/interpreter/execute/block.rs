@@ -1,0 +1,195 @@
+//! A block: its warps and what they share.
+
+use super::super::counters::Tally;
+use super::super::fault::{Fault, FaultKind};
+use super::super::memory::{Clocks, GlobalView, Shared};
+use super::super::options::Schedule;
+use super::super::random::Random;
+use super::super::row::{Mask, lanes};
+use super::barrier::Named;
+use super::grid::Grid;
+use super::object::Objects;
+use super::turn::Turn;
+use super::warp::{Group, Waits, Warp};
+
+/// Warp instructions of a turn in the converged schedule.
+const TURN: u32 = 512;
+/// At most as many in the shuffled one.
+const SHORT_TURN: usize = 24;
+
+pub(super) struct Block<'g> {
+    pub grid: &'g Grid<'g>,
+    /// Its number in the grid.
+    pub number: u32,
+    pub warps: Vec<Warp>,
+    pub common: Common,
+}
+
+/// What the warps of a block share.
+pub(super) struct Common {
+    pub memory: GlobalView,
+    pub shared: Shared,
+    pub clocks: Clocks,
+    pub barriers: [Named; 16],
+    pub objects: Objects,
+    pub random: Random,
+    /// What each instruction has counted.
+    pub tallies: Vec<Tally>,
+    /// An unwritten value was stored. The block runs on, because the cause may show: a race with the write
+    /// that should have come first.
+    pub suspect: Option<Fault>,
+    /// Barriers that were completed.
+    pub completed: u64,
+    /// Whether anything was done that may let others go on.
+    pub progress: bool,
+}
+
+impl<'g> Block<'g> {
+    pub fn new(grid: &'g Grid<'g>, memory: GlobalView, number: u32) -> Self {
+        let place = grid.place(number);
+        let geometry = grid.geometry();
+        let shared = usize::try_from(grid.shared_bytes()).unwrap_or(usize::MAX);
+        let warps =
+            (0..grid.warps_per_block()).map(|index| Warp::new(index, grid, place)).collect();
+        let seed = grid.options.seed ^ grid.number.rotate_left(32);
+        Self {
+            grid,
+            number,
+            warps,
+            common: Common {
+                memory,
+                shared: Shared::new(shared, grid.checks()),
+                clocks: Clocks::new(number, geometry),
+                barriers: std::array::from_fn(|_| Named::default()),
+                objects: Objects::default(),
+                random: Random::new(seed, u64::from(number)),
+                tallies: vec![Tally::default(); grid.code.steps.len()],
+                suspect: None,
+                completed: 0,
+                progress: false,
+            },
+        }
+    }
+
+    pub fn done(&self) -> bool {
+        self.warps.iter().all(|warp| warp.live == 0)
+    }
+
+    /// A turn for every warp; gives the instructions that ran.
+    pub fn round(&mut self) -> Result<u64, Fault> {
+        let ran = self.turns().map_err(|fault| match (fault.kind, self.common.suspect.take()) {
+            (FaultKind::Race, _) | (_, None) => fault,
+            (_, Some(suspect)) => suspect,
+        })?;
+        match self.common.suspect.take() {
+            Some(suspect) if self.done() || !self.ready() => Err(suspect),
+            suspect => {
+                self.common.suspect = suspect;
+                Ok(ran)
+            }
+        }
+    }
+
+    fn turns(&mut self) -> Result<u64, Fault> {
+        let mut order: Vec<usize> = (0..self.warps.len()).collect();
+        let shuffled = self.grid.options.schedule == Schedule::Shuffled;
+        if shuffled {
+            self.common.random.shuffle(&mut order);
+        }
+        let mut ran = 0;
+        for index in order {
+            let budget = match shuffled {
+                true => 1 + self.common.random.below(SHORT_TURN) as u32,
+                false => TURN,
+            };
+            let warp = &mut self.warps[index];
+            if warp.live == 0 {
+                continue;
+            }
+            let mut turn =
+                Turn { grid: self.grid, block: self.number, warp, common: &mut self.common, pc: 0 };
+            ran += u64::from(turn.run(budget)?);
+        }
+        if self.complete_barriers() {
+            self.common.progress = true;
+        }
+        Ok(ran)
+    }
+
+    /// Whether a warp can run.
+    pub fn ready(&self) -> bool {
+        let ready = |group: &Group| group.waits == Waits::No;
+        self.warps.iter().any(|warp| warp.live != 0 && warp.groups.iter().any(ready))
+    }
+
+    /// Why nobody in this block can go on.
+    pub fn stuck(&self) -> Fault {
+        for warp in &self.warps {
+            if let Some(group) = warp.groups.iter().find(|group| group.waits == Waits::Lanes) {
+                return self.missing_lanes(warp, group);
+            }
+        }
+        let live: u32 = self.warps.iter().map(|warp| warp.live.count_ones()).sum();
+        let mut message = String::from("no thread can go on");
+        let mut pc = 0;
+        for (id, named) in self.common.barriers.iter().enumerate().filter(|(_, named)| named.used())
+        {
+            pc = named.pc();
+            message.push_str(&format!(
+                "; barrier {id} (line {}): {}",
+                self.grid.line(pc),
+                named.describe(live)
+            ));
+        }
+        let mut fault = self.grid.fault(FaultKind::Deadlock, pc, message);
+        fault.block = Some(self.grid.place(self.number));
+        fault
+    }
+
+    /// Threads run, and nothing comes of it.
+    pub fn spinning(&self, may_be_others: bool) -> Fault {
+        let mut message = String::from("threads run on and nothing changes");
+        let running = self
+            .warps
+            .iter()
+            .flat_map(|warp| &warp.groups)
+            .filter(|group| group.waits == Waits::No);
+        let pc = running.map(|group| group.pc).next().unwrap_or(0);
+        let objects = self.common.objects.describe();
+        if !objects.is_empty() {
+            message.push_str(&format!("; {objects}"));
+        }
+        let kind = match may_be_others {
+            true => {
+                message.push_str("; blocks that have not started may never run beside this one");
+                FaultKind::NotResident
+            }
+            false => FaultKind::Deadlock,
+        };
+        let mut fault = self.grid.fault(kind, pc, message);
+        fault.block = Some(self.grid.place(self.number));
+        fault
+    }
+
+    /// Lanes wait at a `.sync` for others that are somewhere else for good.
+    fn missing_lanes(&self, warp: &Warp, group: &Group) -> Fault {
+        let missing: Mask = warp.live & !group.lanes;
+        let where_at = |lane: usize| {
+            let found = warp.groups.iter().find(|other| other.lanes >> lane & 1 == 1);
+            found.map_or(0, |other| self.grid.line(other.pc))
+        };
+        let told = match lanes(missing).next() {
+            Some(lane) => format!(
+                "lanes {:#010x} wait for others of their warp; lane {lane} waits at line {} instead",
+                group.lanes,
+                where_at(lane)
+            ),
+            None => format!("lanes {:#010x} wait for lanes that have exited", group.lanes),
+        };
+        let mut fault = self.grid.fault(FaultKind::DivergentSync, group.pc, told);
+        fault.block = Some(self.grid.place(self.number));
+        let thread = (warp.index * super::super::row::LANES) as u32 + group.lanes.trailing_zeros();
+        fault.thread = Some(self.grid.thread(thread));
+        fault
+    }
+}
