@@ -10,7 +10,7 @@ use std::ops::Range;
 use pulp::{Simd, WithSimd};
 
 use super::forward::{Decays, Map, Scan, wide_groups};
-use super::recurrence::{OwnDecay, PowerDecay, Recurrence, SharedDecay};
+use super::recurrence::{DecayTile, OwnDecay, PowerDecay, Recurrence, SharedDecay};
 use super::scratch::{Aligned, Form, Scratch};
 use super::tile::{TILE, rows, rows_mut, tile, tile_mut, with_usual};
 use crate::backend::cpu::disjoint::Disjoint;
@@ -46,13 +46,14 @@ impl<T: DeviceFloat> WithSimd for Block<'_, '_, T> {
     fn with_simd<S: Simd>(mut self, simd: S) {
         let lanes = S::F32_LANES;
         self.begin(lanes);
+        let mut decays = DecayTile::new(simd);
         let mut start = self.steps.start;
         while start < self.steps.end {
             // Tiles end at multiples of their length, so that checkpoints fall on their ends.
             let end = self.steps.end.min((start / TILE + 1) * TILE);
             self.load(simd, start..end);
             let segments = self.segments(start..end);
-            self.recur(simd, &segments);
+            self.recur(simd, &segments, &mut decays);
             self.finish(simd, start..end);
             if end.is_multiple_of(CHECKPOINT) || end == self.scan.problem.steps {
                 self.save(lanes, end);
@@ -206,7 +207,7 @@ impl<T: DeviceFloat> Block<'_, '_, T> {
 
     /// Runs all states through the segments of a tile.
     #[inline(always)]
-    fn recur<S: Simd>(&mut self, simd: S, segments: &[Segment]) {
+    fn recur<S: Simd>(&mut self, simd: S, segments: &[Segment], decays: &mut DecayTile<S>) {
         let Scratch { state, a, step, input, output, b, c, .. } = &mut *self.scratch;
         let (a, step) = (rows::<S>(a), tile::<S>(step));
         let recurrence = Recurrence {
@@ -219,8 +220,12 @@ impl<T: DeviceFloat> Block<'_, '_, T> {
         };
         match self.scan.decays {
             Decays::Own => recurrence.run(segments, &mut OwnDecay { step, a }),
-            Decays::Shared => recurrence.run(segments, &mut SharedDecay::new(simd, step, a[0])),
-            Decays::Powers => recurrence.run(segments, &mut PowerDecay::new(simd, step, a)),
+            Decays::Shared => {
+                recurrence.run(segments, &mut SharedDecay::new(simd, decays, step, a[0]));
+            }
+            Decays::Powers => {
+                recurrence.run(segments, &mut PowerDecay::new(simd, decays, step, a));
+            }
         }
     }
 

@@ -77,32 +77,40 @@ impl<S: Simd> Decay<S> for OwnDecay<'_, S> {
     fn end(&mut self, _i: usize, _step: S::f32s) {}
 }
 
-/// A is equal over n: one exponential for each step, made before.
+/// Decays of the steps of a tile, made before the states run through it; the memory serves all
+/// tiles of a block in turn.
 #[repr(align(64))]
-pub(super) struct SharedDecay<S: Simd> {
-    decays: [Split<S::f32s>; TILE],
-}
+pub(super) struct DecayTile<S: Simd>([Powers<S::f32s>; TILE]);
 
-impl<S: Simd> SharedDecay<S> {
-    #[inline(always)]
-    pub fn new(simd: S, step: &[S::f32s; TILE], a: S::f32s) -> Self {
+impl<S: Simd> DecayTile<S> {
+    pub fn new(simd: S) -> Self {
         let zero = simd.splat_f32s(0.0);
-        let mut decays = [Split { kept: zero, rest: zero }; TILE];
-        for (decay, &step) in decays.iter_mut().zip(step) {
-            *decay = lanes::exp2_split(simd, simd.mul_f32s(step, a));
-        }
-        Self { decays }
+        let power = Split { kept: zero, rest: zero };
+        Self([Powers { power, base: zero, offset: zero }; TILE])
     }
 }
 
-impl<S: Simd> Decay<S> for SharedDecay<S> {
+/// A is equal over n: one exponential for each step.
+pub(super) struct SharedDecay<'a, S: Simd>(&'a DecayTile<S>);
+
+impl<'a, S: Simd> SharedDecay<'a, S> {
+    #[inline(always)]
+    pub fn new(simd: S, tile: &'a mut DecayTile<S>, step: &[S::f32s; TILE], a: S::f32s) -> Self {
+        for (powers, &step) in tile.0.iter_mut().zip(step) {
+            powers.power = lanes::exp2_split(simd, simd.mul_f32s(step, a));
+        }
+        Self(tile)
+    }
+}
+
+impl<S: Simd> Decay<S> for SharedDecay<'_, S> {
     type State = ();
     type Step = Split<S::f32s>;
     #[inline(always)]
     fn state(&self, _n: usize) {}
     #[inline(always)]
-    fn begin(&self, i: usize) -> Split<S::f32s> {
-        self.decays[i]
+    fn begin(&self, i: usize) -> Self::Step {
+        self.0.0[i].power
     }
     #[inline(always)]
     fn advance(simd: S, _state: (), step: &mut Self::Step, h: S::f32s, taken: S::f32s) -> S::f32s {
@@ -112,33 +120,27 @@ impl<S: Simd> Decay<S> for SharedDecay<S> {
     fn end(&mut self, _i: usize, _step: Self::Step) {}
 }
 
-/// A_n = (n + 1) A_0: the decays are the powers of one exponential for each step, made before.
-#[repr(align(64))]
-pub(super) struct PowerDecay<S: Simd> {
-    powers: [Powers<S::f32s>; TILE],
-}
+/// A_n = (n + 1) A_0: the powers of one exponential for each step.
+pub(super) struct PowerDecay<'a, S: Simd>(&'a mut DecayTile<S>);
 
-impl<S: Simd> PowerDecay<S> {
+impl<'a, S: Simd> PowerDecay<'a, S> {
     #[inline(always)]
-    pub fn new(simd: S, step: &[S::f32s; TILE], a: &[S::f32s]) -> Self {
-        let zero = simd.splat_f32s(0.0);
-        let power = Split { kept: zero, rest: zero };
-        let mut powers = [Powers { power, base: zero, offset: zero }; TILE];
-        for (powers, &step) in powers.iter_mut().zip(step) {
+    pub fn new(simd: S, tile: &'a mut DecayTile<S>, step: &[S::f32s; TILE], a: &[S::f32s]) -> Self {
+        for (powers, &step) in tile.0.iter_mut().zip(step) {
             *powers = lanes::exp2_powers(simd, simd.mul_f32s(step, a[0]), a.len());
         }
-        Self { powers }
+        Self(tile)
     }
 }
 
-impl<S: Simd> Decay<S> for PowerDecay<S> {
+impl<S: Simd> Decay<S> for PowerDecay<'_, S> {
     type State = ();
     type Step = Powers<S::f32s>;
     #[inline(always)]
     fn state(&self, _n: usize) {}
     #[inline(always)]
     fn begin(&self, i: usize) -> Self::Step {
-        self.powers[i]
+        self.0.0[i]
     }
     #[inline(always)]
     fn advance(simd: S, _state: (), step: &mut Self::Step, h: S::f32s, taken: S::f32s) -> S::f32s {
@@ -148,7 +150,7 @@ impl<S: Simd> Decay<S> for PowerDecay<S> {
     }
     #[inline(always)]
     fn end(&mut self, i: usize, step: Self::Step) {
-        self.powers[i].power.rest = step.power.rest;
+        self.0.0[i].power.rest = step.power.rest;
     }
 }
 
