@@ -343,6 +343,10 @@ fn endless_kernels_are_stopped() {
         let options = options.with_patience(10_000).with_limit(100_000);
         assert_eq!(kind(run(&stores, 64, 64, options)), FaultKind::Limit);
     }
+    // Blocks that end one after the other count together.
+    let machine = Machine::new(0, Options::default().unchecked().with_limit(1_000));
+    let out = zeros(&machine, 32).to_le_bytes();
+    assert_eq!(kind(launch(&machine, &indices(), &shape(1 << 20, 32, &[&out]))), FaultKind::Limit);
     // A kernel within the limit is not concerned.
     run(&indices(), 64, 64, Options::default().with_limit(16)).expect("2 warps x 7 instructions");
 }

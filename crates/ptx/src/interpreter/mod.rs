@@ -62,7 +62,7 @@
 //! * order: data races in global and shared memory by happens-before, with scopes, in whatever order the threads
 //!   happened to run; writes to what is read as read-only; accesses to what an asynchronous copy still works on;
 //! * unwritten registers and memory, where they reach an address, a predicate, a mask, an atomic or global memory;
-//! * warps and blocks: `.sync` masks, lanes that never come, shuffles from inactive lanes, counts of barriers,
+//! * warps, blocks, clusters: `.sync` masks, lanes that never come, shuffles from inactive lanes, counts of barriers,
 //!   deadlocks, waits for a block that may never be resident;
 //! * launches: shape, arguments, shared memory, whether a cooperative grid finds room.
 //!
@@ -73,7 +73,6 @@
 //!
 //! Time: [`Counters`] count, and an [`Estimate`] is a bound from below. Sequential consistency of `fence.sc`
 //! beyond acquire and release. Caches. The interpreter follows the PTX ISA; it has not been compared with a GPU.
-#![allow(dead_code)] // until clusters and bulk copies run
 
 mod arithmetic;
 mod counters;

@@ -48,9 +48,9 @@ impl Copies {
     /// The instruction of a copy of this lane whose source a write would change.
     pub fn check_source(&self, lane: usize, access: &Access) -> Result<(), usize> {
         let Some(groups) = self.lanes.get(lane) else { return Ok(()) };
-        let end = access.address + u64::from(access.bytes);
+        let end = access.address.saturating_add(u64::from(access.bytes));
         let touched = |copy: &&Pending| {
-            copy.source < end && access.address < copy.source + u64::from(copy.taken)
+            copy.source < end && access.address < copy.source.saturating_add(u64::from(copy.taken))
         };
         match groups.all().find(touched) {
             Some(copy) => Err(copy.pc),
