@@ -317,6 +317,16 @@ impl DeviceInfo {
                 Self { name, title, software: false, limits: properties.limits() }
             })),
         }
+        #[cfg(feature = "interpreter")]
+        {
+            let properties = crate::backend::cuda::Interpreter::properties();
+            found.push(Self {
+                name: DeviceName::Ptx,
+                title: properties.name.clone(),
+                software: true,
+                limits: properties.limits(),
+            });
+        }
         (found, missing)
     }
 }

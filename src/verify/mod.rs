@@ -12,6 +12,12 @@ use crate::element::DType;
 use crate::tensor::View;
 use crate::{Error, Result};
 
+#[cfg(feature = "interpreter")]
+#[cfg_attr(docsrs, doc(cfg(feature = "interpreter")))]
+pub mod conformance;
+#[cfg(feature = "interpreter")]
+#[cfg_attr(docsrs, doc(cfg(feature = "interpreter")))]
+pub mod count;
 pub mod place;
 mod random;
 pub mod selective_scan;

@@ -4,12 +4,14 @@ use std::sync::OnceLock;
 
 use warpwright::{Device, DeviceName};
 
-/// The CPU, and a wgpu adapter where there is one, software or not. A missing device is a printed
+/// The CPU, a wgpu adapter where there is one, software or not, and the interpreter of PTX where
+/// it is built in. A missing device is a printed
 /// skip, and a failure where `WARPWRIGHT_REQUIRE` names it.
 pub fn devices() -> &'static [Device] {
     static DEVICES: OnceLock<Vec<Device>> = OnceLock::new();
     DEVICES.get_or_init(|| {
-        let names = [("cpu", DeviceName::Cpu), ("wgpu", DeviceName::Wgpu(None))];
+        let names =
+            [("cpu", DeviceName::Cpu), ("wgpu", DeviceName::Wgpu(None)), ("ptx", DeviceName::Ptx)];
         names.into_iter().filter_map(|(kind, name)| open(kind, name)).collect()
     })
 }

@@ -5,6 +5,8 @@ mod cases;
 mod cuda;
 mod devices;
 mod errors;
+#[cfg(feature = "interpreter")]
+mod interpreter;
 mod properties;
 mod resources;
 #[cfg(feature = "wgpu")]

@@ -4,6 +4,8 @@ use comfy_table::{Cell, CellAlignment};
 use warpwright::verify::selective_scan::Case;
 use warpwright::verify::time::{self, SETTINGS, Timing, copy_bandwidth};
 use warpwright::{DType, Device, selective_scan};
+#[cfg(feature = "interpreter")]
+use warpwright::{DeviceName, ptx::interpreter::Gpu};
 
 use crate::failure::Failure;
 use crate::plan::{Shape, parse_dtype};
@@ -13,7 +15,9 @@ use crate::target::Target;
 /// Time an operation at the settings of its specification
 ///
 /// Prints the median and the fastest of some runs, the bytes that the call must move at least
-/// over that time, and their share of the copy bandwidth measured on the same device.
+/// over that time, and their share of the copy bandwidth measured on the same device. On `ptx`
+/// nothing is timed: the instructions and bytes of the kernels are counted, and what they would
+/// take at least on a GPU is estimated.
 #[derive(clap::Args)]
 pub struct Arguments {
     /// The operation; all of them if none is given
@@ -33,6 +37,10 @@ pub struct Arguments {
     /// All settings of the specification, the large ones as well
     #[arg(long)]
     thorough: bool,
+    /// The GPU that `--device ptx` estimates for: H100, H200, A100 or RTX 4090
+    #[cfg(feature = "interpreter")]
+    #[arg(long, value_parser = parse_gpu, default_value = "H100")]
+    gpu: &'static Gpu,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -51,13 +59,21 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         let known = selective_scan::NAME;
         return Err(Failure::input(format!("operation: expected {known}, found {name}")));
     }
+    let dtypes = arguments.dtype.map_or(vec![DType::F32, DType::BF16, DType::F16], |one| vec![one]);
+    #[cfg(feature = "interpreter")]
+    if arguments.device == Target::Device(DeviceName::Ptx) {
+        let small = |(_, case): &(_, Case)| {
+            arguments.thorough || arguments.shape.is_some() || elements(case) <= MOST_COUNTED
+        };
+        let settings = settings(arguments)?.into_iter().filter(small).collect();
+        return crate::count::run(settings, &dtypes, arguments.gpu, arguments.json);
+    }
     let device = match arguments.device {
         Target::Reference => {
             return Err(Failure::input("--device: expected a device to time, found reference"));
         }
         target => target.open()?,
     };
-    let dtypes = arguments.dtype.map_or(vec![DType::F32, DType::BF16, DType::F16], |one| vec![one]);
     let copy = copy_bandwidth(&device)?;
     let mut rows = Vec::new();
     for (setting, case) in settings(arguments)? {
@@ -72,6 +88,38 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         false => print_table(&device, copy, &rows),
     }
     Ok(())
+}
+
+/// The largest setting that is counted unless it is asked for.
+#[cfg(feature = "interpreter")]
+const MOST_COUNTED: usize = 10_000_000;
+
+/// B · D · L · N.
+#[cfg(feature = "interpreter")]
+fn elements(case: &Case) -> usize {
+    shape(case).iter().take(4).map(|(_, length)| length).product()
+}
+
+#[cfg(feature = "interpreter")]
+fn parse_gpu(name: &str) -> Result<&'static Gpu, String> {
+    Gpu::named(name).map_err(|unknown| unknown.to_string())
+}
+
+/// The sizes of a case under the names of their axes.
+pub fn shape(case: &Case) -> [(&'static str, usize); 5] {
+    let sizes = case.sizes;
+    [
+        ("B", sizes.batch),
+        ("D", sizes.channels),
+        ("L", sizes.steps),
+        ("N", sizes.states),
+        ("G", sizes.groups),
+    ]
+}
+
+/// The sizes of a case in a line.
+pub fn shape_text(case: &Case) -> String {
+    shape(case).map(|(axis, length)| format!("{axis}={length}")).join(" ")
 }
 
 fn settings(arguments: &Arguments) -> Result<Vec<(&'static str, Case)>, Failure> {
@@ -97,17 +145,6 @@ impl Row {
     fn bandwidth(&self) -> f64 {
         self.timing.bytes as f64 / self.median()
     }
-
-    fn shape(&self) -> [(&'static str, usize); 5] {
-        let sizes = self.case.sizes;
-        [
-            ("B", sizes.batch),
-            ("D", sizes.channels),
-            ("L", sizes.steps),
-            ("N", sizes.states),
-            ("G", sizes.groups),
-        ]
-    }
 }
 
 fn print_table(device: &Device, copy: f64, rows: &[Row]) {
@@ -116,11 +153,9 @@ fn print_table(device: &Device, copy: f64, rows: &[Row]) {
     ]);
     let right = |text: String| Cell::new(text).set_alignment(CellAlignment::Right);
     for row in rows {
-        let shape: Vec<String> =
-            row.shape().iter().map(|(axis, length)| format!("{axis}={length}")).collect();
         table.add_row([
             Cell::new(row.setting),
-            Cell::new(shape.join(" ")),
+            Cell::new(shape_text(&row.case)),
             Cell::new(row.dtype),
             Cell::new(row.timing.variant),
             right(format!("{:.3} ms", row.median() * 1e3)),
@@ -144,7 +179,7 @@ fn json(device: &Device, copy: f64, rows: &[Row]) -> serde_json::Value {
                 "device": device.name(),
                 "variant": row.timing.variant,
                 "dtype": row.dtype.name(),
-                "shape": row.shape().into_iter().collect::<std::collections::BTreeMap<_, _>>(),
+                "shape": shape(&row.case).into_iter().collect::<std::collections::BTreeMap<_, _>>(),
                 "median_s": row.median(),
                 "min_s": row.fastest(),
                 "runs": row.timing.seconds.len(),

@@ -5,7 +5,7 @@ use warpwright::backend::{DeviceInfo, Limits};
 use crate::failure::Failure;
 use crate::table::table;
 
-/// List the CPU, the wgpu adapters and the CUDA devices of this machine
+/// List the CPU, the wgpu adapters, the CUDA devices and the interpreter of this machine
 #[derive(clap::Args)]
 pub struct Arguments {}
 

@@ -7,6 +7,10 @@ use clap::builder::StyledStr;
 use clap::{CommandFactory, Parser, Subcommand};
 
 mod bench;
+#[cfg(feature = "interpreter")]
+mod conformance;
+#[cfg(feature = "interpreter")]
+mod count;
 mod devices;
 mod failure;
 mod file;

@@ -20,7 +20,8 @@ use crate::target::Target;
 /// arithmetic allows.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// The operation; all of them if none is given
+    /// The operation; all of them if none is given. `conformance` runs the programs that state
+    /// what each instruction of PTX must give, on `cuda` or `ptx`
     operation: Option<String>,
     /// The device; may be repeated
     #[arg(long)]
@@ -34,6 +35,10 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
+    #[cfg(feature = "interpreter")]
+    if arguments.operation.as_deref() == Some("conformance") {
+        return crate::conformance::run(&devices(&arguments.device)?);
+    }
     let operations = match &arguments.operation {
         None => verify::OPERATIONS.to_vec(),
         Some(name) => match verify::OPERATIONS.iter().find(|known| *known == name) {

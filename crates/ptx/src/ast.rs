@@ -122,7 +122,8 @@ impl Entry {
     }
 }
 
-fn aligned(offset: u64, align: u32) -> u64 {
+/// The next multiple of an alignment.
+pub(crate) fn aligned(offset: u64, align: u32) -> u64 {
     // Hostile sizes saturate instead of overflowing.
     offset.checked_next_multiple_of(u64::from(align.max(1))).unwrap_or(u64::MAX)
 }

@@ -1,4 +1,11 @@
-//! A strict parser of NVIDIA PTX, for people who write it by hand or by template.
+//! NVIDIA PTX without a GPU: a strict parser, and an interpreter that is stricter than the hardware.
+//!
+//! For people who write PTX by hand or by template. [`parse`] checks a text, in a test or a build script; a
+//! [`Machine`](interpreter::Machine) runs its kernels on any computer, reports races, unwritten values and
+//! misused barriers by line and thread, and counts what every instruction did. The [`conformance`] suite holds
+//! what each instruction must give, as data for whoever else executes PTX.
+//!
+//! # Checking a text
 //!
 //! `ptxas` is lenient where it hurts: it cuts literals that are too large, fuses a `mul` with an `add` unless
 //! one of them names its rounding, and lets two lanes of a vector load land in one register. [`parse`] refuses
@@ -34,6 +41,51 @@
 //! assert_eq!((error.line, error.column), (3, 1));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! # Running it
+//!
+//! ```
+//! # #[cfg(not(feature = "interpreter"))]
+//! # fn main() {}
+//! # #[cfg(feature = "interpreter")]
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use warpwright_ptx::interpreter::{Launch, Machine, Options};
+//!
+//! let module = warpwright_ptx::parse(
+//!     ".version 7.0
+//! .target sm_80
+//! .address_size 64
+//! .visible .entry count(.param .u64 .ptr .global .align 4 counter)
+//! {
+//!     .reg .b64 %counter;
+//!     ld.param.u64 %counter, [counter];
+//!     cvta.to.global.u64 %counter, %counter;
+//!     red.global.add.u32 [%counter], 1;
+//!     ret;
+//! }",
+//! )?;
+//! let machine = Machine::new(0, Options::default());
+//! let loaded = machine.load(&module)?;
+//! let counter = machine.allocate(4)?;
+//! machine.write(counter, &[0; 4])?; // else: "an atomic operation on …, which nobody has written"
+//! let launch = Launch {
+//!     grid: [3, 1, 1],
+//!     block: [100, 1, 1],
+//!     cluster: None,
+//!     dynamic_shared: 0,
+//!     cooperative: false,
+//!     arguments: &[&counter.to_le_bytes()],
+//! };
+//! let counters = machine.launch(loaded.kernel("count").ok_or("no such kernel")?, &launch)?;
+//! let mut bytes = [0; 4];
+//! machine.read(counter, &mut bytes)?;
+//! assert_eq!(u32::from_le_bytes(bytes), 300);
+//! assert_eq!(counters.total().atomics.requests, 3 * 4); // one per warp
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! More is in [`interpreter`]; without the feature of that name, which is on by default, the crate is the parser.
 //!
 //! # Grammar
 //!
@@ -98,6 +150,6 @@ pub fn parse(source: &str) -> Result<Module, ParseError> {
     parser::module(source)
 }
 
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "interpreter"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

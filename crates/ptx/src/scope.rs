@@ -85,7 +85,7 @@ struct Scope {
 }
 
 /// All ways to read `name` as a stem and a canonical number of at most 10 digits.
-fn splits(name: &str) -> impl Iterator<Item = (&str, u64)> {
+pub(crate) fn splits(name: &str) -> impl Iterator<Item = (&str, u64)> {
     let longest = name.len().saturating_sub(10).max(1);
     (longest..name.len()).filter_map(move |at| {
         let (stem, digits) = (name.get(..at)?, name.get(at..)?);

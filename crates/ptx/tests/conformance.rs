@@ -1,4 +1,5 @@
 //! The conformance programs on the interpreter: what must be computed, and what must be refused.
+#![cfg(feature = "interpreter")]
 
 use warpwright_ptx::conformance::{ENTRY, Program, faults, programs};
 use warpwright_ptx::interpreter::{

@@ -73,7 +73,7 @@ impl Interpreter {
         Arc::new(Self {
             machine,
             device,
-            properties: properties(),
+            properties: Self::properties(),
             state: Mutex::default(),
             last_handle: AtomicU64::new(0),
         })
@@ -91,6 +91,25 @@ impl Interpreter {
     /// What each kernel has done since this was last asked, launches of one kernel together.
     pub fn take_counters(&self) -> Vec<Counters> {
         std::mem::take(&mut lock(&self.state).counters)
+    }
+
+    /// An A100's limits: what plans see, so that they choose as they would for a GPU of the tier
+    /// that the kernels are written for.
+    pub fn properties() -> Properties {
+        Properties {
+            ordinal: 0,
+            name: format!("interpreter of PTX, {} threads", rayon::current_num_threads()),
+            compute_capability: (8, 0),
+            multiprocessors: 108,
+            block_threads: 1024,
+            shared_bytes: 163 << 10,
+            grid: [i32::MAX as u32, 65_535, 65_535],
+            memory_bytes: 1 << 32,
+            pools: true,
+            cooperative: true,
+            clusters: false,
+            driver_version: (12, 0),
+        }
     }
 
     fn handle(&self) -> u64 {
@@ -132,25 +151,6 @@ impl Interpreter {
             _ => "running a kernel",
         };
         self.refused(call, reason)
-    }
-}
-
-/// An A100's limits: what plans see, so that they choose as they would for a GPU of the tier
-/// that the kernels are written for.
-fn properties() -> Properties {
-    Properties {
-        ordinal: 0,
-        name: format!("interpreter of PTX, {} threads", rayon::current_num_threads()),
-        compute_capability: (8, 0),
-        multiprocessors: 108,
-        block_threads: 1024,
-        shared_bytes: 163 << 10,
-        grid: [i32::MAX as u32, 65_535, 65_535],
-        memory_bytes: 1 << 32,
-        pools: true,
-        cooperative: true,
-        clusters: false,
-        driver_version: (12, 0),
     }
 }
 

@@ -69,7 +69,7 @@ impl Stream {
         &self.0.device
     }
 
-    pub(super) fn driver(&self) -> &dyn Driver {
+    pub(crate) fn driver(&self) -> &dyn Driver {
         &*self.0.device.driver
     }
 

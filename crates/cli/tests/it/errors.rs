@@ -88,7 +88,7 @@ fn options_devices_and_variants() {
     refused(&input, &["--device", "gpu"], 2, "found gpu");
     refused(&input, &["--device", "wgpu:one"], 2, "found wgpu:one");
     refused(&input, &["--device", "wgpu:97"], 3, "not available");
-    refused(&input, &["--device", "ptx"], 3, "not available");
+    refused(&input, &["--device", "ptx:1"], 2, "found ptx:1");
     refused(&input, &["--device", "cpu", "--variant", "fast"], 3, "variant `fast`");
     refused(&input, &["--device", "cpu", "--set", "complex=true"], 3, "complex");
     refused(&input, &["--frobnicate"], 2, "--frobnicate");

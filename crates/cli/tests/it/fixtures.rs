@@ -95,7 +95,7 @@ fn scans_give_what_pytorch_gives() {
         "scan-bf16",
     ];
     for name in names {
-        for device in ["reference", "cpu", "wgpu"] {
+        for device in ["reference", "cpu", "wgpu", "ptx"] {
             check(name, device);
         }
     }

@@ -3,6 +3,48 @@
 use std::fmt;
 
 /// Why a kernel was stopped: what it did, where in the text, and which thread.
+///
+/// Its text says it all; the fields are for tests.
+///
+/// ```
+/// use warpwright_ptx::interpreter::{FaultKind, Launch, Machine, Options};
+///
+/// // Threads take their neighbour's word from shared memory without a barrier.
+/// let module = warpwright_ptx::parse(".version 7.0
+/// .target sm_80
+/// .address_size 64
+/// .visible .entry swap()
+/// {
+///     .reg .b32 %thread, %tile, %at, %word; .shared .align 4 .b32 tile[64];
+///     mov.u32 %thread, %tid.x;
+///     mov.u32 %tile, tile;
+///     mad.lo.u32 %at, %thread, 4, %tile;
+///     st.shared.b32 [%at], %thread;
+///     xor.b32 %at, %at, 128;
+///     ld.shared.b32 %word, [%at];
+///     ret;
+/// }")?;
+/// let machine = Machine::new(0, Options::default());
+/// let loaded = machine.load(&module)?;
+/// let kernel = loaded.kernel("swap").ok_or("no such kernel")?;
+/// let launch = Launch {
+///     grid: [1; 3],
+///     block: [64, 1, 1],
+///     cluster: None,
+///     dynamic_shared: 0,
+///     cooperative: false,
+///     arguments: &[],
+/// };
+/// let fault = machine.launch(kernel, &launch).unwrap_err();
+/// assert_eq!(fault.kind, FaultKind::Race);
+/// assert_eq!((fault.line, fault.other.map(|other| other.line)), (10, Some(12)));
+/// assert_eq!(
+///     fault.to_string(),
+///     "kernel swap, line 10, block (0, 0, 0), thread (32, 0, 0): data race at 0x80: the other thread read \
+///      the same bytes, and nothing orders the two; the other: line 12, block (0, 0, 0), thread (0, 0, 0)"
+/// );
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Fault {
@@ -63,6 +105,8 @@ pub enum FaultKind {
     Cluster,
     /// No thread can go on.
     Deadlock,
+    /// The launch ran more instructions than [`Options::limit`](super::Options::limit) allows.
+    Limit,
     /// Threads wait for a block that may never run beside them.
     NotResident,
     /// A branch that was promised to be uniform is not, or an index has no target.
@@ -94,6 +138,7 @@ impl fmt::Display for FaultKind {
             Self::Barrier => "barrier misuse",
             Self::Cluster => "access to a block that may not be there",
             Self::Deadlock => "deadlock",
+            Self::Limit => "too many instructions",
             Self::NotResident => "wait for a block that may not be resident",
             Self::Branch => "undefined branch",
             Self::WrongSpace => "address of another space",

@@ -3,45 +3,122 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use super::counters::{self, Counters};
-use super::decode::{self, Code, Symbols, action::Place};
+use super::counters::{self, Counters, Gpu, Occupancy};
+use super::decode::{self, Code};
 use super::execute::{self, Grid};
 use super::fault::{Fault, FaultKind};
 use super::memory::{Checks, Global};
 use super::options::Options;
-use crate::ast::{Initial, Module, Variable};
-use crate::types::{Space, Type};
+use super::variables;
+use crate::ast::Module;
 
 /// Bytes between the memories of two machines, so that an address tells its machine.
 const SPAN: u64 = 1 << 40;
+/// As many memories lie below the windows of the other spaces; numbers begin again then.
+const SPANS: u32 = (1 << 16) - 1;
 /// The most threads of a block.
 const MOST_THREADS: u32 = 1024;
 /// The most blocks of a cluster, with the attribute that more than eight need.
 const MOST_IN_CLUSTER: u32 = 16;
 /// The most shared memory of a block, as on compute capability 9.0.
 const MOST_SHARED: u64 = 227 * 1024;
+/// The most local memory of a thread.
+const MOST_LOCAL: u64 = 512 * 1024;
+/// The most bytes of parameters.
+const MOST_PARAMETERS: u64 = 32_764;
 
 /// A device that runs PTX, with memory of its own. Shared freely between threads; launches run when they
 /// are made, and are over when [`launch`](Machine::launch) returns.
+///
+/// ```
+/// use warpwright_ptx::interpreter::{FaultKind, Machine, Options};
+///
+/// let machine = Machine::new(0, Options::default());
+/// let buffer = machine.allocate(8)?;
+/// machine.write(buffer, &[1, 2, 3, 4])?; // the other four bytes stay unwritten
+/// let mut bytes = [0; 4];
+/// machine.read(buffer, &mut bytes)?;
+/// assert_eq!(bytes, [1, 2, 3, 4]);
+///
+/// // Whoever passes the end of an allocation, or its life, is told.
+/// assert_eq!(machine.write(buffer + 6, &[0; 4]).unwrap_err().kind, FaultKind::OutOfBounds);
+/// machine.free(buffer)?;
+/// assert_eq!(machine.read(buffer, &mut bytes).unwrap_err().kind, FaultKind::UseAfterFree);
+/// # Ok::<(), warpwright_ptx::interpreter::Fault>(())
+/// ```
 pub struct Machine {
     options: Options,
     memory: Global,
     launches: AtomicU64,
 }
 
-/// A module on a machine: its kernels decoded, its variables in the machine's memory.
+/// A module on a machine: its kernels decoded, its variables in the machine's memory, where they keep their
+/// values from launch to launch, as long as the machine lives. Loading a module again gives other variables.
 #[derive(Debug)]
 pub struct Loaded {
     kernels: HashMap<String, Kernel>,
 }
 
-/// A kernel of a loaded module.
+/// A kernel of a loaded module, for launches on the machine that loaded it.
 pub struct Kernel {
     code: Code,
     constants: Vec<u8>,
 }
 
 /// How a kernel is launched.
+///
+/// ```
+/// use warpwright_ptx::interpreter::{Launch, Machine, Options};
+///
+/// let module = warpwright_ptx::parse("
+/// .version 7.0
+/// .target sm_80
+/// .address_size 64
+/// .extern .shared .align 4 .b8 words[];
+/// .visible .entry reverse(.param .u64 .ptr .global .align 4 x, .param .u32 last)
+/// {
+///     .reg .b32 %thread, %last, %from, %at, %word; .reg .b64 %x, %mine;
+///     ld.param.u64 %x, [x];
+///     cvta.to.global.u64 %x, %x;
+///     ld.param.u32 %last, [last];
+///     mov.u32 %thread, %tid.x;
+///     mad.wide.u32 %mine, %thread, 4, %x;
+///     ld.global.b32 %word, [%mine];
+///     mov.u32 %at, words;
+///     mad.lo.u32 %from, %thread, 4, %at;
+///     st.shared.b32 [%from], %word;
+///     bar.sync 0;
+///     sub.u32 %from, %last, %thread;
+///     mad.lo.u32 %from, %from, 4, %at;
+///     ld.shared.b32 %word, [%from];
+///     st.global.b32 [%mine], %word;
+///     ret;
+/// }")?;
+/// let machine = Machine::new(0, Options::default());
+/// let loaded = machine.load(&module)?;
+/// let kernel = loaded.kernel("reverse").ok_or("no such kernel")?;
+/// let x = machine.allocate(4 * 64)?;
+/// machine.write(x, &(0..64).flat_map(u32::to_le_bytes).collect::<Vec<_>>())?;
+///
+/// let launch = Launch {
+///     grid: [1, 1, 1],
+///     block: [64, 1, 1],
+///     cluster: None,
+///     dynamic_shared: 4 * 64, // `words`
+///     cooperative: false,
+///     arguments: &[&x.to_le_bytes(), &63u32.to_le_bytes()],
+/// };
+/// machine.launch(kernel, &launch)?;
+/// let mut first = [0; 4];
+/// machine.read(x, &mut first)?;
+/// assert_eq!(u32::from_le_bytes(first), 63);
+///
+/// // What does not fit the kernel is refused before anything runs.
+/// let none = Launch { arguments: &[], ..launch };
+/// let fault = machine.launch(kernel, &none).unwrap_err();
+/// assert_eq!(fault.to_string(), "kernel reverse: launch refused: 2 parameters, 0 arguments");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Launch<'a> {
     /// Blocks along each axis.
@@ -52,17 +129,18 @@ pub struct Launch<'a> {
     pub cluster: Option<[u32; 3]>,
     /// Bytes of shared memory besides those that the kernel declares.
     pub dynamic_shared: u32,
-    /// Whether all blocks run at the same time and may wait for one another.
+    /// Whether all blocks run at the same time and may wait for one another: as many as an H100 holds at once.
     pub cooperative: bool,
-    /// The bytes of each parameter, in order.
+    /// The bytes of each parameter, in order, little-endian.
     pub arguments: &'a [&'a [u8]],
 }
 
 impl Machine {
-    /// The machine of this number. The memories of machines with different numbers do not overlap.
+    /// The machine of this number. The memories of machines with different numbers do not overlap, as long as
+    /// the numbers are below 65,535.
     pub fn new(number: u32, options: Options) -> Self {
         let checks = Checks { races: options.races, uninitialised: options.uninitialised };
-        let memory = Global::new((u64::from(number) + 1) * SPAN, checks);
+        let memory = Global::new(u64::from(number % SPANS + 1) * SPAN, checks);
         Self { options, memory, launches: AtomicU64::new(0) }
     }
 
@@ -89,7 +167,7 @@ impl Machine {
         self.memory.free(address).map_err(host)
     }
 
-    /// Writes memory.
+    /// Writes memory. A launch that runs meanwhile may see the bytes or not.
     ///
     /// # Errors
     ///
@@ -121,59 +199,28 @@ impl Machine {
     ///
     /// # Errors
     ///
-    /// [`FaultKind::Unsupported`] for what is in the grammar and is not executed yet.
+    /// [`FaultKind::Unsupported`] for what is in the grammar and is not executed, [`FaultKind::Launch`] for what
+    /// no device has: 64 KiB of `.const`, 256 MiB of `.global` and 32,764 bytes of parameters at most.
     pub fn load(&self, module: &Module) -> Result<Loaded, Fault> {
-        let (symbols, constants) = self.place(module)?;
+        let (symbols, constants) = variables::place(module, &self.memory)?;
         let mut kernels = HashMap::new();
         for entry in &module.entries {
             let code = decode::decode(entry, &symbols)?;
+            fits(&code)?;
             kernels.insert(entry.name.clone(), Kernel { code, constants: constants.clone() });
         }
         Ok(Loaded { kernels })
     }
 
-    /// Gives the module's variables their places.
-    fn place(&self, module: &Module) -> Result<(Symbols, Vec<u8>), Fault> {
-        let mut symbols = Symbols { places: HashMap::new(), shared: 0, dynamic: Vec::new() };
-        let mut bank: Vec<u8> = Vec::new();
-        for variable in &module.variables {
-            let align = u64::from(variable.align.max(1));
-            let found = match variable.space {
-                Space::Shared if variable.extents.first() == Some(&0) => {
-                    symbols.dynamic.push((variable.name.clone(), variable.align));
-                    continue;
-                }
-                Space::Shared => {
-                    let start = symbols.shared.next_multiple_of(align);
-                    symbols.shared = start.saturating_add(variable.size());
-                    (Place::Shared, start)
-                }
-                Space::Const => {
-                    let start = (bank.len() as u64).next_multiple_of(align);
-                    bank.resize(start as usize, 0);
-                    bank.extend(initial(variable, &symbols)?);
-                    (Place::Const, start)
-                }
-                Space::Global => {
-                    let start = self.allocate(variable.size().max(1))?;
-                    self.write(start, &initial(variable, &symbols)?)?;
-                    (Place::Global, start)
-                }
-                _ => continue,
-            };
-            symbols.places.insert(variable.name.clone(), found);
-        }
-        Ok((symbols, bank))
-    }
-
-    /// Runs a kernel to its end.
+    /// Runs a kernel to its end, and gives what it did.
     ///
     /// # Errors
     ///
     /// The first mistake that was found, or a launch that does not fit the kernel.
     pub fn launch(&self, kernel: &Kernel, launch: &Launch<'_>) -> Result<Counters, Fault> {
         let code = &kernel.code;
-        check(code, launch)?;
+        let device = &counters::H100;
+        check(code, launch, device)?;
         let arguments = pack(code, launch.arguments)?;
         let number = self.launches.fetch_add(1, Ordering::Relaxed);
         let grid = Grid {
@@ -186,19 +233,14 @@ impl Machine {
             cluster: launch.cluster.or(code.shape.cluster),
             cooperative: launch.cooperative,
             dynamic_shared: launch.dynamic_shared,
-            multiprocessors: 132,
+            multiprocessors: device.sms,
             number,
             progress: AtomicU64::new(0),
+            ran: AtomicU64::new(0),
             failed: AtomicBool::new(false),
         };
         let mut counters = code.blank.clone();
-        counters.launches = vec![counters::Launch {
-            grid: launch.grid,
-            block: launch.block,
-            cluster: grid.geometry().cluster,
-            static_shared: u32::try_from(code.static_shared).unwrap_or(u32::MAX),
-            dynamic_shared: launch.dynamic_shared,
-        }];
+        counters.launches = vec![shape(code, launch, grid.geometry().cluster)];
         match grid.count() {
             0 => Ok(counters),
             _ => execute::run(&grid, &self.memory.begin_launch(), counters),
@@ -269,12 +311,53 @@ fn refused(code: &Code, message: String) -> Fault {
     }
 }
 
+/// What no device has.
+fn fits(code: &Code) -> Result<(), Fault> {
+    let rules = [
+        ("parameters", code.parameter_bytes, MOST_PARAMETERS),
+        ("local memory of a thread", code.local_bytes, MOST_LOCAL),
+        ("shared memory of a block", code.static_shared, MOST_SHARED),
+    ];
+    match rules.into_iter().find(|(_, bytes, most)| bytes > most) {
+        Some((what, bytes, most)) => {
+            Err(refused(code, format!("{bytes} bytes of {what}, at most {most} are possible")))
+        }
+        None => Ok(()),
+    }
+}
+
+/// The shape of the launch as it is counted.
+fn shape(code: &Code, launch: &Launch<'_>, cluster: u32) -> counters::Launch {
+    counters::Launch {
+        grid: launch.grid,
+        block: launch.block,
+        cluster,
+        static_shared: u32::try_from(code.static_shared).unwrap_or(u32::MAX),
+        dynamic_shared: launch.dynamic_shared,
+    }
+}
+
+/// The blocks of a cooperative launch must all find room on the device at once.
+fn check_resident(code: &Code, launch: &Launch<'_>, blocks: u64, gpu: &Gpu) -> Result<(), Fault> {
+    let each = Occupancy::of(&shape(code, launch, 1), None, gpu).blocks;
+    let most = u64::from(gpu.sms) * u64::from(each);
+    if !launch.cooperative || blocks <= most {
+        return Ok(());
+    }
+    let message = format!(
+        "a cooperative grid of {blocks} blocks: {most} run at the same time on {}",
+        gpu.name
+    );
+    Err(refused(code, message))
+}
+
 /// The rules of a launch.
-fn check(code: &Code, launch: &Launch<'_>) -> Result<(), Fault> {
+fn check(code: &Code, launch: &Launch<'_>, gpu: &Gpu) -> Result<(), Fault> {
     let refuse = |message: String| Err(refused(code, message));
     let [x, y, z] = launch.block;
-    let product =
-        |extents: [u32; 3]| extents.iter().map(|&extent| u64::from(extent)).product::<u64>();
+    let product = |extents: [u32; 3]| {
+        extents.iter().fold(1u64, |all, &extent| all.saturating_mul(u64::from(extent)))
+    };
     let threads = product(launch.block);
     if threads == 0 || threads > u64::from(MOST_THREADS) || z > 64 {
         return refuse(format!(
@@ -301,12 +384,13 @@ fn check(code: &Code, launch: &Launch<'_>) -> Result<(), Fault> {
             launch.grid
         ));
     }
-    let shared = code.static_shared + u64::from(launch.dynamic_shared);
+    let shared = code.static_shared.saturating_add(u64::from(launch.dynamic_shared));
     if shared > MOST_SHARED {
         return refuse(format!(
             "{shared} bytes of shared memory, at most {MOST_SHARED} are possible"
         ));
     }
+    check_resident(code, launch, blocks, gpu)?;
     if let Some(cluster) = launch.cluster.or(code.shape.cluster) {
         let fits = launch
             .grid
@@ -359,33 +443,4 @@ fn pack(code: &Code, arguments: &[&[u8]]) -> Result<Vec<u8>, Fault> {
         }
     }
     Ok(buffer)
-}
-
-/// The bytes that a variable begins with.
-fn initial(variable: &Variable, symbols: &Symbols) -> Result<Vec<u8>, Fault> {
-    let size = usize::try_from(variable.size()).unwrap_or(usize::MAX);
-    // The bank has 64 KiB and a machine's memory is no larger than the host's: refuse before allocating.
-    if size > 1 << 30 {
-        let message = format!("the variable {} has {size} bytes", variable.name);
-        let fault = Fault {
-            line: variable.line,
-            ..host(super::memory::Fault::OutOfMemory { bytes: size as u64 })
-        };
-        return Err(Fault { message, ..fault });
-    }
-    let mut bytes = Vec::with_capacity(size);
-    for value in &variable.initial {
-        let bits = match value {
-            Initial::Literal(value) => value.bits(variable.ty),
-            Initial::Address { name, generic } => match symbols.places.get(name) {
-                Some(&(place, address)) if *generic => execute::to_generic(place, address),
-                Some(&(_, address)) => address,
-                None => 0,
-            },
-        };
-        let element = if variable.ty == Type::B128 { 16 } else { variable.ty.bytes() as usize };
-        bytes.extend_from_slice(&u128::from(bits).to_le_bytes()[..element]);
-    }
-    bytes.resize(size, 0);
-    Ok(bytes)
 }

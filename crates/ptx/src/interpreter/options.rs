@@ -2,7 +2,25 @@
 
 use super::tensor::sums::Sums;
 
-/// How a [`Machine`](super::Machine) runs kernels. The default is strict, exact and repeatable.
+/// How a [`Machine`](super::Machine) runs kernels. The default is strict and exact.
+///
+/// A kernel is right if it passes whatever is left open: run it with some seeds of the shuffled schedule, of
+/// perturbed approximations and of sums in any order.
+///
+/// ```
+/// use warpwright_ptx::interpreter::{Approximations, Machine, Options, Schedule, Sums};
+///
+/// for seed in 0..4 {
+///     let hostile = Options::default()
+///         .with_seed(seed)
+///         .with_schedule(Schedule::Shuffled)
+///         .with_approximations(Approximations::Perturbed)
+///         .with_sums(Sums::Shuffled);
+///     let machine = Machine::new(0, hostile);
+///     // … launch, and compare with what must come within the bounds that you claim
+///     # assert_eq!(machine.options().seed, seed);
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Options {
@@ -18,10 +36,13 @@ pub struct Options {
     pub races: bool,
     /// Whether the use of unwritten values is reported.
     pub uninitialised: bool,
-    /// Host threads that run blocks; 0 stands for as many as the machine has cores.
+    /// Host threads that run blocks; 0 stands for as many as there are cores. With one, a launch repeats exactly;
+    /// with more, which of several mistakes is reported may change, and the order of atomics.
     pub workers: usize,
     /// Warp instructions without any progress after which a launch counts as stuck.
     pub patience: u64,
+    /// Warp instructions of a launch after which it is stopped, progress or not. Unlimited by default.
+    pub limit: u64,
 }
 
 /// The order in which threads run.
@@ -58,6 +79,7 @@ impl Default for Options {
             uninitialised: true,
             workers: 0,
             patience: 20_000_000,
+            limit: u64::MAX,
         }
     }
 }
@@ -103,6 +125,13 @@ impl Options {
     #[must_use]
     pub fn with_patience(mut self, patience: u64) -> Self {
         self.patience = patience;
+        self
+    }
+
+    /// With a bound on the warp instructions of a launch, for kernels that may never end.
+    #[must_use]
+    pub fn with_limit(mut self, limit: u64) -> Self {
+        self.limit = limit;
         self
     }
 

@@ -202,7 +202,7 @@ const SM_90: Rates = Rates {
 
 const LIMITS: Limits = Limits { warps: 64, blocks: 32, registers: 65_536, shared: 228 * 1024 }; // [M]
 
-const H100: Gpu = Gpu {
+pub(crate) const H100: Gpu = Gpu {
     name: "H100",
     sms: 132,                        // [D]
     clock: 1.755e9,                  // [M]

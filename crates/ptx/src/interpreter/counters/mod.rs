@@ -11,7 +11,6 @@
 //! The interpreter keeps a [`Tally`] per instruction and worker and folds them into the [`Counters`] of the
 //! launch; counters of several launches of a kernel add up. An [`Estimate`] divides the counted work by the
 //! rates of a [`Gpu`]: a bound from below, with caches, latencies and clocks as they never are.
-#![allow(unused_imports)] // while its parts are being joined
 
 mod class;
 mod columns;
@@ -35,4 +34,5 @@ pub use slots::Cost;
 pub use tally::{Tally, Traffic};
 
 pub(crate) use class::{class, products};
+pub(crate) use gpu::H100;
 pub(crate) use slots::cost;

@@ -33,7 +33,7 @@ impl Decoder<'_> {
         }
     }
 
-    fn label(&self, instruction: &Instruction, at: usize) -> Result<Meaning, Fault> {
+    fn label(&mut self, instruction: &Instruction, at: usize) -> Result<Meaning, Fault> {
         match self.operand(instruction, at)? {
             Operand::Label(name) => match self.names.find(name) {
                 Some(meaning) => Ok(meaning),

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use crate::ast::{Block, Entry, Parameter, Statement};
+use crate::ast::{Block, Entry, Parameter, Statement, aligned};
 use crate::types::Type;
 
 pub(crate) mod action;
@@ -98,7 +98,7 @@ pub(crate) fn decode(entry: &Entry, symbols: &Symbols) -> Result<Code, Fault> {
     let parameters: Vec<_> = entry.parameters.iter().cloned().zip(offsets).collect();
     let own = entry.static_shared_end(symbols.shared);
     let align = symbols.dynamic.iter().map(|(_, align)| *align).max().unwrap_or(16).max(16);
-    let static_shared = own.next_multiple_of(u64::from(align));
+    let static_shared = aligned(own, align);
     let mut places = symbols.places.clone();
     for (name, _) in &symbols.dynamic {
         places.insert(name.clone(), (Place::Shared, static_shared));

@@ -1,9 +1,12 @@
 //! Names of a kernel: registers become indices, labels places, variables addresses.
+//!
+//! A register gets its index when an instruction first names it: `.reg .b32 %r<1000>` costs nothing by itself.
 
 use std::collections::HashMap;
 
 use super::action::{Place, Predicate, Register};
-use crate::ast::{Block, Parameter, Statement, Variable};
+use crate::ast::{Block, Parameter, Registers, Statement, Variable, aligned};
+use crate::scope::splits;
 use crate::types::{Space, Type};
 
 /// What a name stands for.
@@ -19,10 +22,34 @@ pub(super) enum Meaning {
     Targets(usize),
 }
 
-/// The names of a block and those around it.
+/// The names of a block.
 #[derive(Default)]
 struct Scope {
     names: HashMap<String, Meaning>,
+    /// The types of the registers that are declared one by one.
+    single: HashMap<String, Type>,
+    /// Ranges `%acc<8>` by what stands before the number: how many, and their type.
+    ranges: HashMap<String, (u32, Type)>,
+}
+
+impl Scope {
+    /// The type of a register that the block declares.
+    fn register(&self, name: &str) -> Option<Type> {
+        self.single.get(name).copied().or_else(|| {
+            splits(name).find_map(|(stem, number)| {
+                let &(count, ty) = self.ranges.get(stem)?;
+                (number < u64::from(count)).then_some(ty)
+            })
+        })
+    }
+
+    fn declare(&mut self, registers: &Registers) {
+        let name = registers.name.clone();
+        match registers.count {
+            None => drop(self.single.insert(name, registers.ty)),
+            Some(count) => drop(self.ranges.insert(name, (count, registers.ty))),
+        }
+    }
 }
 
 /// Names while a kernel is walked, innermost scope last.
@@ -69,20 +96,7 @@ impl Names {
         for statement in &block.statements {
             match statement {
                 Statement::Registers(registers) => {
-                    for one in registers {
-                        match one.count {
-                            None => self.register(&mut scope, one.name.clone(), one.ty),
-                            Some(count) => {
-                                for number in 0..count {
-                                    self.register(
-                                        &mut scope,
-                                        format!("{}{number}", one.name),
-                                        one.ty,
-                                    );
-                                }
-                            }
-                        }
-                    }
+                    registers.iter().for_each(|one| scope.declare(one));
                 }
                 Statement::Variable(variable) => self.variable(&mut scope, variable),
                 Statement::Label(label) => {
@@ -100,8 +114,19 @@ impl Names {
         self.scopes.pop();
     }
 
-    pub fn find(&self, name: &str) -> Option<Meaning> {
-        self.scopes.iter().rev().find_map(|scope| scope.names.get(name).copied())
+    /// What a name means here; a register that is named for the first time gets its index.
+    pub fn find(&mut self, name: &str) -> Option<Meaning> {
+        for at in (0..self.scopes.len()).rev() {
+            if let Some(meaning) = self.scopes[at].names.get(name) {
+                return Some(*meaning);
+            }
+            if let Some(ty) = self.scopes[at].register(name) {
+                let meaning = self.register(ty);
+                self.scopes[at].names.insert(name.to_owned(), meaning);
+                return Some(meaning);
+            }
+        }
+        None
     }
 
     /// A row that the text does not name.
@@ -110,15 +135,14 @@ impl Names {
         self.rows - 1
     }
 
-    fn register(&mut self, scope: &mut Scope, name: String, ty: Type) {
-        let meaning = match ty {
+    fn register(&mut self, ty: Type) -> Meaning {
+        match ty {
             Type::Pred => {
                 self.predicates += 1;
                 Meaning::Predicate(self.predicates - 1)
             }
             _ => Meaning::Register(self.fresh()),
-        };
-        scope.names.insert(name, meaning);
+        }
     }
 
     fn variable(&mut self, scope: &mut Scope, variable: &Variable) {
@@ -127,7 +151,7 @@ impl Names {
             Space::Local => (Place::Local, &mut self.local),
             _ => return,
         };
-        let start = end.next_multiple_of(u64::from(variable.align.max(1)));
+        let start = aligned(*end, variable.align);
         *end = start.saturating_add(variable.size());
         scope.names.insert(variable.name.clone(), Meaning::Variable(place, start));
     }

@@ -25,14 +25,14 @@ impl Decoder<'_> {
         }
     }
 
-    pub(super) fn register_named(&self, name: &str) -> Result<Register, Fault> {
+    pub(super) fn register_named(&mut self, name: &str) -> Result<Register, Fault> {
         match self.names.find(name) {
             Some(Meaning::Register(register)) => Ok(register),
             _ => self.unsupported(format!("`{name}` is no register")),
         }
     }
 
-    pub(super) fn predicate_named(&self, name: &str) -> Result<Predicate, Fault> {
+    pub(super) fn predicate_named(&mut self, name: &str) -> Result<Predicate, Fault> {
         match self.names.find(name) {
             Some(Meaning::Predicate(predicate)) => Ok(predicate),
             _ => self.unsupported(format!("`{name}` is no predicate")),
@@ -57,7 +57,10 @@ impl Decoder<'_> {
     }
 
     /// A destination; `None` is the sink.
-    pub(super) fn destination(&self, operand: &Operand) -> Result<Option<(Register, Type)>, Fault> {
+    pub(super) fn destination(
+        &mut self,
+        operand: &Operand,
+    ) -> Result<Option<(Register, Type)>, Fault> {
         match operand {
             Operand::Register { ty: Type::B128, .. } => {
                 self.unsupported("128-bit registers are not executed: use two of 64 bits")
@@ -69,7 +72,7 @@ impl Decoder<'_> {
     }
 
     /// A destination that cannot be the sink.
-    pub(super) fn register(&self, operand: &Operand) -> Result<Register, Fault> {
+    pub(super) fn register(&mut self, operand: &Operand) -> Result<Register, Fault> {
         match self.destination(operand)? {
             Some((register, _)) => Ok(register),
             None => self.unsupported("the sink `_` cannot stand here"),
@@ -77,7 +80,7 @@ impl Decoder<'_> {
     }
 
     /// A predicate as a destination; `None` is the sink.
-    pub(super) fn predicate(&self, operand: &Operand) -> Result<Option<Predicate>, Fault> {
+    pub(super) fn predicate(&mut self, operand: &Operand) -> Result<Option<Predicate>, Fault> {
         match operand {
             Operand::Register { name, .. } => Ok(Some(self.predicate_named(name)?)),
             Operand::Sink => Ok(None),
@@ -86,7 +89,7 @@ impl Decoder<'_> {
     }
 
     /// A predicate as a source.
-    pub(super) fn condition(&self, operand: &Operand) -> Result<Condition, Fault> {
+    pub(super) fn condition(&mut self, operand: &Operand) -> Result<Condition, Fault> {
         match operand {
             Operand::Register { name, .. } => {
                 Ok(Condition::Register { register: self.predicate_named(name)?, negated: false })
@@ -135,7 +138,7 @@ impl Decoder<'_> {
         }
     }
 
-    fn variable(&self, name: &str) -> Result<(Place, u64), Fault> {
+    fn variable(&mut self, name: &str) -> Result<(Place, u64), Fault> {
         match self.names.find(name) {
             Some(Meaning::Variable(place, address)) => Ok((place, address)),
             _ => self.unsupported(format!("`{name}` is no variable")),

@@ -91,7 +91,7 @@ impl Decoder<'_> {
     }
 
     pub(super) fn registers(
-        &self,
+        &mut self,
         instruction: &Instruction,
         at: usize,
     ) -> Result<Vec<Register>, Fault> {
@@ -102,7 +102,7 @@ impl Decoder<'_> {
     }
 
     /// The predicate behind `|`.
-    fn second(&self, instruction: &Instruction) -> Result<Option<Predicate>, Fault> {
+    fn second(&mut self, instruction: &Instruction) -> Result<Option<Predicate>, Fault> {
         match Self::pair(self.operand(instruction, 0)?).1 {
             Some(second) => self.predicate(second),
             None => Ok(None),
@@ -110,11 +110,8 @@ impl Decoder<'_> {
     }
 
     fn shuffle(&mut self, instruction: &Instruction) -> Result<Action, Fault> {
-        let mode = match instruction.chosen("mode") {
-            Some("up") => Shuffle::Up,
-            Some("down") => Shuffle::Down,
-            Some("bfly") => Shuffle::Butterfly,
-            _ => Shuffle::Index,
+        let Some(mode) = Shuffle::of(instruction) else {
+            return self.unsupported("a shuffle without a mode");
         };
         let (to, found) = (
             self.register(Self::pair(self.operand(instruction, 0)?).0)?,

@@ -1,13 +1,34 @@
 //! Loads, stores and atomics, lane by lane.
 
 use super::super::arithmetic;
+use super::super::counters::Tally;
 use super::super::decode::action::{Address, Atomic, Load, Place, Register, Store};
 use super::super::fault::{Fault, FaultKind};
 use super::super::memory::{self, Access, Loaded, Strength};
 use super::super::row::{LANES, Mask, Row, lanes};
 use super::atomic;
+use super::step::mask_of;
 use super::turn::Turn;
 use super::windows;
+
+/// What a request does, for the counters.
+#[derive(Clone, Copy)]
+enum Kind {
+    Load,
+    Store,
+    Atomic,
+}
+
+/// A request as an instruction made it last, and what it counted.
+pub(super) struct Pattern {
+    active: Mask,
+    /// Of the first lane, within a sector or a word.
+    phase: u64,
+    place: Place,
+    /// Distances from the first lane.
+    relative: Row,
+    tally: Tally,
+}
 
 /// Most registers of a vector.
 const MOST_ELEMENTS: usize = 8;
@@ -15,29 +36,34 @@ const MOST_ELEMENTS: usize = 8;
 impl Turn<'_, '_> {
     pub fn load(&mut self, load: &Load, active: Mask) -> Result<(), Fault> {
         let addresses = self.addresses(load.address, active)?;
-        let (size, count) = (load.ty.bytes() as usize, load.to.len().min(MOST_ELEMENTS));
-        let bytes = (size * count) as u32;
-        self.count_access(load.address.place, &addresses, active, bytes, true);
+        let (size, count) = (load.ty.bytes(), load.to.len().min(MOST_ELEMENTS));
+        let bytes = size * count as u32;
+        self.count_access(load.address.place, &addresses, active, bytes, Kind::Load);
         let mut rows = [[0; LANES]; MOST_ELEMENTS];
         let mut undefined = [0 as Mask; MOST_ELEMENTS];
-        for lane in lanes(active) {
+        let mut left = active;
+        while left != 0 {
+            let readers = self.readers(load, &addresses, left);
+            left &= !readers;
+            let access = self.access(addresses[Self::first(readers)], bytes, load.strength);
             let mut buffer = [0; 16];
-            let access = self.access(addresses[lane], bytes, load.strength);
-            let loaded = self.load_lane(load.address.place, lane, &access, &mut buffer)?;
+            let loaded = self.load_lanes(load.address.place, readers, &access, &mut buffer)?;
             if let Strength::Strong(scope) = load.strength {
-                let thread = self.thread(lane);
+                let thread = self.thread(Self::first(readers));
                 self.common.clocks.learn(thread, load.acquire, scope, loaded.seen.as_ref());
             }
-            let missing = low_ones(size);
+            let whole = u128::from_le_bytes(buffer);
             for element in 0..count {
-                rows[element][lane] = bits(&buffer[element * size..][..size]);
-                let unknown = loaded.undefined >> (element * size) & missing != 0;
-                undefined[element] |= Mask::from(unknown) << lane;
+                let bits =
+                    (whole >> (8 * size * element as u32)) as u64 & windows::low_bits(8 * size);
+                lanes(readers).for_each(|lane| rows[element][lane] = bits);
+                let unknown = loaded.undefined & low_ones(size) << (element as u32 * size) != 0;
+                undefined[element] |= if unknown { readers } else { 0 };
             }
         }
         for ((&(to, register), row), undefined) in load.to.iter().zip(&mut rows).zip(undefined) {
             let Some(to) = to else { continue };
-            if register.bytes() > load.ty.bytes() {
+            if register.bytes() > size {
                 arithmetic::extend(row, load.ty, register);
             }
             self.warp.write(to, row, !undefined, active);
@@ -45,16 +71,30 @@ impl Turn<'_, '_> {
         Ok(())
     }
 
+    /// The next lanes that read the same address with equal knowledge, which one access stands for; most
+    /// often a single one.
+    fn readers(&self, load: &Load, addresses: &Row, left: Mask) -> Mask {
+        let first = Self::first(left);
+        let single = 1 << first;
+        let place = windows::resolve(load.address.place, addresses[first]).0;
+        if load.strength != Strength::Weak || matches!(place, Place::Local | Place::Cluster) {
+            return single;
+        }
+        let same = left & mask_of(addresses, |address| address == addresses[first]);
+        let warp = self.warp.index as u32;
+        if self.common.clocks.know_the_same(warp, same) { same } else { single }
+    }
+
     pub fn store(&mut self, store: &Store, active: Mask) -> Result<(), Fault> {
         let addresses = self.addresses(store.address, active)?;
-        let size = store.ty.bytes() as usize;
-        let bytes = (size * store.sources.len()) as u32;
-        self.count_access(store.address.place, &addresses, active, bytes, false);
+        let size = store.ty.bytes();
+        let bytes = size * store.sources.len() as u32;
+        self.count_access(store.address.place, &addresses, active, bytes, Kind::Store);
         for lane in lanes(active) {
-            let mut buffer = [0; 16];
+            let mut whole = 0u128;
             for (element, &source) in store.sources.iter().enumerate() {
-                let value = self.row(source)[lane].to_le_bytes();
-                buffer[element * size..][..size].copy_from_slice(&value[..size]);
+                let value = self.row(source)[lane] & windows::low_bits(8 * size);
+                whole |= u128::from(value) << (8 * size * element as u32);
             }
             let unknown = self.unknown_bytes(&store.sources, lane, size);
             let access = self.access(addresses[lane], bytes, store.strength);
@@ -65,14 +105,8 @@ impl Turn<'_, '_> {
                 }
                 _ => None,
             };
-            self.store_lane(
-                store.address.place,
-                lane,
-                &access,
-                &buffer[..bytes as usize],
-                unknown,
-                message,
-            )?;
+            let whole = &whole.to_le_bytes()[..bytes as usize];
+            self.store_lane(store.address.place, lane, &access, whole, unknown, message)?;
         }
         self.progress();
         Ok(())
@@ -84,7 +118,8 @@ impl Turn<'_, '_> {
         let values = atomic.values();
         let elements = atomic.sources.len() / values;
         self.require(self.defined(&atomic.sources), active, "the operand of an atomic")?;
-        self.count_atomic(atomic, &addresses, active, elements as u32);
+        let bytes = atomic.ty.bytes() * elements as u32;
+        self.count_access(atomic.address.place, &addresses, active, bytes, Kind::Atomic);
         let mut rows = vec![[0; LANES]; elements];
         for lane in lanes(active) {
             for (element, row) in rows.iter_mut().enumerate() {
@@ -154,7 +189,7 @@ impl Turn<'_, '_> {
         Access { address, bytes, strength, pc: self.pc as u32 }
     }
 
-    /// Reads memory of any space.
+    /// Reads memory of any space for one lane.
     pub fn load_lane(
         &mut self,
         place: Place,
@@ -162,25 +197,45 @@ impl Turn<'_, '_> {
         access: &Access,
         buffer: &mut [u8; 16],
     ) -> Result<Loaded, Fault> {
+        self.load_lanes(place, 1 << lane, access, buffer)
+    }
+
+    /// Reads memory of any space for lanes that know the same.
+    fn load_lanes(
+        &mut self,
+        place: Place,
+        readers: Mask,
+        access: &Access,
+        buffer: &mut [u8; 16],
+    ) -> Result<Loaded, Fault> {
         let (place, offset) = windows::resolve(place, access.address);
         let access = &Access { address: offset, ..*access };
-        let thread = self.thread(lane);
-        let view = self.common.clocks.view(thread);
+        let lane = Self::first(readers);
+        let common = &mut *self.common;
+        let view = common.clocks.view_of(self.warp.index as u32, readers);
         let loaded = match place {
-            Place::Global => self.common.memory.load(&view, access, buffer),
-            Place::Shared => self.common.shared.load(&view, access, buffer),
+            Place::Global => common.memory.load(&view, access, buffer),
+            Place::Shared => common.shared.load(&view, access, buffer),
             Place::Cluster => return self.load_from_cluster(lane, access, buffer),
-            Place::Local => {
-                let start = self.local(lane, access)?;
-                let bytes = access.bytes as usize;
-                buffer[..bytes].copy_from_slice(&self.warp.local[start..][..bytes]);
-                return Ok(Loaded { undefined: self.warp.local_unknown(start, bytes), seen: None });
-            }
+            Place::Local => return self.load_local(readers, access, buffer),
             Place::Const => return self.read_only(self.grid.constants, lane, access, buffer),
             Place::Param => return self.read_only(&self.grid.arguments, lane, access, buffer),
             Place::Generic => return Ok(Loaded::default()),
         };
         loaded.map_err(|fault| self.memory_fault(lane, fault))
+    }
+
+    fn load_local(
+        &mut self,
+        readers: Mask,
+        access: &Access,
+        buffer: &mut [u8; 16],
+    ) -> Result<Loaded, Fault> {
+        let lane = Self::first(readers);
+        let start = self.local(lane, access)?;
+        let bytes = access.bytes as usize;
+        buffer[..bytes].copy_from_slice(&self.warp.local[start..][..bytes]);
+        Ok(Loaded { undefined: self.warp.local_unknown(start, bytes), seen: None })
     }
 
     /// Writes memory of any space that can be written.
@@ -280,11 +335,11 @@ impl Turn<'_, '_> {
     }
 
     /// A bit for each byte of a store that comes from an unwritten register.
-    pub fn unknown_bytes(&self, sources: &[Register], lane: usize, size: usize) -> u16 {
+    pub fn unknown_bytes(&self, sources: &[Register], lane: usize, size: u32) -> u16 {
         sources.iter().enumerate().fold(0, |mask, (element, &source)| {
             match self.warp.defined[source as usize] >> lane & 1 {
                 1 => mask,
-                _ => mask | low_ones(size) << (element * size),
+                _ => mask | low_ones(size) << (element as u32 * size),
             }
         })
     }
@@ -342,28 +397,49 @@ impl Turn<'_, '_> {
         line.is_some_and(|line| !line.text.contains("shared"))
     }
 
+    /// Counts a request. Most instructions ask in the same pattern again and again, whose count is kept.
     fn count_access(
         &mut self,
         place: Place,
         addresses: &Row,
         active: Mask,
         bytes: u32,
-        load: bool,
+        kind: Kind,
     ) {
-        match self.space(place, addresses, active) {
-            Place::Global if load => self.tally().load(addresses, active, bytes),
-            Place::Global => self.tally().store(addresses, active, bytes),
-            Place::Shared => self.tally().shared(addresses, active, bytes),
-            Place::Cluster => self.count_in_cluster(addresses, active, bytes),
-            _ => {}
+        let place = self.space(place, addresses, active);
+        if place == Place::Cluster {
+            return self.count_in_cluster(addresses, active, bytes);
         }
-    }
-
-    fn count_atomic(&mut self, atomic: &Atomic, addresses: &Row, active: Mask, elements: u32) {
-        let bytes = atomic.ty.bytes() * elements;
-        match self.space(atomic.address.place, addresses, active) {
-            Place::Global => self.tally().atomic(addresses, active, bytes),
-            _ => self.tally().shared_atomic(addresses, active, bytes),
+        if !matches!(place, Place::Global | Place::Shared) {
+            return;
+        }
+        let first = addresses[Self::first(active)];
+        // Banks look the same from every word, sectors from every 32 bytes.
+        let phase = if place == Place::Global { first % 32 } else { first % 4 };
+        let relative: Row = std::array::from_fn(|lane| match active >> lane & 1 {
+            1 => addresses[lane].wrapping_sub(first),
+            _ => 0,
+        });
+        let known = &mut self.common.patterns[self.pc];
+        let same = |known: &Pattern| {
+            known.active == active
+                && known.phase == phase
+                && known.place == place
+                && known.relative == relative
+        };
+        if !known.as_deref().is_some_and(same) {
+            let mut tally = Tally::default();
+            match (place, kind) {
+                (Place::Global, Kind::Load) => tally.load(addresses, active, bytes),
+                (Place::Global, Kind::Store) => tally.store(addresses, active, bytes),
+                (Place::Global, Kind::Atomic) => tally.atomic(addresses, active, bytes),
+                (_, Kind::Atomic) => tally.shared_atomic(addresses, active, bytes),
+                _ => tally.shared(addresses, active, bytes),
+            }
+            *known = Some(Box::new(Pattern { active, phase, place, relative, tally }));
+        }
+        if let Some(known) = known {
+            self.common.tallies[self.pc] += known.tally;
         }
     }
 
@@ -373,15 +449,8 @@ impl Turn<'_, '_> {
     }
 }
 
-/// The little-endian number in some bytes.
-fn bits(bytes: &[u8]) -> u64 {
-    let mut whole = [0; 8];
-    whole[..bytes.len()].copy_from_slice(bytes);
-    u64::from_le_bytes(whole)
-}
-
 /// As many low ones as an element has bytes.
-fn low_ones(bytes: usize) -> u16 {
+fn low_ones(bytes: u32) -> u16 {
     ((1u32 << bytes) - 1) as u16
 }
 

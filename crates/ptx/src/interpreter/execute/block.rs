@@ -6,6 +6,7 @@ use super::super::memory::{Clocks, GlobalView, Shared};
 use super::super::options::Schedule;
 use super::super::random::Random;
 use super::super::row::{Mask, lanes};
+use super::access::Pattern;
 use super::barrier::Named;
 use super::cluster::{CLUSTER, Gathering};
 use super::gang::Peers;
@@ -46,6 +47,8 @@ pub(super) struct Common {
     pub random: Random,
     /// What each instruction has counted.
     pub tallies: Vec<Tally>,
+    /// How each instruction asked for memory last.
+    pub patterns: Vec<Option<Box<Pattern>>>,
     /// An unwritten value was stored. The block runs on, because the cause may show: a race with the write
     /// that should have come first.
     pub suspect: Option<Fault>,
@@ -82,6 +85,7 @@ impl<'g> Block<'g> {
                     .then(|| Proxy::new(grid.shared_bytes(), grid.threads_per_block())),
                 random: Random::new(seed, u64::from(number)),
                 tallies: vec![Tally::default(); grid.code.steps.len()],
+                patterns: grid.code.steps.iter().map(|_| None).collect(),
                 suspect: None,
                 completed: 0,
                 progress: false,
@@ -182,12 +186,6 @@ impl<'g> Block<'g> {
     /// Threads run, and nothing comes of it.
     pub fn spinning(&self, may_be_others: bool) -> Fault {
         let mut message = String::from("threads run on and nothing changes");
-        let running = self
-            .warps
-            .iter()
-            .flat_map(|warp| &warp.groups)
-            .filter(|group| group.waits == Waits::No);
-        let pc = running.map(|group| group.pc).next().unwrap_or(0);
         let objects = self.common.objects.describe();
         if !objects.is_empty() {
             message.push_str(&format!("; {objects}"));
@@ -199,7 +197,20 @@ impl<'g> Block<'g> {
             }
             false => FaultKind::Deadlock,
         };
-        let mut fault = self.grid.fault(kind, pc, message);
+        self.running(kind, message)
+    }
+
+    /// The launch has run more instructions than it may.
+    pub fn endless(&self) -> Fault {
+        let limit = self.grid.options.limit;
+        self.running(FaultKind::Limit, format!("the launch may run {limit} warp instructions"))
+    }
+
+    /// A fault of the block while its threads run.
+    fn running(&self, kind: FaultKind, message: String) -> Fault {
+        let groups = self.warps.iter().flat_map(|warp| &warp.groups);
+        let pc = groups.filter(|group| group.waits == Waits::No).map(|group| group.pc).next();
+        let mut fault = self.grid.fault(kind, pc.unwrap_or(0), message);
         fault.block = Some(self.grid.place(self.number));
         fault
     }

@@ -145,7 +145,7 @@ impl Turn<'_, '_> {
                 let row = self.row(source)[lane].to_le_bytes();
                 value[element * size..][..size].copy_from_slice(&row[..size]);
             }
-            let unknown = self.unknown_bytes(&store.sources, lane, size);
+            let unknown = self.unknown_bytes(&store.sources, lane, size as u32);
             let target = Target::Shared(vec![to]);
             let source = Source::Value(value, unknown);
             self.count_bulk(&source, &target, bytes);

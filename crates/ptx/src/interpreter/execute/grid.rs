@@ -25,6 +25,8 @@ pub(crate) struct Grid<'a> {
     pub number: u64,
     /// Counts whatever any block does that may let another go on.
     pub progress: AtomicU64,
+    /// Warp instructions that all of its blocks have run.
+    pub ran: AtomicU64,
     /// Set once a block has failed, so that the others stop.
     pub failed: AtomicBool,
 }

@@ -159,7 +159,9 @@ impl<'g> Worker<'g> {
             if self.resident.is_empty() || self.grid.failed.load(Ordering::Relaxed) {
                 return Ok(());
             }
-            idle += self.round()?;
+            let ran = self.round()?;
+            self.check_limit(ran)?;
+            idle += ran;
             let now = self.grid.progress.load(Ordering::Relaxed);
             if now != seen {
                 (idle, seen) = (0, now);
@@ -168,6 +170,17 @@ impl<'g> Worker<'g> {
                 let others = !self.grid.cooperative && self.queue.left();
                 return Err(self.resident[0].waiting().spinning(others));
             }
+        }
+    }
+
+    /// Stops a launch that has run on for too long; not at once, because others count as well.
+    fn check_limit(&self, ran: u64) -> Result<(), Fault> {
+        let before = self.grid.ran.fetch_add(ran, Ordering::Relaxed);
+        match self.resident.first() {
+            Some(gang) if before.saturating_add(ran) > self.grid.options.limit => {
+                Err(gang.waiting().endless())
+            }
+            _ => Ok(()),
         }
     }
 

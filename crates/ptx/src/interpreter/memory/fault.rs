@@ -18,7 +18,7 @@ pub(crate) enum Fault {
     #[error("{address:#x} lies in memory that was freed ({len} bytes at {start:#x})")]
     Freed { address: u64, start: u64, len: u64 },
     #[error(
-        "data race at {address:#x}: {} {} it, and nothing orders the two{}{}",
+        "{} {} the same bytes, and nothing orders the two{}{}",
         who(other), did(*other_wrote), scopes(*narrow), same(*same_value)
     )]
     Race {
@@ -31,14 +31,11 @@ pub(crate) enum Fault {
         same_value: bool,
     },
     #[error(
-        "{address:#x} is read through ld.global.nc and written in the same grid: {} {} it",
+        "the same grid reads the bytes through ld.global.nc and writes them: {} {} them",
         who(other), did(*other_wrote)
     )]
     ReadOnlyWritten { address: u64, other: Site, other_wrote: bool },
-    #[error(
-        "{address:#x} is the destination of an asynchronous copy of {} that is not waited for",
-        who(other)
-    )]
+    #[error("an asynchronous operation that this thread has not waited for holds these bytes")]
     Pending { address: u64, other: Site },
     #[error("an atomic operation on {address:#x}, which nobody has written")]
     Undefined { address: u64 },
@@ -54,9 +51,9 @@ fn near(nearest: &Option<(u64, u64)>) -> String {
         .unwrap_or_default()
 }
 
-fn who(site: &Site) -> String {
-    let how = if site.asynchronous { "an asynchronous copy of " } else { "" };
-    format!("{how}thread {} at instruction {}", site.thread, site.pc)
+/// The report names the thread itself; here is only what it did.
+fn who(site: &Site) -> &'static str {
+    if site.asynchronous { "an asynchronous copy of the other thread" } else { "the other thread" }
 }
 
 fn did(wrote: bool) -> &'static str {

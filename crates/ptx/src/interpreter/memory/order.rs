@@ -253,6 +253,22 @@ impl Clocks {
         }
     }
 
+    /// Whether these lanes of a warp know the same, so that one [`view_of`](Self::view_of) serves all.
+    #[inline]
+    pub fn know_the_same(&self, warp: u32, lanes: Mask) -> bool {
+        let uninformed = |lane: usize| self.threads[warp as usize * 32 + lane].more.is_none();
+        !self.news || self::lanes(lanes).all(uninformed)
+    }
+
+    /// What a check has to know about lanes of a warp that read the same place together. What one of several
+    /// did before is not ordered before the others' reads.
+    #[inline]
+    pub fn view_of(&self, warp: u32, lanes: Mask) -> View<'_> {
+        let own = if lanes.is_power_of_two() { lanes } else { 0 };
+        let view = self.view(warp * 32 + lanes.trailing_zeros());
+        View { lane: lanes, own, ..view }
+    }
+
     /// What a check has to know about a thread.
     #[inline]
     pub fn view(&self, thread: u32) -> View<'_> {

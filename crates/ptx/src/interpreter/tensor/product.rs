@@ -94,6 +94,7 @@ impl Product {
     }
 
     /// The registers of A, B, C and D in each lane.
+    #[cfg(test)]
     pub(crate) fn registers(&self) -> [usize; 4] {
         let count = |elements: usize, width: usize| elements * width / 32 / width.max(32);
         let sums = count(self.rows * COLUMNS, self.sum.width());
@@ -105,7 +106,7 @@ impl Product {
         ]
     }
 
-    /// Multiplies what these registers hold; each slice has as many as [`registers`](Self::registers) says.
+    /// Multiplies what these registers hold; each slice has as many as the instruction has.
     /// `seed` decides the order of [`Sums::Shuffled`].
     pub(crate) fn multiply(
         &self,
