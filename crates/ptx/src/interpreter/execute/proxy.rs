@@ -50,11 +50,11 @@ impl Proxy {
         let own = fenced(thread);
         let words = words(offset, bytes);
         let start = words.start as u64;
-        let found = self.writes.get(words)?.iter().zip(start..).find_map(|(write, word)| {
+        let mut writes = self.writes.get(words)?.iter().zip(start..);
+        writes.find_map(|(write, word)| {
             let (writer, time) = (*write)?;
             (own <= time && fenced(writer) <= time).then_some((word * 4, writer))
-        });
-        found
+        })
     }
 }
 

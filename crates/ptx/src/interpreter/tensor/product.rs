@@ -94,7 +94,6 @@ impl Product {
     }
 
     /// The registers of A, B, C and D in each lane.
-    #[cfg(test)]
     pub(crate) fn registers(&self) -> [usize; 4] {
         let count = |elements: usize, width: usize| elements * width / 32 / width.max(32);
         let sums = count(self.rows * COLUMNS, self.sum.width());
@@ -218,9 +217,9 @@ fn fragment(
     let mut defined = vec![Mask::MAX; registers];
     let per = per_register(width);
     for place in places(registers, per) {
-        for lane in 0..LANES {
+        for (lane, held) in rows[place.register].iter_mut().enumerate() {
             let (bits, known) = element(lane, place, per);
-            rows[place.register][lane] |= bits << (width * place.position);
+            *held |= bits << (width * place.position);
             defined[place.register] &= !(Mask::from(!known) << lane);
         }
     }
