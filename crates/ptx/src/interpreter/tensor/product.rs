@@ -53,6 +53,18 @@ impl Product {
         (product.depth <= DEPTH).then_some(product)
     }
 
+    /// The registers of A, B, C and D in each lane.
+    pub(crate) fn registers(&self) -> [usize; 4] {
+        let count = |elements: usize, width: usize| elements * width / 32 / width.max(32);
+        let sums = count(self.rows * COLUMNS, self.sum.width());
+        [
+            count(self.rows * self.depth, self.a.width()),
+            count(self.depth * COLUMNS, self.b.width()),
+            sums,
+            sums,
+        ]
+    }
+
     /// K.
     pub(crate) fn depth(&self) -> usize {
         self.depth
