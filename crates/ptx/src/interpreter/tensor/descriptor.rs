@@ -81,12 +81,12 @@ mod tests {
             // Two rows of 64 bytes share a line of 128, four of 32 bytes do.
             for unit in 0..4 {
                 let whole = row * 4 + unit;
-                let moved = whole ^ (whole / 8 & 3);
+                let moved = whole ^ (whole / 8 % 4);
                 assert_eq!(place(2, row, unit), 16 * moved as u64);
             }
             for unit in 0..2 {
                 let whole = row * 2 + unit;
-                assert_eq!(place(3, row, unit), 16 * (whole ^ (whole / 8 & 1)) as u64);
+                assert_eq!(place(3, row, unit), 16 * (whole ^ (whole / 8 % 2)) as u64);
             }
         }
     }

@@ -105,19 +105,6 @@ impl Product {
         a.iter().map(|row| row.map(|bits| bits ^ signs)).collect()
     }
 
-    /// The registers of A, B, C and D in each lane.
-    #[cfg(test)]
-    pub(crate) fn registers(&self) -> [usize; 4] {
-        let count = |elements: usize, width: usize| elements * width / 32 / width.max(32);
-        let sums = count(self.rows * COLUMNS, self.sum.width());
-        [
-            count(self.rows * self.depth, self.a.width()),
-            count(self.depth * COLUMNS, self.b.width()),
-            sums,
-            sums,
-        ]
-    }
-
     /// Multiplies what these registers hold; each slice has as many as the instruction has.
     /// `seed` decides the order of [`Sums::Shuffled`].
     pub(crate) fn multiply(
@@ -230,9 +217,9 @@ fn fragment(
     let mut defined = vec![Mask::MAX; registers];
     let per = per_register(width);
     for place in places(registers, per) {
-        for lane in 0..LANES {
+        for (lane, held) in rows[place.register].iter_mut().enumerate() {
             let (bits, known) = element(lane, place, per);
-            rows[place.register][lane] |= bits << (width * place.position);
+            *held |= bits << (width * place.position);
             defined[place.register] &= !(Mask::from(!known) << lane);
         }
     }
