@@ -90,10 +90,12 @@ fn choose(device: &str, limits: &Limits, problem: &Problem, options: &Options) -
                 chunked == cuts && (spread.channels() == 1 || spread.blocks(problem) >= full)
             })
             .map(|(spread, _)| spread)
-            .min_by_key(|spread| (spread.padded(), Reverse(spread.channels()), Reverse(spread.tier())))
+            .min_by_key(|spread| {
+                (spread.padded(), Reverse(spread.channels()), Reverse(spread.tier()))
+            })
     };
-    let serial = best(false)
-        .ok_or_else(|| unsupported(device, format!("elements {}", problem.dtype)))?;
+    let serial =
+        best(false).ok_or_else(|| unsupported(device, format!("elements {}", problem.dtype)))?;
     let room = format!("{} is the least room for N = {} states", serial.padded(), problem.states);
     // The first pass costs nearly as much as the scan: cutting has to win more than that.
     let idle = serial.blocks(problem) * 4 <= full && problem.steps >= LEAST_CUT;
@@ -124,9 +126,9 @@ fn choose(device: &str, limits: &Limits, problem: &Problem, options: &Options) -
 fn fitting(limits: &Limits, problem: &Problem) -> impl Iterator<Item = (Spread, bool)> {
     let serial = ForwardPtx::VARIANTS.iter().map(|variant| (Spread(variant.info), false));
     let chunked = ForwardChunkedPtx::VARIANTS.iter().map(|variant| (Spread(variant.info), true));
-    serial
-        .chain(chunked)
-        .filter(move |&(spread, chunked)| spread.fits(limits, problem) && !(chunked && problem.packed))
+    serial.chain(chunked).filter(move |&(spread, chunked)| {
+        spread.fits(limits, problem) && !(chunked && problem.packed)
+    })
 }
 
 /// Steps of a chunk, so that the chunks of all channels just fill the device.
@@ -389,7 +391,8 @@ mod tests {
         assert_eq!(plan(&problem()).unwrap().blocks, [8 * 2048 / 64, 1, 1]);
         let groups = Problem { groups: 4, channels: 4 * 65, ..problem() };
         assert_eq!(plan(&groups).unwrap().blocks, [8 * 4 * 2, 1, 1]);
-        let packed = Problem { batch: 1, rows: 1000, packed: true, a_per_channel: true, ..problem() };
+        let packed =
+            Problem { batch: 1, rows: 1000, packed: true, a_per_channel: true, ..problem() };
         assert_eq!(plan(&packed).unwrap().blocks, [1000 * 32, 1, 1]);
         assert_eq!(plan(&Problem { batch: 0, rows: 0, ..problem() }).unwrap().blocks, [0, 1, 1]);
         assert_eq!(plan(&Problem { channels: 0, groups: 0, ..problem() }).unwrap().blocks[0], 0);
@@ -441,10 +444,8 @@ mod tests {
 
     #[test]
     fn what_has_no_kernel_says_where_it_runs() {
-        let refused = [
-            Problem { dtype: DType::F64, ..problem() },
-            Problem { steps: 1 << 31, ..problem() },
-        ];
+        let refused =
+            [Problem { dtype: DType::F64, ..problem() }, Problem { steps: 1 << 31, ..problem() }];
         for problem in refused {
             let error = plan(&problem).unwrap_err();
             assert!(matches!(error, Error::Unsupported { .. }));
