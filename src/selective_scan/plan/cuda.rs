@@ -47,7 +47,7 @@ pub(in crate::selective_scan) fn cuda(
     })
 }
 
-/// Every variant that fits, the plan's own first.
+/// Every variant that fits, the plan's own first; those with more room than needed would only idle.
 pub(in crate::selective_scan) fn cuda_variants(
     device: &str,
     limits: &Limits,
@@ -55,7 +55,10 @@ pub(in crate::selective_scan) fn cuda_variants(
     options: &Options,
 ) -> Result<Vec<&'static str>> {
     let planned = cuda(device, limits, problem, options)?.variant;
-    let others = fitting(limits, problem).map(|(spread, _)| spread.0.name);
+    let least = fitting(limits, problem).map(|(spread, _)| spread.padded()).min();
+    let others = fitting(limits, problem)
+        .filter(|(spread, _)| Some(spread.padded()) == least)
+        .map(|(spread, _)| spread.0.name);
     Ok(std::iter::once(planned).chain(others.filter(|&name| name != planned)).collect())
 }
 
