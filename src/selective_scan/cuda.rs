@@ -1,10 +1,13 @@
-//! Launches the PTX: first what has to be converted into workspace, then the scan.
+//! Launches the PTX: first what has to be converted into workspace, then the scan. Chunked in
+//! time, that is three launches: the state that each chunk ends with when it starts from zero; the
+//! states that the chunks really start from; the scan of each chunk from there.
 //!
 //! Everything runs on the stream of the device handle, which all tensors of a call share.
 
-use super::kernels::{CodesPtx, ForwardPtx, WidenPtx};
+use super::kernels::{CodesPtx, ForwardCarryPtx, ForwardChunkedPtx, ForwardPtx, WidenPtx};
 use super::{
-    CHECKPOINT, Inputs, NAME, Options, OutputsMut, Plan, Problem, Resets, SelectiveScan, plan,
+    CHECKPOINT, Inputs, Layout, NAME, Options, OutputsMut, Plan, Problem, Resets, Schedule,
+    SelectiveScan, plan,
 };
 use crate::backend::Backend;
 use crate::backend::cuda::{Address, Cuda, CudaBuffer, Grid, Stream};
@@ -45,30 +48,71 @@ impl<T: DeviceFloat> SelectiveScan<T> for Cuda {
         if plan.blocks.contains(&0) {
             return Ok(());
         }
-        let variant = variant(ForwardPtx::VARIANTS, |info| info.name == plan.variant)?;
+        let kernels = Kernels::of(plan)?;
         let stream = self.stream();
-        let call = Call::new(problem, inputs)?;
+        let call = Call::new(plan, problem, inputs, options, outputs);
         // Freed in the order of the stream when it goes out of scope, also where a launch fails.
         let workspace = call.workspace.allocate(stream)?;
+        let workspace = workspace.as_ref();
         for parameter in call.parameters() {
-            parameter.widen(stream, workspace.as_ref())?;
+            parameter.widen(stream, workspace)?;
         }
-        call.codes.write(stream, workspace.as_ref(), problem)?;
+        call.codes.write(stream, workspace, problem)?;
         let grid = Grid { blocks: plan.blocks, ..Grid::default() };
-        call.arguments(problem, inputs, options, outputs, workspace.as_ref())
-            .launch(stream, variant, grid)
+        if let Some(ends) = kernels.ends {
+            call.ends(workspace).launch(stream, ends, grid)?;
+            call.launch_carry(stream, workspace)?;
+        }
+        call.scan(workspace).launch(stream, kernels.scan, grid)
+    }
+
+    fn variants_forward(&self, problem: &Problem, options: &Options) -> Result<Vec<&'static str>> {
+        plan::cuda_variants(&self.name(), &self.limits(), problem, options)
     }
 
     fn preload_forward(&self, plan: &Plan) -> Result<()> {
         let stream = self.stream();
-        stream.preload(variant(ForwardPtx::VARIANTS, |info| info.name == plan.variant)?.info)?;
-        stream.preload(codes_variant()?.info)?;
+        let kernels = Kernels::of(plan)?;
+        stream.preload(kernels.scan.info)?;
+        if let Some(ends) = kernels.ends {
+            stream.preload(ends.info)?;
+            stream.preload(only(ForwardCarryPtx::VARIANTS)?.info)?;
+        }
+        stream.preload(only(CodesPtx::VARIANTS)?.info)?;
         WidenPtx::VARIANTS.iter().try_for_each(|variant| stream.preload(variant.info))
     }
 }
 
-/// The tensors of a call that the kernel takes in another form, and where that form lies.
-struct Call<'a> {
+/// The kernels of a plan.
+struct Kernels {
+    /// The first pass of the chunked schedule.
+    ends: Option<&'static Variant<ForwardChunkedPtx>>,
+    scan: &'static Variant<ForwardPtx>,
+}
+
+impl Kernels {
+    fn of(plan: &Plan) -> Result<Self> {
+        match plan.schedule {
+            Schedule::Serial => {
+                let scan = variant(ForwardPtx::VARIANTS, |info| info.name == plan.variant)?;
+                Ok(Self { ends: None, scan })
+            }
+            Schedule::Chunked { .. } => {
+                let ends = variant(ForwardChunkedPtx::VARIANTS, |info| info.name == plan.variant)?;
+                let scan =
+                    variant(ForwardPtx::VARIANTS, |info| plan::spread_alike(info, ends.info))?;
+                Ok(Self { ends: Some(ends), scan })
+            }
+        }
+    }
+}
+
+/// A call, and where everything lies that the kernels take in another form or leave to each other.
+struct Call<'a, T: DeviceFloat> {
+    problem: &'a Problem,
+    inputs: &'a Inputs<'a, Cuda, T>,
+    options: &'a Options,
+    outputs: &'a OutputsMut<'a, Cuda, T>,
     a: Place<'a>,
     b: Place<'a>,
     c: Place<'a>,
@@ -76,12 +120,21 @@ struct Call<'a> {
     delta_bias: Place<'a>,
     h0: Place<'a>,
     codes: Codes<'a>,
-    cu_seqlens: Option<(&'a View<Cuda>, u32)>,
+    chunks: plan::Chunks,
+    /// Of a chunked schedule: the states between the chunks, and each chunk's sum of step sizes, at
+    /// these bytes of the workspace.
+    carries: Option<(u64, u64)>,
     workspace: plan::Workspace,
 }
 
-impl<'a> Call<'a> {
-    fn new<T: DeviceFloat>(problem: &Problem, inputs: &Inputs<'a, Cuda, T>) -> Result<Self> {
+impl<'a, T: DeviceFloat> Call<'a, T> {
+    fn new(
+        plan: &Plan,
+        problem: &'a Problem,
+        inputs: &'a Inputs<'a, Cuda, T>,
+        options: &'a Options,
+        outputs: &'a OutputsMut<'a, Cuda, T>,
+    ) -> Self {
         let mut workspace = plan::Workspace::default();
         let mut widened = |parameter: Option<Parameter<'a, Cuda>>| match parameter {
             None => Place::Absent,
@@ -98,40 +151,120 @@ impl<'a> Call<'a> {
         let d = widened(inputs.d);
         let delta_bias = widened(inputs.delta_bias);
         let h0 = widened(inputs.h0);
-        let (codes, cu_seqlens) = match &inputs.resets {
-            Resets::None => (Codes::None, None),
-            Resets::Flags(flags) => (Codes::Flags(flags), None),
+        let codes = match &inputs.resets {
+            Resets::None | Resets::CuSeqlens(_) => Codes::None,
+            Resets::Flags(flags) => Codes::Flags(flags),
             Resets::SeqIdx(seq_idx) => {
                 let at = workspace.take(problem.batch as u64 * problem.steps as u64);
-                let words = words("seq_idx", seq_idx.view())?;
-                (Codes::SeqIdx { seq_idx: seq_idx.view(), words, at }, None)
-            }
-            Resets::CuSeqlens(bounds) => {
-                let bounds = bounds.view();
-                (Codes::None, Some((bounds, words("cu_seqlens", bounds)?)))
+                Codes::SeqIdx { seq_idx: seq_idx.view(), at }
             }
         };
-        Ok(Self { a, b, c, d, delta_bias, h0, codes, cu_seqlens, workspace })
+        let chunks = plan::Chunks::of(plan.schedule, problem);
+        let carries = match plan.schedule {
+            Schedule::Serial => None,
+            Schedule::Chunked { .. } => Some(chunks.take(problem, &mut workspace)),
+        };
+        Self {
+            problem,
+            inputs,
+            options,
+            outputs,
+            a,
+            b,
+            c,
+            d,
+            delta_bias,
+            h0,
+            codes,
+            chunks,
+            carries,
+            workspace,
+        }
     }
 
     fn parameters(&self) -> [&Place<'a>; 6] {
         [&self.a, &self.b, &self.c, &self.d, &self.delta_bias, &self.h0]
     }
 
-    fn arguments<T: DeviceFloat>(
-        &self,
-        problem: &Problem,
-        inputs: &Inputs<'_, Cuda, T>,
-        options: &Options,
-        outputs: &OutputsMut<'_, Cuda, T>,
-        workspace: Option<&CudaBuffer>,
-    ) -> ForwardPtx {
-        let [u, delta, out] = [inputs.u, inputs.delta, &*outputs.out].map(|tensor| strides(tensor));
-        let z = inputs.z.map_or([0; 4], |z| strides(z));
-        let map = |map: &View<Cuda>, constant: bool| if constant { [0; 4] } else { strides(map) };
-        let b = map(&inputs.b, problem.b_constant);
-        let c = map(&inputs.c, problem.c_constant);
-        let (delta_min, delta_max) = options.delta_clamp.unwrap_or_default();
+    /// The first pass of the chunked schedule.
+    fn ends(&self, workspace: Option<&CudaBuffer>) -> ForwardChunkedPtx {
+        let &Self { problem, inputs, .. } = self;
+        let [u, delta] = [inputs.u, inputs.delta].map(|tensor| self.strides(tensor));
+        let b = self.map_strides(&inputs.b, problem.b_constant);
+        let (delta_min, delta_max) = self.options.delta_clamp.unwrap_or_default();
+        let (carries, sums) = self.carries.unwrap_or_default();
+        ForwardChunkedPtx {
+            u: Address::of(inputs.u),
+            delta: Address::of(inputs.delta),
+            a: self.a.address(workspace),
+            b: self.b.address(workspace),
+            delta_bias: self.delta_bias.address(workspace),
+            codes: self.codes.address(workspace),
+            last_state: within(workspace, carries),
+            sums: within(workspace, sums),
+            u_batch_stride: u[0],
+            u_slow_stride: u[1],
+            delta_batch_stride: delta[0],
+            delta_slow_stride: delta[1],
+            b_batch_stride: b[0],
+            b_group_stride: b[1],
+            b_slow_stride: b[2],
+            codes_batch_stride: self.codes.batch_stride(problem),
+            channels: word(problem.channels),
+            groups: word(problem.groups),
+            states: word(problem.states),
+            steps: word(problem.steps),
+            chunks: self.chunks.count,
+            chunk: self.chunks.steps,
+            flags: self.flags(),
+            delta_min,
+            delta_max,
+        }
+    }
+
+    /// The second pass of the chunked schedule; it also writes `last_state`.
+    fn launch_carry(&self, stream: &Stream, workspace: Option<&CudaBuffer>) -> Result<()> {
+        let problem = self.problem;
+        let lines = problem.rows as u64 * problem.channels as u64;
+        let variant = only(ForwardCarryPtx::VARIANTS)?;
+        let states = lines.saturating_mul(problem.states as u64);
+        if states == 0 {
+            return Ok(());
+        }
+        let grid = linear(stream, states.div_ceil(u64::from(variant.info.block[0])))?;
+        let (carries, sums) = self.carries.unwrap_or_default();
+        ForwardCarryPtx {
+            a: self.a.address(workspace),
+            h0: self.h0.address(workspace),
+            carries: within(workspace, carries),
+            sums: within(workspace, sums),
+            last_state: self.last_state(),
+            lines,
+            channels: word(problem.channels),
+            states: word(problem.states),
+            chunks: self.chunks.count,
+            a_per_channel: problem.a_per_channel.into(),
+        }
+        .launch(stream, variant, grid)
+    }
+
+    /// The scan: the only pass of the serial schedule, the last of the chunked one.
+    fn scan(&self, workspace: Option<&CudaBuffer>) -> ForwardPtx {
+        let &Self { problem, inputs, outputs, .. } = self;
+        let [u, delta, out] =
+            [inputs.u, inputs.delta, &*outputs.out].map(|tensor| self.strides(tensor));
+        let z = inputs.z.map_or([0; 2], |z| self.strides(z));
+        let b = self.map_strides(&inputs.b, problem.b_constant);
+        let c = self.map_strides(&inputs.c, problem.c_constant);
+        let (delta_min, delta_max) = self.options.delta_clamp.unwrap_or_default();
+        let bounds = match &inputs.resets {
+            Resets::CuSeqlens(bounds) => Some(bounds.view()),
+            _ => None,
+        };
+        let (h0, last_state) = match self.carries {
+            Some((carries, _)) => (within(workspace, carries), Address::NULL),
+            None => (self.h0.address(workspace), self.last_state()),
+        };
         let address = |view: Option<&View<Cuda>>| view.map_or(Address::NULL, Address::of);
         ForwardPtx {
             u: Address::of(inputs.u),
@@ -142,40 +275,67 @@ impl<'a> Call<'a> {
             d: self.d.address(workspace),
             z: address(inputs.z.map(|z| &**z)),
             delta_bias: self.delta_bias.address(workspace),
-            h0: self.h0.address(workspace),
+            h0,
             codes: self.codes.address(workspace),
-            cu_seqlens: address(self.cu_seqlens.map(|(bounds, _)| bounds)),
+            cu_seqlens: address(bounds),
             out: Address::of(outputs.out),
-            last_state: address(outputs.last_state.as_deref().map(|state| &**state)),
+            last_state,
             saved: address(outputs.saved.as_deref().map(|saved| &**saved)),
             u_batch_stride: u[0],
-            u_channel_stride: u[1],
+            u_slow_stride: u[1],
             delta_batch_stride: delta[0],
-            delta_channel_stride: delta[1],
+            delta_slow_stride: delta[1],
             z_batch_stride: z[0],
-            z_channel_stride: z[1],
+            z_slow_stride: z[1],
             out_batch_stride: out[0],
-            out_channel_stride: out[1],
+            out_slow_stride: out[1],
             b_batch_stride: b[0],
             b_group_stride: b[1],
-            b_state_stride: b[2],
+            b_slow_stride: b[2],
             c_batch_stride: c[0],
             c_group_stride: c[1],
-            c_state_stride: c[2],
+            c_slow_stride: c[2],
             codes_batch_stride: self.codes.batch_stride(problem),
             channels: word(problem.channels),
             groups: word(problem.groups),
             states: word(problem.states),
             steps: word(problem.steps),
+            chunks: self.chunks.count,
+            chunk: self.chunks.steps,
             save_every: word(CHECKPOINT),
-            cu_seqlens_words: self.cu_seqlens.map_or(0, |(_, words)| words),
-            flags: self.flags(problem, options),
+            cu_seqlens_bytes: bounds.map_or(0, |bounds| word(bounds.dtype().bytes())),
+            flags: self.flags(),
             delta_min,
             delta_max,
         }
     }
 
-    fn flags(&self, problem: &Problem, options: &Options) -> u32 {
+    fn last_state(&self) -> Address {
+        self.outputs.last_state.as_deref().map_or(Address::NULL, |state| Address::of(state))
+    }
+
+    /// The strides of an activation: of batch entries, and of the slower of channel and time.
+    fn strides(&self, view: &View<Cuda>) -> [u64; 2] {
+        let strides = view.strides();
+        [strides[0] as u64, strides[1] as u64]
+    }
+
+    /// The strides of `B` or `C`: of batch entries, groups, and the slower of state and time; 0 where
+    /// it is constant.
+    fn map_strides(&self, view: &View<Cuda>, constant: bool) -> [u64; 3] {
+        if constant {
+            return [0; 3];
+        }
+        let strides = view.strides();
+        let [batch, second, third] = [0, 1, 2].map(|axis| strides[axis] as u64);
+        match self.problem.layout {
+            Layout::Bdl => [batch, second, third],
+            Layout::Bld => [batch, third, second],
+        }
+    }
+
+    fn flags(&self) -> u32 {
+        let &Self { problem, options, .. } = self;
         let any_code_resets = matches!(self.codes, Codes::Flags(_));
         [
             (options.delta_softplus, flag::SOFTPLUS),
@@ -241,7 +401,6 @@ enum Codes<'a> {
     /// Made from `seq_idx`, at this byte of the workspace.
     SeqIdx {
         seq_idx: &'a View<Cuda>,
-        words: u32,
         at: u64,
     },
 }
@@ -269,8 +428,8 @@ impl Codes<'_> {
         workspace: Option<&CudaBuffer>,
         problem: &Problem,
     ) -> Result<()> {
-        let Self::SeqIdx { seq_idx, words, at } = *self else { return Ok(()) };
-        let variant = codes_variant()?;
+        let Self::SeqIdx { seq_idx, at } = *self else { return Ok(()) };
+        let variant = only(CodesPtx::VARIANTS)?;
         let steps = problem.steps as u64;
         let blocks = problem.batch as u64 * steps.div_ceil(u64::from(variant.info.block[0]));
         let grid = linear(stream, blocks)?;
@@ -280,7 +439,12 @@ impl Codes<'_> {
             seq_idx_batch_stride: steps,
             codes_batch_stride: steps,
             steps: word(problem.steps),
-            seq_idx_words: words,
+            seq_idx_bytes: word(seq_idx.dtype().bytes()),
+            sign_at: match seq_idx.dtype() {
+                DType::I32 => 0,
+                DType::I64 => 4,
+                _ => u32::MAX,
+            },
         }
         .launch(stream, variant, grid)
     }
@@ -307,36 +471,14 @@ fn linear(stream: &Stream, blocks: u64) -> Result<Grid> {
     Ok(Grid { blocks: [blocks, 1, 1], ..Grid::default() })
 }
 
-/// 32-bit words of an index: the kernels read the low one.
-fn words(tensor: &str, view: &View<Cuda>) -> Result<u32> {
-    match view.dtype().bytes() {
-        4 => Ok(1),
-        8 => Ok(2),
-        _ => Err(Error::Unsupported {
-            operation: NAME,
-            backend: view.backend().name(),
-            what: format!("`{tensor}` of {}", view.dtype()),
-            instead: "give it as i32 or i64".to_owned(),
-        }),
-    }
-}
-
-/// The strides, in elements; those of axes that the view has not are 0.
-fn strides(view: &View<Cuda>) -> [u64; 4] {
-    let mut strides = [0; 4];
-    for (into, &stride) in strides.iter_mut().zip(view.strides().iter()) {
-        *into = stride as u64;
-    }
-    strides
-}
-
 /// A size as the kernels take it. The plan has refused what does not fit.
 fn word(size: usize) -> u32 {
     u32::try_from(size).unwrap_or(u32::MAX)
 }
 
-fn codes_variant() -> Result<&'static Variant<CodesPtx>> {
-    variant(CodesPtx::VARIANTS, |_| true)
+/// The variant of a table that has one.
+fn only<E>(table: &'static [Variant<E>]) -> Result<&'static Variant<E>> {
+    variant(table, |_| true)
 }
 
 /// The first variant of a table that is right. There is one, or the plan would have refused.

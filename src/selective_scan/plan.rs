@@ -8,7 +8,7 @@ use crate::{Error, Result};
 #[cfg(feature = "cuda")]
 mod cuda;
 #[cfg(feature = "cuda")]
-pub(super) use cuda::{Workspace, cuda, element, grid_length};
+pub(super) use cuda::{Chunks, Workspace, cuda, cuda_variants, element, grid_length, spread_alike};
 #[cfg(feature = "wgpu")]
 mod wgpu;
 #[cfg(feature = "wgpu")]

@@ -12,22 +12,33 @@ const ROUND: f32 = 12_582_912.0;
 const EXP2_M1: [f32; 6] =
     [LN_2, 0.240_226_5, 0.055_503_57, 0.009_618_057, 0.001_339_086_7, 0.000_154_614_48];
 
-/// (2^f - 1) / f for f in [-1/32, 31/32], to 9e-9.
+/// The same to 2.7e-10.
 const EXP2_M1_BASE: [f32; 7] = [
     LN_2,
     0.240_226_5,
-    0.055_504_285,
-    0.009_616_794,
-    0.001_337_684_6,
-    0.000_147_205_05,
-    0.000_020_349_395,
+    0.055_504_11,
+    0.009_618_057,
+    0.001_333_350_2,
+    0.000_154_614_45,
+    0.000_015_297_324,
 ];
 
-/// (e^r - 1 - r) / r² for |r| <= ln(2) / 2, to 1.4e-7, which is 1.7e-8 of e^r.
-const EXP_TAIL: [f32; 5] = [0.5, 0.166_665_76, 0.041_666_467, 0.008_363_175, 0.001_393_364_4];
+/// e^r for |r| <= ln(2) / 2, to 2.5e-9.
+const EXP: [f32; 7] = [1.0, 1.0, 0.5, 0.166_664_15, 0.041_666_35, 0.008_375_125, 0.001_394_110_8];
 
-/// 2 artanh(s) / s over s², for s² in [0, 1/9], to 1e-9.
-const ARTANH: [f32; 6] = [2.0, 0.666_666_8, 0.399_986_95, 0.286_206_25, 0.213_942_68, 0.244_094_03];
+/// log(1 + e) / e for e in [0, 1], to 5.3e-9.
+const LOG_1P: [f32; 10] = [
+    1.0,
+    -0.499_998_93,
+    0.333_297_1,
+    -0.249_516_16,
+    0.196_632_74,
+    -0.152_696_67,
+    0.105_436_236,
+    -0.056_373_61,
+    0.019_542_526,
+    -0.003_176_057,
+];
 
 /// A power of two, split so that a product with it keeps its precision near 1:
 /// 2^x = `scale` (1 + `above`).
@@ -42,6 +53,11 @@ pub(crate) struct Exp2<V> {
 /// 2^x. Below -126.5 it is 0, from 127.5 on infinite.
 #[inline(always)]
 pub(crate) fn exp2<S: Simd>(simd: S, x: S::f32s) -> Exp2<S::f32s> {
+    exp2_by(simd, x, &EXP2_M1)
+}
+
+#[inline(always)]
+fn exp2_by<S: Simd>(simd: S, x: S::f32s, coefficients: &[f32]) -> Exp2<S::f32s> {
     // In this order a NaN passes through on x86.
     let x = simd.max_f32s(simd.splat_f32s(-127.0), x);
     // Beyond the range the scale is infinite, and `above` must not be negative then: inf - inf
@@ -50,29 +66,76 @@ pub(crate) fn exp2<S: Simd>(simd: S, x: S::f32s) -> Exp2<S::f32s> {
     let x = simd.select_f32s(beyond, simd.splat_f32s(128.25), x);
     let (whole, scale) = round_and_scale(simd, x);
     let f = simd.sub_f32s(x, whole);
-    Exp2 { scale, above: simd.mul_f32s(f, horner(simd, f, &EXP2_M1)) }
+    Exp2 { scale, above: simd.mul_f32s(f, horner(simd, f, coefficients)) }
 }
 
-/// 2^x for x <= 0, to be raised to powers: `above` is positive but close to x = 0, so that powers
-/// of (1 + `above`) lose no digits, and there the scale is 1, so that the distance from 1 keeps
-/// its own.
-#[inline(always)]
-pub(crate) fn exp2_base<S: Simd>(simd: S, x: S::f32s) -> Exp2<S::f32s> {
-    let x = simd.max_f32s(simd.splat_f32s(-127.0), x);
-    let (whole, scale) = round_and_scale(simd, simd.sub_f32s(x, simd.splat_f32s(15.0 / 32.0)));
-    let f = simd.sub_f32s(x, whole);
-    Exp2 { scale, above: simd.mul_f32s(f, horner(simd, f, &EXP2_M1_BASE)) }
+/// A power of two, split so that a product with it keeps its precision near 1 and near 0:
+/// 2^x = whole + `rest` with whole 1 or 0.
+#[derive(Clone, Copy)]
+pub(crate) struct Split<V> {
+    /// All bits where whole is 1, none where it is 0.
+    pub kept: V,
+    pub rest: V,
 }
 
-impl<V: Copy> Exp2<V> {
-    /// The product of two powers.
+impl<V: Copy> Split<V> {
+    /// 2^x h + `addend`.
     #[inline(always)]
-    pub fn times<S: Simd<f32s = V>>(self, simd: S, other: Self) -> Self {
-        let sum = simd.add_f32s(self.above, other.above);
-        Self {
-            scale: simd.mul_f32s(self.scale, other.scale),
-            above: simd.mul_add_f32s(self.above, other.above, sum),
-        }
+    pub fn times<S: Simd<f32s = V>>(self, simd: S, h: V, addend: V) -> V {
+        simd.add_f32s(simd.and_f32s(self.kept, h), simd.mul_add_f32s(self.rest, h, addend))
+    }
+}
+
+/// 2^x, for growth too.
+#[inline(always)]
+pub(crate) fn exp2_split<S: Simd>(simd: S, x: S::f32s) -> Split<S::f32s> {
+    split(simd, x, exp2(simd, x), -1.0)
+}
+
+/// Splits 2^x: whole is 1 from `near` on.
+#[inline(always)]
+fn split<S: Simd>(simd: S, x: S::f32s, power: Exp2<S::f32s>, near: f32) -> Split<S::f32s> {
+    let kept = simd.greater_than_or_equal_f32s(x, simd.splat_f32s(near));
+    let kept = simd.select_u32s(kept, simd.splat_u32s(u32::MAX), simd.splat_u32s(0));
+    let kept = simd.transmute_f32s_u32s(kept);
+    let whole = simd.and_f32s(kept, simd.splat_f32s(1.0));
+    let apart = simd.sub_f32s(power.scale, whole);
+    Split { kept, rest: simd.mul_add_f32s(power.scale, power.above, apart) }
+}
+
+/// The powers of 2^x, one after the other, all split alike:
+///
+/// ```text
+/// rest_1 = 2^x - whole,   rest_(n+1) = rest_n 2^x + whole rest_1
+/// ```
+#[derive(Clone, Copy)]
+pub(crate) struct Powers<V> {
+    pub power: Split<V>,
+    /// 2^x.
+    pub base: V,
+    /// whole rest_1.
+    pub offset: V,
+}
+
+impl<V: Copy> Powers<V> {
+    /// On to the next power.
+    #[inline(always)]
+    pub fn advance<S: Simd<f32s = V>>(&mut self, simd: S) {
+        self.power.rest = simd.mul_add_f32s(self.power.rest, self.base, self.offset);
+    }
+}
+
+/// The first of `count` powers of 2^x, for x <= 0. They are split as 1 + rest where the last of
+/// them is at least 1/16, so that the state loses few digits to it; elsewhere already the first
+/// is so far from 1 that it may be rounded.
+#[inline(always)]
+pub(crate) fn exp2_powers<S: Simd>(simd: S, x: S::f32s, count: usize) -> Powers<S::f32s> {
+    let exp2 = exp2_by(simd, x, &EXP2_M1_BASE);
+    let power = split(simd, x, exp2, -4.0 / count as f32);
+    Powers {
+        power,
+        base: simd.mul_add_f32s(exp2.scale, exp2.above, exp2.scale),
+        offset: simd.and_f32s(power.kept, power.rest),
     }
 }
 
@@ -96,19 +159,16 @@ fn horner<S: Simd>(simd: S, x: S::f32s, coefficients: &[f32]) -> S::f32s {
     sum
 }
 
-/// e^x, to 2 ulp; below -87.6 it is 0, and it stays finite: above 88 it is e^88.
+/// e^x for x in [-88, 88], to 2 ulp; below -87.6 it is 0.
 #[inline(always)]
 fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     // ln 2 in two parts, the first short enough that its product with an exponent is exact.
     const LN2_HIGH: f32 = 0.693_359_4;
     const LN2_LOW: f32 = -2.121_944_4e-4;
-    let x = keep_above(simd, x, -88.0);
-    let x = keep_below(simd, x, 88.0);
     let (whole, scale) = round_and_scale(simd, simd.mul_f32s(x, simd.splat_f32s(LOG2_E)));
     let r = simd.mul_add_f32s(whole, simd.splat_f32s(-LN2_HIGH), x);
     let r = simd.mul_add_f32s(whole, simd.splat_f32s(-LN2_LOW), r);
-    let tail = simd.mul_f32s(simd.mul_f32s(r, r), horner(simd, r, &EXP_TAIL));
-    simd.mul_f32s(scale, simd.add_f32s(simd.splat_f32s(1.0), simd.add_f32s(r, tail)))
+    simd.mul_f32s(scale, horner(simd, r, &EXP))
 }
 
 /// max(x, bound), with a NaN kept.
@@ -125,22 +185,28 @@ pub(crate) fn keep_below<S: Simd>(simd: S, x: S::f32s, bound: f32) -> S::f32s {
     simd.select_f32s(simd.greater_than_f32s(x, bound), bound, x)
 }
 
-/// log(1 + e^x), to 4 ulp over the whole range, very negative x included.
+/// log(1 + e^x) in place of each x, to 4 ulp over the whole range, very negative x included.
 ///
-/// With e = e^-|x| it is max(x, 0) + log(1 + e), and log(1 + e) = 2 artanh(e / (2 + e)): no
-/// cancellation however small e is.
+/// With e = e^-|x| it is max(x, 0) + log(1 + e): no cancellation however small e is. Several
+/// vectors go through together, to hide the latency of one another.
 #[inline(always)]
-pub(crate) fn softplus<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
-    let e = exp(simd, simd.neg_f32s(simd.abs_f32s(x)));
-    let s = simd.div_f32s(e, simd.add_f32s(e, simd.splat_f32s(2.0)));
-    let log = simd.mul_f32s(s, horner(simd, simd.mul_f32s(s, s), &ARTANH));
-    simd.add_f32s(keep_above(simd, x, 0.0), log)
+pub(crate) fn softplus<S: Simd, const K: usize>(simd: S, values: &mut [S::f32s; K]) {
+    let mut powers = *values;
+    for power in &mut powers {
+        let below = simd.neg_f32s(simd.abs_f32s(*power));
+        *power = exp(simd, simd.max_f32s(simd.splat_f32s(-88.0), below));
+    }
+    for (value, e) in values.iter_mut().zip(powers) {
+        let log = simd.mul_f32s(e, horner(simd, e, &LOG_1P));
+        *value = simd.add_f32s(keep_above(simd, *value, 0.0), log);
+    }
 }
 
 /// x / (1 + e^-x), without overflow.
 #[inline(always)]
 pub(crate) fn silu<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
-    let e = exp(simd, simd.neg_f32s(x));
+    let least = simd.max_f32s(simd.splat_f32s(-88.0), simd.neg_f32s(x));
+    let e = exp(simd, simd.min_f32s(simd.splat_f32s(88.0), least));
     simd.div_f32s(x, simd.add_f32s(simd.splat_f32s(1.0), e))
 }
 
@@ -161,8 +227,17 @@ mod tests {
         Exp2,
         /// The third power of 2^x.
         Cube,
+        /// What it is above 1.
+        CubeLess1,
         Softplus,
         Silu,
+    }
+
+    fn cube<S: Simd>(simd: S, x: S::f32s) -> Split<S::f32s> {
+        let mut powers = exp2_powers(simd, x, 16);
+        powers.advance(simd);
+        powers.advance(simd);
+        powers.power
     }
 
     impl WithSimd for Apply<'_> {
@@ -176,11 +251,15 @@ mod tests {
                         simd.mul_add_f32s(power.scale, power.above, power.scale)
                     }
                     Function::Cube => {
-                        let base = exp2_base(simd, x);
-                        let cube = base.times(simd, base).times(simd, base);
-                        simd.mul_add_f32s(cube.scale, cube.above, cube.scale)
+                        let cube = cube(simd, x);
+                        cube.times(simd, simd.splat_f32s(1.0), simd.splat_f32s(0.0))
                     }
-                    Function::Softplus => softplus(simd, x),
+                    Function::CubeLess1 => cube(simd, x).rest,
+                    Function::Softplus => {
+                        let mut values = [x];
+                        softplus(simd, &mut values);
+                        values[0]
+                    }
                     Function::Silu => silu(simd, x),
                 };
                 bytemuck::cast_slice(std::slice::from_ref(&y))[0]
@@ -221,8 +300,24 @@ mod tests {
     fn powers_keep_their_digits() {
         for (from, to) in [(-40.0, 0.0), (-1.0, 0.0), (-1e-3, 0.0)] {
             let worst = worst_ulps(Function::Cube, &range(from, to), |x| (3.0 * x).exp2());
+            assert!(worst <= 4.5, "{worst} ulp between {from} and {to}");
+        }
+    }
+
+    #[test]
+    fn powers_near_one_keep_the_digits_of_their_distance_from_it() {
+        let exact = |x: f64| (3.0 * x * std::f64::consts::LN_2).exp_m1();
+        for (from, to) in [(-0.25, 0.0), (-1e-3, -1e-9), (-1e-7, -1e-12)] {
+            let worst = worst_ulps(Function::CubeLess1, &range(from, to), exact);
             assert!(worst <= 4.0, "{worst} ulp between {from} and {to}");
         }
+    }
+
+    #[test]
+    fn powers_far_below_forget_the_state() {
+        let numbers = [-127.0, -1e4, f32::NEG_INFINITY];
+        let found = Arch::new().dispatch(Apply { function: Function::Cube, numbers: &numbers });
+        assert_eq!(found, [0.0; 3]);
     }
 
     #[test]

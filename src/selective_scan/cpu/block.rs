@@ -3,20 +3,24 @@
 //! Time is walked in tiles of [`TILE`] steps. For each tile the step sizes and inputs of all
 //! lanes are formed first; then four states at a time run through the tile with h in registers,
 //! B and C read from a tile in f32, and y in the first-level cache; then the output is gated and
-//! stored. About 18 vector instructions per lane-full of (d, t, n), most of them the exponential.
+//! stored.
 
 use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
 use super::forward::{Decays, Map, Scan, wide_groups};
-use super::recurrence::{OwnDecay, PowerDecay, Recurrence, SharedDecay, rows, rows_mut};
-use super::tile::{TILE, with_usual};
+use super::recurrence::{DecayTile, OwnDecay, PowerDecay, Recurrence, SharedDecay};
+use super::scratch::{Aligned, Form, Scratch};
+use super::tile::{TILE, rows, rows_mut, tile, tile_mut, with_usual};
 use crate::backend::cpu::disjoint::Disjoint;
-use crate::backend::cpu::lanes::{self, Exp2};
+use crate::backend::cpu::lanes;
 use crate::element::DeviceFloat;
 use crate::selective_scan::CHECKPOINT;
 use crate::selective_scan::reference::Step;
+
+/// Vectors that go through softplus together.
+const TOGETHER: usize = 4;
 
 /// A task: some channels of one row.
 pub(super) struct Block<'a, 'scan, T> {
@@ -29,50 +33,10 @@ pub(super) struct Block<'a, 'scan, T> {
     pub steps: Range<usize>,
 }
 
-/// What a thread keeps between its tasks, all in f32.
-#[derive(Default)]
-pub(super) struct Scratch {
-    /// h, (N, lane).
-    state: Vec<f32>,
-    /// A log2(e), (N, lane) or (lane).
-    a: Vec<f32>,
-    d: Vec<f32>,
-    delta_bias: Vec<f32>,
-    /// Δ as the decay sees it, (t, lane): 0 at a reset.
-    step: Vec<f32>,
-    /// u, then Δ u, (t, lane).
-    input: Vec<f32>,
-    /// y, (t, lane).
-    output: Vec<f32>,
-    /// z, (t, lane).
-    gate: Vec<f32>,
-    b: MapTile,
-    c: MapTile,
-}
-
-/// The values of B or C in a tile.
-#[derive(Default)]
-pub(super) struct MapTile {
-    pub values: Vec<f32>,
-    pub form: Form,
-}
-
-/// How the values of a [`MapTile`] lie.
-#[derive(Clone, Copy, Default, PartialEq)]
-pub(super) enum Form {
-    /// (N, t): all lanes share them.
-    #[default]
-    Shared,
-    /// (N, t, lane): lanes are of different groups.
-    Lanes,
-    /// (N, lane): constant in time.
-    Constant,
-}
-
 /// Steps of a tile without a reset in between.
-struct Segment {
-    steps: Range<usize>,
-    from_zero: bool,
+pub(super) struct Segment {
+    pub steps: Range<usize>,
+    pub from_zero: bool,
 }
 
 impl<T: DeviceFloat> WithSimd for Block<'_, '_, T> {
@@ -82,14 +46,14 @@ impl<T: DeviceFloat> WithSimd for Block<'_, '_, T> {
     fn with_simd<S: Simd>(mut self, simd: S) {
         let lanes = S::F32_LANES;
         self.begin(lanes);
+        let mut decays = DecayTile::new(simd);
         let mut start = self.steps.start;
         while start < self.steps.end {
             // Tiles end at multiples of their length, so that checkpoints fall on their ends.
             let end = self.steps.end.min((start / TILE + 1) * TILE);
             self.load(simd, start..end);
-            for segment in self.segments(start..end) {
-                self.recur(simd, &segment);
-            }
+            let segments = self.segments(start..end);
+            self.recur(simd, &segments, &mut decays);
             self.finish(simd, start..end);
             if end.is_multiple_of(CHECKPOINT) || end == self.scan.problem.steps {
                 self.save(lanes, end);
@@ -106,9 +70,8 @@ impl<T: DeviceFloat> Block<'_, '_, T> {
         let Self { scan, scratch, channels, row, .. } = self;
         let problem = scan.problem;
         let states = problem.states;
-        let spread = |place: &mut Vec<f32>, rows: usize, value: &dyn Fn(usize, usize) -> f32| {
-            place.clear();
-            place.resize(rows * lanes, 0.0);
+        let spread = |place: &mut Aligned, rows: usize, value: &dyn Fn(usize, usize) -> f32| {
+            place.reset(rows * lanes);
             for n in 0..rows {
                 for (lane, channel) in channels.clone().enumerate() {
                     place[n * lanes + lane] = value(channel, n);
@@ -140,15 +103,13 @@ impl<T: DeviceFloat> Block<'_, '_, T> {
                 }
                 Map::Variable { .. } => {
                     let width = if tile.form == Form::Lanes { lanes } else { 1 };
-                    tile.values.clear();
-                    tile.values.resize(states * TILE * width, 0.0);
+                    tile.values.reset(states * TILE * width);
                 }
             }
         }
-        let Scratch { step, input, output, gate, .. } = &mut **scratch;
-        for tile in [step, input, output, gate] {
-            tile.clear();
-            tile.resize(TILE * lanes, 0.0);
+        let Scratch { step, input, output, gate, lines, .. } = &mut **scratch;
+        for tile in [step, input, output, gate, lines] {
+            tile.reset(TILE * lanes);
         }
     }
 
@@ -156,24 +117,29 @@ impl<T: DeviceFloat> Block<'_, '_, T> {
     #[inline(always)]
     fn load<S: Simd>(&mut self, simd: S, steps: Range<usize>) {
         let Self { scan, scratch, batch, channels, .. } = self;
-        let (lanes, length) = (S::F32_LANES, steps.len());
-        scan.delta.load(&mut scratch.step, lanes, *batch, channels.clone(), steps.clone());
-        scan.u.load(&mut scratch.input, lanes, *batch, channels.clone(), steps.clone());
+        let lanes = S::F32_LANES;
+        let Scratch { step, input, lines, .. } = &mut **scratch;
+        scan.delta.load(simd, step, lines, *batch, channels.clone(), steps.clone());
+        scan.u.load(simd, input, lines, *batch, channels.clone(), steps.clone());
         let bias = rows::<S>(&scratch.delta_bias)[0];
         let d = rows::<S>(&scratch.d)[0];
-        let (step, input) = (rows_mut::<S>(&mut scratch.step), rows_mut::<S>(&mut scratch.input));
-        let output = rows_mut::<S>(&mut scratch.output);
-        for ((step, input), output) in step.iter_mut().zip(input).zip(output).take(length) {
-            let mut size = simd.add_f32s(*step, bias);
-            if scan.options.delta_softplus {
-                size = lanes::softplus(simd, size);
+        let step = tile_mut::<S>(&mut scratch.step);
+        for sizes in step.as_chunks_mut::<TOGETHER>().0 {
+            for size in &mut *sizes {
+                *size = simd.add_f32s(*size, bias);
             }
+            if scan.options.delta_softplus {
+                lanes::softplus(simd, sizes);
+            }
+        }
+        let input = tile_mut::<S>(&mut scratch.input);
+        let output = tile_mut::<S>(&mut scratch.output);
+        for ((size, input), output) in step.iter_mut().zip(input).zip(output) {
             if let Some((min, max)) = scan.options.delta_clamp {
-                size = lanes::keep_below(simd, lanes::keep_above(simd, size, min), max);
+                *size = lanes::keep_below(simd, lanes::keep_above(simd, *size, min), max);
             }
             *output = simd.mul_f32s(d, *input);
-            *input = simd.mul_f32s(size, *input);
-            *step = size;
+            *input = simd.mul_f32s(*size, *input);
         }
         self.load_maps(lanes, steps);
     }
@@ -239,44 +205,26 @@ impl<T: DeviceFloat> Block<'_, '_, T> {
         segments
     }
 
-    /// Runs all states through a segment.
+    /// Runs all states through the segments of a tile.
     #[inline(always)]
-    fn recur<S: Simd>(&mut self, simd: S, segment: &Segment) {
-        let scratch = &mut *self.scratch;
-        if segment.from_zero {
-            scratch.state.fill(0.0);
-        }
-        let steps = segment.steps.clone();
-        let state = rows_mut::<S>(&mut scratch.state);
+    fn recur<S: Simd>(&mut self, simd: S, segments: &[Segment], decays: &mut DecayTile<S>) {
+        let Scratch { state, a, step, input, output, b, c, .. } = &mut *self.scratch;
+        let (a, step) = (rows::<S>(a), tile::<S>(step));
         let recurrence = Recurrence {
             simd,
-            state,
-            input: &rows::<S>(&scratch.input)[steps.clone()],
-            output: &mut rows_mut::<S>(&mut scratch.output)[steps.clone()],
-            first: steps.start,
+            state: rows_mut::<S>(state),
+            input: tile::<S>(input),
+            output: tile_mut::<S>(output),
+            b,
+            c,
         };
-        let step = &rows::<S>(&scratch.step)[steps.clone()];
-        let a = rows::<S>(&scratch.a);
-        let none = Exp2 { scale: simd.splat_f32s(1.0), above: simd.splat_f32s(0.0) };
-        let mut decays = [none; TILE];
-        let decays = &mut decays[..step.len()];
-        let (b, c) = (&scratch.b, &scratch.c);
         match self.scan.decays {
-            Decays::Own => recurrence.run(&mut OwnDecay { step, a }, b, c),
+            Decays::Own => recurrence.run(segments, &mut OwnDecay { step, a }),
             Decays::Shared => {
-                for (decay, &step) in decays.iter_mut().zip(step) {
-                    *decay = lanes::exp2(simd, simd.mul_f32s(step, a[0]));
-                }
-                recurrence.run(&mut SharedDecay { decay: decays }, b, c);
+                recurrence.run(segments, &mut SharedDecay::new(simd, decays, step, a[0]));
             }
             Decays::Powers => {
-                for (decay, &step) in decays.iter_mut().zip(step) {
-                    *decay = lanes::exp2_base(simd, simd.mul_f32s(step, a[0]));
-                }
-                let mut next = [none; TILE];
-                let next = &mut next[..step.len()];
-                next.copy_from_slice(decays);
-                recurrence.run(&mut PowerDecay { base: decays, next }, b, c);
+                recurrence.run(segments, &mut PowerDecay::new(simd, decays, step, a));
             }
         }
     }
@@ -287,10 +235,10 @@ impl<T: DeviceFloat> Block<'_, '_, T> {
         let Self { scan, scratch, batch, channels, .. } = self;
         let lanes = S::F32_LANES;
         if let Some(z) = &scan.z {
-            z.load(&mut scratch.gate, lanes, *batch, channels.clone(), steps.clone());
-            let gates = rows::<S>(&scratch.gate);
-            let outputs = rows_mut::<S>(&mut scratch.output);
-            for (output, &gate) in outputs.iter_mut().zip(gates).take(steps.len()) {
+            let Scratch { gate, lines, .. } = &mut **scratch;
+            z.load(simd, gate, lines, *batch, channels.clone(), steps.clone());
+            let gates = tile::<S>(&scratch.gate);
+            for (output, &gate) in tile_mut::<S>(&mut scratch.output).iter_mut().zip(gates) {
                 *output = simd.mul_f32s(*output, lanes::silu(simd, gate));
             }
         }
@@ -304,7 +252,10 @@ impl<T: DeviceFloat> Block<'_, '_, T> {
             }
         }
         // SAFETY: rows and channels of tasks are disjoint, and each tile is stored once.
-        unsafe { scan.out.store(&scratch.output, lanes, *batch, channels.clone(), steps) };
+        unsafe {
+            let Scratch { output, lines, .. } = &mut **scratch;
+            scan.out.store(simd, output, lines, *batch, channels.clone(), steps);
+        }
     }
 
     /// Stores the state as the checkpoint of the steps before `end`.

@@ -5,7 +5,8 @@ use std::ops::Range;
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::block::{Block, Scratch};
+use super::block::Block;
+use super::scratch::Scratch;
 use super::tile::{ActivationStrides, MapStrides, Source, Target, elements, elements_mut};
 use crate::Result;
 use crate::backend::cpu::disjoint::Disjoint;

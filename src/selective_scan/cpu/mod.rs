@@ -9,7 +9,9 @@ use crate::list::CpuVariant;
 mod block;
 mod forward;
 mod recurrence;
+mod scratch;
 mod tile;
+mod transpose;
 
 /// The CPU's kernels.
 pub(crate) const VARIANTS: [CpuVariant; 2] = [

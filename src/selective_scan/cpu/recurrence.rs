@@ -4,93 +4,153 @@
 //! h = a h + (Δ u) B,   y += C h
 //! ```
 //!
-//! With a = scale (1 + above) and s = scale h it is h = s + (s above + (Δ u) B): where the decay
-//! is close to 1, its distance from 1 keeps all its digits.
+//! Rounding a decay close to 1 would cost a long memory its digits, and taking 1 from a decay
+//! close to 0 would leave a trace of a state that is to be forgotten. So a is never formed alone:
+//!
+//! ```text
+//! A differs over n:    a = scale (1 + above),   s = scale h,   h = s + (s above + (Δ u) B)
+//! otherwise:           a = whole + rest, whole 1 or 0,   h = whole h + (rest h + (Δ u) B)
+//! A_n = (n + 1) A_0:   rest = rest a_0 + whole rest_0,   from each state to the next
+//! ```
+//!
+//! The last takes four operations of the multipliers for each state and step: (Δ u) B, h, the next
+//! rest and y; besides a mask for whole, an addition, and B and C from the cache. The first takes
+//! five and an exponential of fourteen.
 
 use std::array;
 use std::ops::Range;
 
 use pulp::Simd;
 
-use super::block::{Form, MapTile};
-use super::tile::TILE;
-use crate::backend::cpu::lanes::{self, Exp2};
+use super::block::Segment;
+use super::scratch::{Form, MapTile};
+use super::tile::{TILE, rows};
+use crate::backend::cpu::lanes::{self, Powers, Split};
 
 /// States that run through the steps together, enough to hide the latency of one another.
 const TOGETHER: usize = 4;
 
-/// The vectors of an array of lanes.
-#[inline(always)]
-pub(super) fn rows<S: Simd>(values: &[f32]) -> &[S::f32s] {
-    S::as_simd_f32s(values).0
-}
-
-/// The same for writing.
-#[inline(always)]
-pub(super) fn rows_mut<S: Simd>(values: &mut [f32]) -> &mut [S::f32s] {
-    S::as_mut_simd_f32s(values).0
-}
-
-/// Where decays come from: a value for each state at a time, prepared once per run of steps.
-/// States are asked for in order.
+/// Where decays come from. At each step the states of a run are asked for in order.
 pub(super) trait Decay<S: Simd> {
-    /// What is kept in registers for state n.
-    type Row: Copy;
-    fn row(&self, n: usize) -> Self::Row;
-    /// The decay at step i.
-    fn at(&mut self, simd: S, row: Self::Row, i: usize) -> Exp2<S::f32s>;
+    /// What a state keeps in registers over the steps.
+    type State: Copy;
+    /// What a step keeps in registers over the states.
+    type Step: Copy;
+    fn state(&self, n: usize) -> Self::State;
+    /// Step i, as the states before have left it.
+    fn begin(&self, i: usize) -> Self::Step;
+    /// a h + taken, and on to the next state.
+    fn advance(
+        simd: S,
+        state: Self::State,
+        step: &mut Self::Step,
+        h: S::f32s,
+        taken: S::f32s,
+    ) -> S::f32s;
+    fn end(&mut self, i: usize, step: Self::Step);
 }
 
 /// A differs over n: an exponential for each state and step.
-#[derive(Clone, Copy)]
 pub(super) struct OwnDecay<'a, S: Simd> {
-    pub step: &'a [S::f32s],
+    pub step: &'a [S::f32s; TILE],
     pub a: &'a [S::f32s],
 }
 
 impl<S: Simd> Decay<S> for OwnDecay<'_, S> {
-    type Row = S::f32s;
+    type State = S::f32s;
+    type Step = S::f32s;
     #[inline(always)]
-    fn row(&self, n: usize) -> S::f32s {
+    fn state(&self, n: usize) -> S::f32s {
         self.a[n]
     }
     #[inline(always)]
-    fn at(&mut self, simd: S, a: S::f32s, i: usize) -> Exp2<S::f32s> {
-        lanes::exp2(simd, simd.mul_f32s(self.step[i], a))
+    fn begin(&self, i: usize) -> S::f32s {
+        self.step[i]
+    }
+    #[inline(always)]
+    fn advance(simd: S, a: S::f32s, step: &mut S::f32s, h: S::f32s, taken: S::f32s) -> S::f32s {
+        let decay = lanes::exp2(simd, simd.mul_f32s(*step, a));
+        let scaled = simd.mul_f32s(decay.scale, h);
+        simd.add_f32s(scaled, simd.mul_add_f32s(scaled, decay.above, taken))
+    }
+    #[inline(always)]
+    fn end(&mut self, _i: usize, _step: S::f32s) {}
+}
+
+/// Decays of the steps of a tile, made before the states run through it; the memory serves all
+/// tiles of a block in turn.
+#[repr(align(64))]
+pub(super) struct DecayTile<S: Simd>([Powers<S::f32s>; TILE]);
+
+impl<S: Simd> DecayTile<S> {
+    pub fn new(simd: S) -> Self {
+        let zero = simd.splat_f32s(0.0);
+        let power = Split { kept: zero, rest: zero };
+        Self([Powers { power, base: zero, offset: zero }; TILE])
     }
 }
 
-/// A is equal over n: one exponential for each step, made before.
-pub(super) struct SharedDecay<'a, S: Simd> {
-    pub decay: &'a [Exp2<S::f32s>],
+/// A is equal over n: one exponential for each step.
+pub(super) struct SharedDecay<'a, S: Simd>(&'a DecayTile<S>);
+
+impl<'a, S: Simd> SharedDecay<'a, S> {
+    #[inline(always)]
+    pub fn new(simd: S, tile: &'a mut DecayTile<S>, step: &[S::f32s; TILE], a: S::f32s) -> Self {
+        for (powers, &step) in tile.0.iter_mut().zip(step) {
+            powers.power = lanes::exp2_split(simd, simd.mul_f32s(step, a));
+        }
+        Self(tile)
+    }
 }
 
 impl<S: Simd> Decay<S> for SharedDecay<'_, S> {
-    type Row = ();
+    type State = ();
+    type Step = Split<S::f32s>;
     #[inline(always)]
-    fn row(&self, _n: usize) {}
+    fn state(&self, _n: usize) {}
     #[inline(always)]
-    fn at(&mut self, _simd: S, _row: (), i: usize) -> Exp2<S::f32s> {
-        self.decay[i]
+    fn begin(&self, i: usize) -> Self::Step {
+        self.0.0[i].power
+    }
+    #[inline(always)]
+    fn advance(simd: S, _state: (), step: &mut Self::Step, h: S::f32s, taken: S::f32s) -> S::f32s {
+        step.times(simd, h, taken)
+    }
+    #[inline(always)]
+    fn end(&mut self, _i: usize, _step: Self::Step) {}
+}
+
+/// A_n = (n + 1) A_0: the powers of one exponential for each step.
+pub(super) struct PowerDecay<'a, S: Simd>(&'a mut DecayTile<S>);
+
+impl<'a, S: Simd> PowerDecay<'a, S> {
+    #[inline(always)]
+    pub fn new(simd: S, tile: &'a mut DecayTile<S>, step: &[S::f32s; TILE], a: &[S::f32s]) -> Self {
+        for (powers, &step) in tile.0.iter_mut().zip(step) {
+            *powers = lanes::exp2_powers(simd, simd.mul_f32s(step, a[0]), a.len());
+        }
+        Self(tile)
     }
 }
 
-/// A_n = (n + 1) A_0: the decays are the powers of one exponential for each step, made before.
-pub(super) struct PowerDecay<'a, S: Simd> {
-    pub base: &'a [Exp2<S::f32s>],
-    /// The decay of the next state; at first the base itself.
-    pub next: &'a mut [Exp2<S::f32s>],
-}
-
 impl<S: Simd> Decay<S> for PowerDecay<'_, S> {
-    type Row = ();
+    type State = ();
+    type Step = Powers<S::f32s>;
     #[inline(always)]
-    fn row(&self, _n: usize) {}
+    fn state(&self, _n: usize) {}
     #[inline(always)]
-    fn at(&mut self, simd: S, _row: (), i: usize) -> Exp2<S::f32s> {
-        let decay = self.next[i];
-        self.next[i] = decay.times(simd, self.base[i]);
-        decay
+    fn begin(&self, i: usize) -> Self::Step {
+        self.0.0[i]
+    }
+    #[inline(always)]
+    fn advance(simd: S, _state: (), step: &mut Self::Step, h: S::f32s, taken: S::f32s) -> S::f32s {
+        let h = step.power.times(simd, h, taken);
+        step.advance(simd);
+        h
+    }
+    #[inline(always)]
+    fn end(&mut self, i: usize, step: Self::Step) {
+        self.0.0[i].power.rest = step.power.rest;
     }
 }
 
@@ -99,13 +159,10 @@ trait Row<S: Simd>: Copy {
     fn at(self, simd: S, i: usize) -> S::f32s;
 }
 
-#[derive(Clone, Copy)]
-struct SharedRow<'a>(&'a [f32]);
-
-impl<S: Simd> Row<S> for SharedRow<'_> {
+impl<S: Simd> Row<S> for &[f32; TILE] {
     #[inline(always)]
     fn at(self, simd: S, i: usize) -> S::f32s {
-        simd.splat_f32s(self.0[i])
+        simd.splat_f32s(self[i])
     }
 }
 
@@ -123,73 +180,86 @@ impl<S: Simd> Row<S> for LaneRow<'_, S> {
     }
 }
 
-/// A block of channels on its way through some steps of a tile.
+/// A block of channels on its way through a tile.
 pub(super) struct Recurrence<'a, S: Simd> {
     pub simd: S,
     /// h of each state.
     pub state: &'a mut [S::f32s],
     /// Δ u of each step.
-    pub input: &'a [S::f32s],
+    pub input: &'a [S::f32s; TILE],
     /// y of each step, to be added to.
-    pub output: &'a mut [S::f32s],
-    /// The place of the first step in the tile.
-    pub first: usize,
+    pub output: &'a mut [S::f32s; TILE],
+    pub b: &'a MapTile,
+    pub c: &'a MapTile,
 }
 
 impl<S: Simd> Recurrence<'_, S> {
-    /// Runs all states through the steps.
+    /// Runs all states through the segments.
     #[inline(always)]
-    pub fn run(mut self, decay: &mut impl Decay<S>, b: &MapTile, c: &MapTile) {
-        let steps = self.first..self.first + self.input.len();
-        let shared = |map: &'_ MapTile| map.form == Form::Shared;
-        match (shared(b), shared(c)) {
-            (true, true) => self.pass(decay, |n| b.shared(n, &steps), |n| c.shared(n, &steps)),
-            (true, false) => self.pass(decay, |n| b.shared(n, &steps), |n| c.lanes(n, &steps)),
-            (false, true) => self.pass(decay, |n| b.lanes(n, &steps), |n| c.shared(n, &steps)),
-            (false, false) => self.pass(decay, |n| b.lanes(n, &steps), |n| c.lanes(n, &steps)),
+    pub fn run(mut self, segments: &[Segment], decay: &mut impl Decay<S>) {
+        for segment in segments {
+            self.segment(segment, decay);
+        }
+    }
+
+    #[inline(always)]
+    fn segment(&mut self, segment: &Segment, decay: &mut impl Decay<S>) {
+        if segment.from_zero {
+            self.state.fill(self.simd.splat_f32s(0.0));
+        }
+        // The bound is for the compiler, which then checks no place in a tile.
+        let steps = segment.steps.start..segment.steps.end.min(TILE);
+        let (b, c) = (self.b, self.c);
+        match (b.form == Form::Shared, c.form == Form::Shared) {
+            (true, true) => self.pass(steps, decay, |n| b.shared(n), |n| c.shared(n)),
+            (true, false) => self.pass(steps, decay, |n| b.shared(n), |n| c.lanes(n)),
+            (false, true) => self.pass(steps, decay, |n| b.lanes(n), |n| c.shared(n)),
+            (false, false) => self.pass(steps, decay, |n| b.lanes(n), |n| c.lanes(n)),
         }
     }
 
     #[inline(always)]
     fn pass<B: Row<S>, C: Row<S>>(
         &mut self,
+        steps: Range<usize>,
         decay: &mut impl Decay<S>,
         b: impl Fn(usize) -> B,
         c: impl Fn(usize) -> C,
     ) {
         let together = self.state.len() / TOGETHER * TOGETHER;
         for n in (0..together).step_by(TOGETHER) {
-            self.states::<TOGETHER, _, _>(n, decay, &b, &c);
+            self.states::<TOGETHER, _, _, _>(n, steps.clone(), decay, &b, &c);
         }
         for n in together..self.state.len() {
-            self.states::<1, _, _>(n, decay, &b, &c);
+            self.states::<1, _, _, _>(n, steps.clone(), decay, &b, &c);
         }
     }
 
     /// Runs K states from `n` on through the steps, h in registers.
     #[inline(always)]
-    fn states<const K: usize, B: Row<S>, C: Row<S>>(
+    fn states<const K: usize, D: Decay<S>, B: Row<S>, C: Row<S>>(
         &mut self,
         n: usize,
-        decay: &mut impl Decay<S>,
+        steps: Range<usize>,
+        decay: &mut D,
         b: &impl Fn(usize) -> B,
         c: &impl Fn(usize) -> C,
     ) {
         let simd = self.simd;
-        let decays: [_; K] = array::from_fn(|k| decay.row(n + k));
+        let states: [_; K] = array::from_fn(|k| decay.state(n + k));
         let b: [B; K] = array::from_fn(|k| b(n + k));
         let c: [C; K] = array::from_fn(|k| c(n + k));
         let mut h: [S::f32s; K] = array::from_fn(|k| self.state[n + k]);
-        for (i, (&input, output)) in self.input.iter().zip(&mut *self.output).enumerate() {
-            let mut y = *output;
+        for i in steps {
+            let mut step = decay.begin(i);
+            let mut y = self.output[i];
             for k in 0..K {
-                let a = decay.at(simd, decays[k], i);
-                let s = simd.mul_f32s(a.scale, h[k]);
-                let taken = simd.mul_f32s(input, b[k].at(simd, i));
-                h[k] = simd.add_f32s(s, simd.mul_add_f32s(s, a.above, taken));
+                let taken = simd.mul_f32s(self.input[i], b[k].at(simd, i));
+                h[k] = D::advance(simd, states[k], &mut step, h[k], taken);
                 y = simd.mul_add_f32s(c[k].at(simd, i), h[k], y);
             }
-            *output = y;
+            self.output[i] = y;
+            decay.end(i, step);
         }
         self.state[n..n + K].copy_from_slice(&h);
     }
@@ -197,17 +267,17 @@ impl<S: Simd> Recurrence<'_, S> {
 
 impl MapTile {
     #[inline(always)]
-    fn shared(&self, n: usize, steps: &Range<usize>) -> SharedRow<'_> {
-        SharedRow(&self.values[n * TILE..][steps.clone()])
+    fn shared(&self, n: usize) -> &[f32; TILE] {
+        &self.values.as_chunks().0[n]
     }
 
     #[inline(always)]
-    fn lanes<S: Simd>(&self, n: usize, steps: &Range<usize>) -> LaneRow<'_, S> {
+    fn lanes<S: Simd>(&self, n: usize) -> LaneRow<'_, S> {
         let values = rows::<S>(&self.values);
         match self.form {
             Form::Constant => LaneRow { values: &values[n..=n], stride: 0 },
             Form::Shared | Form::Lanes => {
-                LaneRow { values: &values[n * TILE..][steps.clone()], stride: 1 }
+                LaneRow { values: &values[n * TILE..][..TILE], stride: 1 }
             }
         }
     }

@@ -2,6 +2,9 @@
 
 use std::ops::Range;
 
+use pulp::Simd;
+
+use super::transpose::transpose;
 use crate::backend::Cpu;
 use crate::backend::cpu::disjoint::Disjoint;
 use crate::element::DeviceFloat;
@@ -12,8 +15,29 @@ use crate::{Error, Result};
 /// Most time steps in a tile; divides the distance of checkpoints.
 pub(super) const TILE: usize = 32;
 
-/// Most lanes of a SIMD register in f32.
-const MOST_LANES: usize = 16;
+/// The vectors of an array of lanes.
+#[inline(always)]
+pub(super) fn rows<S: Simd>(values: &[f32]) -> &[S::f32s] {
+    S::as_simd_f32s(values).0
+}
+
+/// The same for writing.
+#[inline(always)]
+pub(super) fn rows_mut<S: Simd>(values: &mut [f32]) -> &mut [S::f32s] {
+    S::as_mut_simd_f32s(values).0
+}
+
+/// The vectors of a tile.
+#[inline(always)]
+pub(super) fn tile<S: Simd>(values: &[f32]) -> &[S::f32s; TILE] {
+    &rows::<S>(values).as_chunks().0[0]
+}
+
+/// The same for writing.
+#[inline(always)]
+pub(super) fn tile_mut<S: Simd>(values: &mut [f32]) -> &mut [S::f32s; TILE] {
+    &mut rows_mut::<S>(values).as_chunks_mut().0[0]
+}
 
 /// Distances in elements between neighbours in u, delta, z or out.
 #[derive(Clone, Copy)]
@@ -100,30 +124,26 @@ pub(super) struct Source<'a, T> {
 }
 
 impl<T: DeviceFloat> Source<'_, T> {
-    /// Reads the steps of `channels` into `tile`, (time, lane) with `lanes` lanes.
+    /// Reads the steps of `channels` into `tile`, (time, lane), by way of `lines`, (lane, time).
     #[inline(always)]
-    pub fn load(
+    pub fn load<S: Simd>(
         &self,
+        simd: S,
         tile: &mut [f32],
-        lanes: usize,
+        lines: &mut [f32],
         batch: usize,
         channels: Range<usize>,
         steps: Range<usize>,
     ) {
+        let lanes = S::F32_LANES;
         if self.strides.time == 1 {
-            // Lines first, then a transposition whose writes are whole vectors.
-            let mut runs = [[0.0; TILE]; MOST_LANES];
             with_usual!(steps.len(), TILE, |length| {
-                for (run, channel) in runs.iter_mut().zip(channels.clone()) {
+                for (line, channel) in lines.chunks_exact_mut(TILE).zip(channels.clone()) {
                     let first = self.strides.index(batch, channel, steps.start);
-                    T::widen(&self.values[first..first + length], &mut run[..length]);
-                }
-                for (t, line) in tile.chunks_exact_mut(lanes).enumerate().take(length) {
-                    for (place, run) in line.iter_mut().zip(&runs) {
-                        *place = run[t];
-                    }
+                    T::widen(&self.values[first..first + length], &mut line[..length]);
                 }
             });
+            transpose(simd, lines, tile, lanes, TILE);
         } else {
             with_usual!(channels.len(), lanes, |width| {
                 for (row, t) in tile.chunks_exact_mut(lanes).zip(steps.clone()) {
@@ -143,27 +163,28 @@ pub(super) struct Target<'a, T> {
 }
 
 impl<T: DeviceFloat> Target<'_, T> {
-    /// Rounds `tile`, (time, lane) with `lanes` lanes, into the steps of `channels`.
+    /// Rounds `tile`, (time, lane), into the steps of `channels`, by way of `lines`, (lane, time).
     ///
     /// # Safety
     ///
     /// No other task writes these steps of these channels.
     #[inline(always)]
-    pub unsafe fn store(
+    pub unsafe fn store<S: Simd>(
         &self,
+        simd: S,
         tile: &[f32],
-        lanes: usize,
+        lines: &mut [f32],
         batch: usize,
         channels: Range<usize>,
         steps: Range<usize>,
     ) {
+        let lanes = S::F32_LANES;
         if self.strides.time == 1 {
+            transpose(simd, tile, lines, TILE, lanes);
             with_usual!(steps.len(), TILE, |length| {
-                for (lane, channel) in channels.clone().enumerate() {
-                    let (mut run, mut rounded) = ([0.0; TILE], [T::from_f32(0.0); TILE]);
-                    let lines = tile[lane..].iter().step_by(lanes);
-                    run[..length].iter_mut().zip(lines).for_each(|(value, &place)| *value = place);
-                    T::narrow(&run[..length], &mut rounded[..length]);
+                for (line, channel) in lines.chunks_exact(TILE).zip(channels.clone()) {
+                    let mut rounded = [T::from_f32(0.0); TILE];
+                    T::narrow(&line[..length], &mut rounded[..length]);
                     let first = self.strides.index(batch, channel, steps.start);
                     // SAFETY: the caller's promise.
                     unsafe { self.values.write_run(first, &rounded[..length]) };

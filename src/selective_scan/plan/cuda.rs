@@ -6,14 +6,23 @@ use super::{Plan, Schedule, forced, no_such_variant};
 use crate::backend::kernel::{Language, VariantInfo};
 use crate::backend::{Limits, Tier};
 use crate::element::DType;
-use crate::selective_scan::kernels::ForwardPtx;
+use crate::selective_scan::kernels::{ForwardChunkedPtx, ForwardPtx};
 use crate::selective_scan::{Layout, NAME, Options, Problem};
 use crate::{Error, Result};
 
 /// Steps that the kernels count, in 32 bits with a sign, with room for a tile behind the last.
 const MOST_STEPS: usize = i32::MAX as usize - 256;
 
-/// The plan of a CUDA device: one row and some channels of a group per block, serial in time.
+/// Blocks that keep a multiprocessor busy: as many fit on it at once.
+const BLOCKS_PER_UNIT: u64 = 2;
+
+/// Steps of a chunk are a multiple of this, which is a multiple of every kernel's tile.
+const CHUNK_UNIT: u64 = 64;
+
+/// Rows of fewer steps are not worth cutting.
+const LEAST_CUT: usize = 512;
+
+/// Chooses the kernel and the schedule for a CUDA device.
 pub(in crate::selective_scan) fn cuda(
     device: &str,
     limits: &Limits,
@@ -21,50 +30,204 @@ pub(in crate::selective_scan) fn cuda(
     options: &Options,
 ) -> Result<Plan> {
     check_ability(device, problem)?;
-    let chosen = choose(device, limits, problem, options)?;
-    let block_channels = chosen.block[0] as usize / number(chosen, "lanes").max(1);
-    let group_blocks = problem.group_channels().div_ceil(block_channels.max(1));
-    let blocks = [problem.rows, problem.groups, group_blocks]
-        .into_iter()
-        .try_fold(1u64, |blocks, factor| blocks.checked_mul(factor as u64))
-        .unwrap_or(u64::MAX);
+    let Choice { spread, chunked, reason } = choose(device, limits, problem, options)?;
+    let schedule = match chunked {
+        true => Schedule::Chunked { chunk: chunk(limits, problem, spread) },
+        false => Schedule::Serial,
+    };
+    let chunks = Chunks::of(schedule, problem);
+    let blocks = spread.blocks(problem).saturating_mul(u64::from(chunks.count));
     let blocks = grid_length(device, limits, blocks)?;
     Ok(Plan {
-        variant: chosen.name,
-        schedule: Schedule::Serial,
+        variant: spread.0.name,
+        schedule,
         blocks: [blocks, 1, 1],
-        workspace: workspace(problem),
-        reason: format!(
-            "{} is the least room for N = {} states; a block walks {block_channels} channels of \
-             a row through time",
-            number(chosen, "padded"),
-            problem.states
-        ),
+        workspace: workspace(problem, chunks),
+        reason,
     })
 }
 
-/// The variant with the least room for states that has enough, of the highest tier; or the one
-/// that is forced.
-fn choose(
+/// Every variant that fits, the plan's own first; those with more room than needed would only idle.
+pub(in crate::selective_scan) fn cuda_variants(
     device: &str,
     limits: &Limits,
     problem: &Problem,
     options: &Options,
-) -> Result<&'static VariantInfo> {
-    let fitting = || {
-        ForwardPtx::VARIANTS.iter().map(|variant| variant.info).filter(|info| {
-            tier(info) <= limits.tier
-                && element(info) == Some(problem.dtype.name())
-                && number(info, "padded") >= problem.states
-        })
+) -> Result<Vec<&'static str>> {
+    let planned = cuda(device, limits, problem, options)?.variant;
+    let least = fitting(limits, problem).map(|(spread, _)| spread.padded()).min();
+    let others = fitting(limits, problem)
+        .filter(|(spread, _)| Some(spread.padded()) == least)
+        .map(|(spread, _)| spread.0.name);
+    Ok(std::iter::once(planned).chain(others.filter(|&name| name != planned)).collect())
+}
+
+/// The kernel that was chosen, and why.
+struct Choice {
+    spread: Spread,
+    chunked: bool,
+    reason: String,
+}
+
+/// The kernel that is forced; else the highest tier of those with the least room for states that
+/// has enough, with the most channels in a thread that still leave blocks for every multiprocessor.
+fn choose(device: &str, limits: &Limits, problem: &Problem, options: &Options) -> Result<Choice> {
+    if let Some(asked) = forced(options) {
+        return match fitting(limits, problem).find(|(spread, _)| spread.0.name == asked) {
+            Some((spread, chunked)) => {
+                Ok(Choice { spread, chunked, reason: "the variant was asked for".to_owned() })
+            }
+            None => {
+                let names = fitting(limits, problem).map(|(spread, _)| spread.0.name);
+                Err(no_such_variant(device.to_owned(), &asked, names))
+            }
+        };
+    }
+    let full = u64::from(limits.units.max(1)) * BLOCKS_PER_UNIT;
+    let best = |cuts: bool| {
+        fitting(limits, problem)
+            .filter(|&(spread, chunked)| {
+                chunked == cuts && (spread.channels() == 1 || spread.blocks(problem) >= full)
+            })
+            .map(|(spread, _)| spread)
+            .min_by_key(|spread| {
+                (spread.padded(), Reverse(spread.channels()), Reverse(spread.tier()))
+            })
     };
-    match forced(options) {
-        Some(asked) => fitting().find(|info| info.name == asked).ok_or_else(|| {
-            no_such_variant(device.to_owned(), &asked, fitting().map(|info| info.name))
+    let serial =
+        best(false).ok_or_else(|| unsupported(device, format!("elements {}", problem.dtype)))?;
+    let room = format!("{} is the least room for N = {} states", serial.padded(), problem.states);
+    // The first pass costs nearly as much as the scan: cutting has to win more than that.
+    let idle = serial.blocks(problem) * 4 <= full && problem.steps >= LEAST_CUT;
+    match best(true).filter(|_| idle) {
+        Some(spread) => Ok(Choice {
+            spread,
+            chunked: true,
+            reason: format!(
+                "{room}; {} blocks do not fill {} multiprocessors, but {} steps can be cut",
+                serial.blocks(problem),
+                limits.units,
+                problem.steps
+            ),
         }),
-        None => fitting()
-            .min_by_key(|info| (number(info, "padded"), Reverse(tier(info))))
-            .ok_or_else(|| unsupported(device, format!("elements {}", problem.dtype))),
+        None => Ok(Choice {
+            spread: serial,
+            chunked: false,
+            reason: format!(
+                "{room}; a block walks {} channels of a row through time",
+                serial.block_channels()
+            ),
+        }),
+    }
+}
+
+/// Every kernel that can run the problem, and whether it begins a chunked schedule. Packed
+/// sequences are never cut: their bounds lie on the device, and they are many already.
+fn fitting(limits: &Limits, problem: &Problem) -> impl Iterator<Item = (Spread, bool)> {
+    let serial = ForwardPtx::VARIANTS.iter().map(|variant| (Spread(variant.info), false));
+    let chunked = ForwardChunkedPtx::VARIANTS.iter().map(|variant| (Spread(variant.info), true));
+    serial.chain(chunked).filter(move |&(spread, chunked)| {
+        spread.fits(limits, problem) && !(chunked && problem.packed)
+    })
+}
+
+/// Steps of a chunk, so that the chunks of all channels just fill the device.
+fn chunk(limits: &Limits, problem: &Problem, spread: Spread) -> u32 {
+    let full = u64::from(limits.units.max(1)) * BLOCKS_PER_UNIT;
+    let chunks = full.div_ceil(spread.blocks(problem).max(1));
+    let steps = (problem.steps as u64).div_ceil(chunks).next_multiple_of(CHUNK_UNIT);
+    // No more than the steps, whose number has been checked.
+    u32::try_from(steps.max(CHUNK_UNIT)).unwrap_or(u32::MAX)
+}
+
+/// How a kernel spreads channels and states over threads.
+#[derive(Clone, Copy, Debug)]
+struct Spread(&'static VariantInfo);
+
+impl Spread {
+    /// States that there is room for.
+    fn padded(self) -> usize {
+        number(self.0, "padded")
+    }
+
+    /// Channels of a thread.
+    fn channels(self) -> usize {
+        number(self.0, "channels")
+    }
+
+    /// Channels of a block.
+    fn block_channels(self) -> usize {
+        self.channels() * self.0.block[0] as usize / number(self.0, "lanes").max(1)
+    }
+
+    /// Blocks that walk all rows in one span.
+    fn blocks(self, problem: &Problem) -> u64 {
+        let group_blocks = problem.group_channels().div_ceil(self.block_channels().max(1));
+        [problem.rows, problem.groups, group_blocks]
+            .into_iter()
+            .try_fold(1u64, |blocks, factor| blocks.checked_mul(factor as u64))
+            .unwrap_or(u64::MAX)
+    }
+
+    fn tier(self) -> Option<Tier> {
+        match self.0.language {
+            Language::Ptx(tier) => Some(tier),
+            Language::Wgsl => None,
+        }
+    }
+
+    /// Whether the kernel can run the problem on a device. Several channels of a thread leave no
+    /// registers for constant maps.
+    fn fits(self, limits: &Limits, problem: &Problem) -> bool {
+        let usual = !(problem.b_constant || problem.c_constant || problem.a_per_channel);
+        self.tier() <= limits.tier
+            && element(self.0) == Some(problem.dtype.name())
+            && self.0.parameter("layout") == Some(layout(problem))
+            && self.padded() >= problem.states
+            && (usual || self.channels() == 1)
+    }
+}
+
+/// Whether kernels of different passes are made for the same tensors and spread alike.
+pub(in crate::selective_scan) fn spread_alike(one: &VariantInfo, other: &VariantInfo) -> bool {
+    ["element", "layout", "padded", "channels"]
+        .iter()
+        .all(|name| one.parameter(name) == other.parameter(name))
+}
+
+fn layout(problem: &Problem) -> &'static str {
+    match problem.layout {
+        Layout::Bdl => "bdl",
+        Layout::Bld => "bld",
+    }
+}
+
+/// The spans of time that are walked side by side.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::selective_scan) struct Chunks {
+    /// Chunks of a row.
+    pub count: u32,
+    /// Steps of a chunk; the last one may have fewer.
+    pub steps: u32,
+}
+
+impl Chunks {
+    pub fn of(schedule: Schedule, problem: &Problem) -> Self {
+        // The plan has refused more steps.
+        let steps = u32::try_from(problem.steps).unwrap_or(u32::MAX);
+        match schedule {
+            Schedule::Serial => Self { count: 1, steps },
+            Schedule::Chunked { chunk } => {
+                Self { count: steps.div_ceil(chunk.max(1)).max(1), steps: chunk }
+            }
+        }
+    }
+
+    /// Room for the states between the chunks, and for each chunk's sum of step sizes.
+    pub fn take(self, problem: &Problem, workspace: &mut Workspace) -> (u64, u64) {
+        let lines = [problem.rows, problem.channels, self.count as usize];
+        let states = [lines.as_slice(), &[problem.states]].concat();
+        (workspace.take(bytes(&states, 4)), workspace.take(bytes(&lines, 4)))
     }
 }
 
@@ -85,9 +248,6 @@ pub(in crate::selective_scan) fn grid_length(
 
 /// What the kernels can do.
 fn check_ability(device: &str, problem: &Problem) -> Result<()> {
-    if problem.layout == Layout::Bld {
-        return Err(unsupported(device, "layout BLD".to_owned()));
-    }
     if problem.steps > MOST_STEPS || u32::try_from(problem.channels).is_err() {
         let what = format!("L = {} and D = {}", problem.steps, problem.channels);
         return Err(unsupported(device, what));
@@ -97,12 +257,9 @@ fn check_ability(device: &str, problem: &Problem) -> Result<()> {
 
 /// The most that a call may need: which parameters have 16 bits, and whether there is a
 /// `seq_idx`, only the tensors tell.
-fn workspace(problem: &Problem) -> u64 {
+fn workspace(problem: &Problem, chunks: Chunks) -> u64 {
     let &Problem { batch, channels, steps, states, rows, .. } = problem;
     let mut workspace = Workspace::default();
-    let bytes = |elements: &[usize], size: u64| {
-        elements.iter().fold(size, |bytes, &factor| bytes.saturating_mul(factor as u64))
-    };
     if problem.dtype != DType::F32 {
         let maps = 1 + usize::from(problem.b_constant) + usize::from(problem.c_constant);
         for _ in 0..maps {
@@ -116,7 +273,15 @@ fn workspace(problem: &Problem) -> u64 {
     if !problem.packed {
         workspace.take(bytes(&[batch, steps], 1));
     }
+    if chunks.count > 1 {
+        chunks.take(problem, &mut workspace);
+    }
     workspace.bytes()
+}
+
+/// The bytes of so many elements.
+fn bytes(elements: &[usize], size: u64) -> u64 {
+    elements.iter().fold(size, |bytes, &factor| bytes.saturating_mul(factor as u64))
 }
 
 /// Workspace that is handed out piece by piece, each from a boundary that suits any access.
@@ -139,14 +304,6 @@ impl Workspace {
     /// All that was handed out.
     pub fn bytes(&self) -> u64 {
         self.bytes
-    }
-}
-
-/// The level of PTX that a variant needs.
-fn tier(info: &VariantInfo) -> Option<Tier> {
-    match info.language {
-        Language::Ptx(tier) => Some(tier),
-        Language::Wgsl => None,
     }
 }
 
@@ -213,7 +370,18 @@ mod tests {
         for states in 0..=crate::selective_scan::MAX_STATES {
             let chosen = plan(&Problem { states, ..problem() }).unwrap();
             let padded = states.next_power_of_two().max(4);
-            assert!(chosen.variant.ends_with(&format!("f32_n{padded}")), "{states}: {chosen:?}");
+            let name = format!("selective_scan_forward_serial_f32_bdl_n{padded}x1");
+            assert_eq!(chosen.variant, name, "{states}");
+        }
+    }
+
+    #[test]
+    fn every_form_of_activations_has_a_kernel() {
+        for dtype in [DType::F32, DType::BF16, DType::F16] {
+            for (layout, name) in [(Layout::Bdl, "bdl"), (Layout::Bld, "bld")] {
+                let chosen = plan(&Problem { dtype, layout, ..problem() }).unwrap();
+                assert!(chosen.variant.contains(&format!("_{dtype}_{name}_")), "{chosen}");
+            }
         }
     }
 
@@ -223,12 +391,45 @@ mod tests {
         assert_eq!(plan(&problem()).unwrap().blocks, [8 * 2048 / 64, 1, 1]);
         let groups = Problem { groups: 4, channels: 4 * 65, ..problem() };
         assert_eq!(plan(&groups).unwrap().blocks, [8 * 4 * 2, 1, 1]);
-        let packed = Problem { batch: 1, rows: 1000, packed: true, ..problem() };
+        let packed =
+            Problem { batch: 1, rows: 1000, packed: true, a_per_channel: true, ..problem() };
         assert_eq!(plan(&packed).unwrap().blocks, [1000 * 32, 1, 1]);
         assert_eq!(plan(&Problem { batch: 0, rows: 0, ..problem() }).unwrap().blocks, [0, 1, 1]);
         assert_eq!(plan(&Problem { channels: 0, groups: 0, ..problem() }).unwrap().blocks[0], 0);
         let many = plan(&Problem { batch: 1 << 32, rows: 1 << 32, ..problem() }).unwrap_err();
         assert!(many.to_string().contains("split the batch"), "{many}");
+    }
+
+    #[test]
+    fn threads_take_two_channels_where_there_are_many() {
+        // 128 channels of a block, two blocks for each of 132 multiprocessors.
+        let variant = |problem: &Problem| plan(problem).unwrap().variant;
+        let many = Problem { batch: 1, rows: 1, channels: 128 * 264, ..problem() };
+        assert!(variant(&many).ends_with("_n16x2"));
+        assert!(variant(&Problem { channels: 128 * 263, ..many.clone() }).ends_with("_n16x1"));
+        // Constant maps need the registers, and A as (D) has no use for them.
+        assert!(variant(&Problem { b_constant: true, ..many.clone() }).ends_with("_n16x1"));
+        assert!(variant(&Problem { a_per_channel: true, ..many }).ends_with("_n16x1"));
+    }
+
+    #[test]
+    fn long_rows_of_few_channels_are_cut() {
+        let few = Problem { batch: 1, rows: 1, channels: 1536, steps: 1 << 14, ..problem() };
+        let chosen = plan(&few).unwrap();
+        // 24 blocks on 132 multiprocessors: 11 chunks of 1490 steps, rounded up.
+        assert_eq!(chosen.variant, "selective_scan_forward_chunked_f32_bdl_n16x1");
+        assert_eq!(chosen.schedule, Schedule::Chunked { chunk: 1536 });
+        assert_eq!(chosen.blocks, [24 * 11, 1, 1]);
+        let (carries, sums) = (4 * 1536 * 11 * 16, 4 * 1536 * 11);
+        assert_eq!(chosen.workspace, (1 << 14) + carries + sums);
+        let serial = [
+            Problem { steps: 511, ..few.clone() },
+            Problem { channels: 67 * 64, ..few.clone() },
+            Problem { packed: true, ..few },
+        ];
+        for problem in serial {
+            assert_eq!(plan(&problem).unwrap().schedule, Schedule::Serial);
+        }
     }
 
     #[test]
@@ -243,11 +444,8 @@ mod tests {
 
     #[test]
     fn what_has_no_kernel_says_where_it_runs() {
-        let refused = [
-            Problem { layout: Layout::Bld, ..problem() },
-            Problem { dtype: DType::F16, ..problem() },
-            Problem { steps: 1 << 31, ..problem() },
-        ];
+        let refused =
+            [Problem { dtype: DType::F64, ..problem() }, Problem { steps: 1 << 31, ..problem() }];
         for problem in refused {
             let error = plan(&problem).unwrap_err();
             assert!(matches!(error, Error::Unsupported { .. }));
@@ -257,12 +455,21 @@ mod tests {
 
     #[test]
     fn a_variant_can_be_forced_where_it_fits() {
-        let force = |name: &str| {
-            cuda("cuda:0", &limits(), &problem(), &Options::default().with_variant(name))
+        let force = |name: &str, problem: &Problem| {
+            cuda("cuda:0", &limits(), problem, &Options::default().with_variant(name))
         };
-        let larger = force("selective_scan_forward_serial_f32_n64").unwrap();
-        assert!(larger.variant.ends_with("n64"));
-        let smaller = force("selective_scan_forward_serial_f32_n8").unwrap_err();
-        assert!(smaller.to_string().contains("f32_n16 or"), "{smaller}");
+        let larger = force("selective_scan_forward_serial_f32_bdl_n64x1", &problem()).unwrap();
+        assert!(larger.variant.ends_with("n64x1"));
+        let smaller = force("selective_scan_forward_serial_f32_bdl_n8x1", &problem()).unwrap_err();
+        assert!(smaller.to_string().contains("f32_bdl_n16x1 or"), "{smaller}");
+
+        let chunked = "selective_scan_forward_chunked_f32_bdl_n16x1";
+        let short = Problem { steps: 100, ..problem() };
+        let cut = force(chunked, &short).unwrap();
+        assert_eq!((cut.schedule, cut.blocks[0]), (Schedule::Chunked { chunk: 64 }, 256 * 2));
+        assert!(force(chunked, &Problem { packed: true, ..short.clone() }).is_err());
+        let all = cuda_variants("cuda:0", &limits(), &short, &Options::default()).unwrap();
+        assert_eq!(all[0], plan(&short).unwrap().variant);
+        assert!(all.contains(&chunked) && all.iter().filter(|&&name| name == all[0]).count() == 1);
     }
 }

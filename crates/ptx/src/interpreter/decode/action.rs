@@ -163,6 +163,8 @@ pub(crate) enum Action {
         read: bool,
     },
     RemoteStore(RemoteStore),
+    /// Instructions of warpgroups.
+    Warpgroup(Warpgroup),
     /// fence.proxy.async, as far as it concerns shared memory.
     ProxyFence,
 }
@@ -170,7 +172,7 @@ pub(crate) enum Action {
 impl Action {
     /// Whether it accesses shared memory through the asynchronous proxy.
     pub fn is_asynchronous(&self) -> bool {
-        matches!(self, Self::Bulk(_))
+        matches!(self, Self::Bulk(_) | Self::Warpgroup(Warpgroup::Multiply(_)))
     }
 }
 
@@ -349,6 +351,39 @@ pub(crate) struct RemoteStore {
     pub ty: Type,
     pub sources: Vec<Register>,
     pub combine: Option<AtomicOperation>,
+}
+
+/// wgmma and setmaxnreg
+pub(crate) enum Warpgroup {
+    /// wgmma.fence
+    Fence,
+    Multiply(Box<Multiply>),
+    Commit,
+    /// Waits until at most this many groups are pending.
+    Wait(u64),
+    /// setmaxnreg: nothing that a kernel can see.
+    Registers,
+}
+
+/// wgmma.mma_async: D = ±A·B, or D ± A·B
+pub(crate) struct Multiply {
+    pub product: Product,
+    pub to: Vec<Register>,
+    pub left: Factor,
+    pub right: Factor,
+    /// Whether D counts.
+    pub keep: Condition,
+    pub negated: bool,
+}
+
+/// A matrix to multiply.
+pub(crate) enum Factor {
+    Registers(Vec<Register>),
+    /// In shared memory.
+    Memory {
+        descriptor: Register,
+        mn_major: bool,
+    },
 }
 
 /// bar and barrier

@@ -54,6 +54,7 @@ impl Decoder<'_> {
             | Opcode::Stmatrix
             | Opcode::Movmatrix
             | Opcode::Mma => self.warp(instruction),
+            Opcode::Wgmma | Opcode::Setmaxnreg => self.warpgroup(instruction),
             _ => self.compute(instruction),
         }
     }

@@ -17,6 +17,7 @@ mod names;
 mod object;
 mod operand;
 mod warp;
+mod warpgroup;
 
 use action::{Action, Place, Register, Step};
 use names::Names;

@@ -286,7 +286,10 @@ impl Turn<'_, '_> {
     /// A value that nobody has written goes to global memory.
     pub fn suspect(&mut self, lane: usize, address: u64) {
         if self.grid.options.uninitialised && self.common.suspect.is_none() {
-            let message = "a value that nothing was written to before is stored".to_owned();
+            let mut message = "a value that nothing was written to before is stored".to_owned();
+            if self.common.products[self.warp.index].in_use() {
+                message.push_str(" (registers of a product are unwritten until it is waited for)");
+            }
             let fault = self.fault_at(FaultKind::Uninitialised, lane, address, message);
             self.common.suspect = Some(fault);
         }

@@ -16,6 +16,7 @@ use super::proxy::Proxy;
 use super::transfer::Transfers;
 use super::turn::Turn;
 use super::warp::{Group, Waits, Warp};
+use super::warpgroup::Products;
 
 /// Warp instructions of a turn in the converged schedule.
 const TURN: u32 = 512;
@@ -39,6 +40,8 @@ pub(super) struct Common {
     pub objects: Objects,
     pub gathering: Gathering,
     pub transfers: Transfers,
+    /// By warp.
+    pub products: Vec<Products>,
     /// Where something in the kernel uses the asynchronous proxy.
     pub proxy: Option<Proxy>,
     pub random: Random,
@@ -75,6 +78,7 @@ impl<'g> Block<'g> {
                 objects: Objects::default(),
                 gathering: Gathering::new(grid.warps_per_block()),
                 transfers: Transfers::default(),
+                products: (0..grid.warps_per_block()).map(|_| Products::default()).collect(),
                 proxy: grid
                     .code
                     .asynchronous

@@ -75,7 +75,8 @@ impl<'g> Gang<'g> {
             if let Some((block, after)) = rest.split_first_mut() {
                 let mut peers = Peers { before, after };
                 ran += block.round(peers.lend())?;
-                block.carry(peers)?;
+                block.carry(peers.lend())?;
+                block.carry_products(peers)?;
             }
         }
         self.complete_cluster_barrier();

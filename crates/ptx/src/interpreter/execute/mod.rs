@@ -20,6 +20,7 @@ mod together;
 mod transfer;
 mod turn;
 mod warp;
+mod warpgroup;
 mod windows;
 
 pub(crate) use grid::Grid;

@@ -50,7 +50,8 @@ impl Proxy {
         let own = fenced(thread);
         let words = words(offset, bytes);
         let start = words.start as u64;
-        self.writes.get(words)?.iter().zip(start..).find_map(|(write, word)| {
+        let mut writes = self.writes.get(words)?.iter().zip(start..);
+        writes.find_map(|(write, word)| {
             let (writer, time) = (*write)?;
             (own <= time && fenced(writer) <= time).then_some((word * 4, writer))
         })

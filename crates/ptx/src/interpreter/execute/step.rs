@@ -51,6 +51,7 @@ impl Turn<'_, '_> {
             Action::Exit => {
                 self.check_exit(active)?;
                 self.check_bulk_exit(active)?;
+                self.check_products(active)?;
                 return Ok(Flow::Exit(active));
             }
             Action::Trap(why) => {

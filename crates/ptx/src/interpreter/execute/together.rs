@@ -14,6 +14,7 @@ impl Turn<'_, '_> {
     pub fn together(&mut self, action: &Action, active: Mask, group: Mask) -> Result<Flow, Fault> {
         match action {
             Action::Barrier(barrier) => return self.barrier(barrier, active, group),
+            Action::Warpgroup(action) => return self.warpgroup(action, active, group),
             Action::ClusterBarrier(barrier) => {
                 return self.cluster_barrier(barrier, active, group);
             }

@@ -1,5 +1,6 @@
 //! Tensor cores: matrix fragments, products, and the moves that feed them.
 
+pub(crate) mod descriptor;
 mod exact;
 mod formats;
 mod fragments;

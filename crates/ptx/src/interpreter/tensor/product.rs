@@ -39,8 +39,21 @@ impl Product {
         (rows <= ROWS && depth <= DEPTH).then_some(product)
     }
 
+    /// What one warp does of a `wgmma`: 16 rows of A, and eight columns of B at a time.
+    pub(crate) fn of_warpgroup(instruction: &Instruction) -> Option<Self> {
+        let (_, depth) = instruction.chosen("n")?.split_once('k')?;
+        let saturating = instruction.has("satfinite");
+        let product = Self {
+            rows: ROWS,
+            depth: depth.parse().ok()?,
+            a: Multiplicand::from_name(instruction.chosen("a")?)?,
+            b: Multiplicand::from_name(instruction.chosen("b")?)?,
+            sum: Accumulator::from_name(instruction.chosen("d")?, saturating)?,
+        };
+        (product.depth <= DEPTH).then_some(product)
+    }
+
     /// The registers of A, B, C and D in each lane.
-    #[cfg(test)]
     pub(crate) fn registers(&self) -> [usize; 4] {
         let count = |elements: usize, width: usize| elements * width / 32 / width.max(32);
         let sums = count(self.rows * COLUMNS, self.sum.width());
@@ -50,6 +63,46 @@ impl Product {
             sums,
             sums,
         ]
+    }
+
+    /// K.
+    pub(crate) fn depth(&self) -> usize {
+        self.depth
+    }
+
+    /// Bytes of an element of A, and of B.
+    pub(crate) fn bytes(&self) -> [usize; 2] {
+        [self.a.width() / 8, self.b.width() / 8]
+    }
+
+    /// The registers that hold A, and their lanes that are defined; `element` gives the bits by row and k,
+    /// where they are known.
+    pub(crate) fn left(
+        &self,
+        element: impl Fn(usize, usize) -> (u64, bool),
+    ) -> (Vec<Row>, Vec<Mask>) {
+        fragment(self.registers()[0], self.a.width(), |lane, place, per| {
+            let (row, k) = fragments::left(lane, place, per);
+            element(row, k)
+        })
+    }
+
+    /// The same for B, by k and column.
+    pub(crate) fn right(
+        &self,
+        element: impl Fn(usize, usize) -> (u64, bool),
+    ) -> (Vec<Row>, Vec<Mask>) {
+        fragment(self.registers()[1], self.b.width(), |lane, place, per| {
+            let (k, column) = fragments::right(lane, place, per);
+            element(k, column)
+        })
+    }
+
+    /// The registers of A in which each element has the other sign.
+    pub(crate) fn negated(&self, a: &[Row]) -> Vec<Row> {
+        let width = self.a.width();
+        let signs = (0..32 / width).fold(0, |signs, at| signs | 1u64 << (width * at + width - 1));
+        a.iter().map(|row| row.map(|bits| bits ^ signs)).collect()
     }
 
     /// Multiplies what these registers hold; each slice has as many as the instruction has.
@@ -152,6 +205,25 @@ fn gather<const R: usize, const C: usize>(
         }
     }
     tile
+}
+
+/// The registers of a fragment, and their lanes in which all elements are known.
+fn fragment(
+    registers: usize,
+    width: usize,
+    element: impl Fn(usize, Place, usize) -> (u64, bool),
+) -> (Vec<Row>, Vec<Mask>) {
+    let mut rows = vec![[0; LANES]; registers];
+    let mut defined = vec![Mask::MAX; registers];
+    let per = per_register(width);
+    for place in places(registers, per) {
+        for (lane, held) in rows[place.register].iter_mut().enumerate() {
+            let (bits, known) = element(lane, place, per);
+            *held |= bits << (width * place.position);
+            defined[place.register] &= !(Mask::from(!known) << lane);
+        }
+    }
+    (rows, defined)
 }
 
 /// The rows of A, or columns of B, of which the registers with these masks lack an element: a bit for each.
