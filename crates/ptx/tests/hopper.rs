@@ -1,5 +1,6 @@
 //! sm_90 at work, beyond the conformance programs: a pipeline of bulk copies and `wgmma`, clusters of two
 //! dimensions, and what must be refused there.
+#![cfg(feature = "interpreter")]
 
 use warpwright_ptx::interpreter::{Fault, FaultKind, Launch, Machine, Options, Schedule};
 use warpwright_ptx::parse;
@@ -285,7 +286,8 @@ fn clusters_of_two_dimensions() {
   mad.wide.u32 %mine, %v, 4, %out;
   st.global.b32 [%mine], %w;"
     );
-    let expected: Vec<u32> = (0..16).map(|block| (block % 4 ^ 1) + 4 * (block / 4 ^ 1)).collect();
+    let expected: Vec<u32> =
+        (0..16).map(|block| ((block % 4) ^ 1) + 4 * ((block / 4) ^ 1)).collect();
     Kernel::new(1, &body).clusters([4, 4, 1], [2, 2, 1]).gives(&[], &expected);
 }
 

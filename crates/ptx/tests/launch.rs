@@ -47,7 +47,7 @@ fn kernels_say_how_large_a_block_is() {
 #[test]
 fn grids_have_bounds() {
     let text = idle("", "");
-    for grid in [[1, 65_536, 1], [1, 1, 65_536], [u32::MAX; 3], [u32::MAX, 2, 1]] {
+    for grid in [[1, 65_536, 1], [1, 1, 65_536], [u32::MAX; 3], [(1 << 26) + 1, 1, 1]] {
         refused(&text, &Launch { grid, ..shape(1, 1, &[]) }, "65535 along y and z");
     }
     let none = Launch { grid: [0, 1, 1], ..shape(1, 32, &[]) };

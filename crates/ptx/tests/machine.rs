@@ -56,6 +56,16 @@ fn machines_do_not_share_addresses() {
 }
 
 #[test]
+fn a_refused_allocation_takes_no_addresses() {
+    let machine = Machine::new(0, Options::default());
+    let before = machine.allocate(4).expect("memory");
+    for bytes in [1 << 60, u64::MAX] {
+        assert_eq!(kind(machine.allocate(bytes)), FaultKind::Launch);
+    }
+    assert!(machine.allocate(4).expect("memory") - before < 4096);
+}
+
+#[test]
 fn copies_keep_what_is_unwritten() {
     let machine = Machine::new(0, Options::default());
     let (from, to) = (machine.allocate(8).expect("memory"), zeros(&machine, 2));

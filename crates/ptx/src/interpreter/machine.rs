@@ -9,6 +9,7 @@ use super::execute::{self, Grid};
 use super::fault::{Fault, FaultKind};
 use super::memory::{Checks, Global};
 use super::options::Options;
+use super::row::LANES;
 use super::variables;
 use crate::ast::Module;
 
@@ -20,6 +21,8 @@ const SPANS: u32 = (1 << 16) - 1;
 const MOST_THREADS: u32 = 1024;
 /// The most blocks of a cluster, with the attribute that more than eight need.
 const MOST_IN_CLUSTER: u32 = 16;
+/// The most warps of a grid: their numbers must fit the stamps of accesses.
+const MOST_WARPS: u64 = 1 << 26;
 /// The most shared memory of a block, as on compute capability 9.0.
 const MOST_SHARED: u64 = 227 * 1024;
 /// The most local memory of a thread.
@@ -378,9 +381,10 @@ fn check(code: &Code, launch: &Launch<'_>, gpu: &Gpu) -> Result<(), Fault> {
     }
     let [_, height, depth] = launch.grid;
     let blocks = product(launch.grid);
-    if height > 65_535 || depth > 65_535 || blocks.saturating_mul(threads) > u64::from(u32::MAX) {
+    let warps = blocks.saturating_mul(threads.div_ceil(LANES as u64));
+    if height > 65_535 || depth > 65_535 || warps > MOST_WARPS {
         return refuse(format!(
-            "a grid of {:?} blocks: at most 65535 along y and z, and 2^32 - 1 threads in all, are possible here",
+            "a grid of {:?} blocks: at most 65535 along y and z, and {MOST_WARPS} warps, are possible here",
             launch.grid
         ));
     }

@@ -40,8 +40,9 @@ impl Global {
         let start = state.next;
         let end = start.checked_add(bytes).and_then(|end| end.checked_next_multiple_of(ALIGNMENT));
         let next = end.and_then(|end| end.checked_add(ALIGNMENT));
-        state.next = next.ok_or(Fault::OutOfMemory { bytes })?;
+        let next = next.ok_or(Fault::OutOfMemory { bytes })?;
         let allocation = Arc::new(Allocation::new(start, bytes, self.checks)?);
+        state.next = next;
         Arc::make_mut(&mut state.table).live.push(allocation);
         Ok(start)
     }
