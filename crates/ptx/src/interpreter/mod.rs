@@ -73,7 +73,6 @@
 //!
 //! Time: [`Counters`] count, and an [`Estimate`] is a bound from below. Sequential consistency of `fence.sc`
 //! beyond acquire and release. Caches. The interpreter follows the PTX ISA; it has not been compared with a GPU.
-#![allow(dead_code)] // until clusters and bulk copies run
 
 mod arithmetic;
 mod counters;
@@ -87,6 +86,7 @@ mod options;
 mod random;
 mod row;
 mod tensor;
+mod tensor_map;
 mod variables;
 
 pub use counters::{
@@ -97,3 +97,4 @@ pub use fault::{Fault, FaultKind, Other};
 pub use machine::{Kernel, Launch, Loaded, Machine};
 pub use options::{Approximations, Options, Schedule};
 pub use tensor::sums::Sums;
+pub use tensor_map::{Swizzle, TensorMap};
