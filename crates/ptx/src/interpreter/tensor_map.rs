@@ -180,7 +180,7 @@ impl TensorMap {
             Some(format!("strides are multiples of {UNIT} below 2^40 bytes"))
         } else if self.tile.iter().any(|&extent| wrong(1..=256, u64::from(extent))) {
             Some("a box has 1 to 256 elements along each dimension".to_owned())
-        } else if inner % UNIT != 0 {
+        } else if !inner.is_multiple_of(UNIT) {
             Some(format!("a row of the box has {inner} bytes, no multiple of {UNIT}"))
         } else {
             let narrow = self.swizzle.span().filter(|&span| inner > span);
