@@ -64,6 +64,9 @@
 //! * unwritten registers and memory, where they reach an address, a predicate, a mask, an atomic or global memory;
 //! * warps, blocks, clusters: `.sync` masks, lanes that never come, shuffles from inactive lanes, counts of barriers,
 //!   deadlocks, waits for a block that may never be resident;
+//! * clusters: other blocks that have not started or have ended, second arrivals before a wait;
+//! * bulk copies and `wgmma`: their ends before their source is written or their destination read, the fence of the
+//!   asynchronous proxy before they read what plain stores wrote to shared memory, registers of a product in flight;
 //! * launches: shape, arguments, shared memory, whether a cooperative grid finds room.
 //!
 //! [`Options`] decide the rest: how lanes and blocks are interleaved, what approximate instructions return within
@@ -86,6 +89,7 @@ mod options;
 mod random;
 mod row;
 mod tensor;
+mod tensor_map;
 mod variables;
 
 pub use counters::{
@@ -96,3 +100,4 @@ pub use fault::{Fault, FaultKind, Other};
 pub use machine::{Kernel, Launch, Loaded, Machine};
 pub use options::{Approximations, Options, Schedule};
 pub use tensor::sums::Sums;
+pub use tensor_map::{Swizzle, TensorMap};

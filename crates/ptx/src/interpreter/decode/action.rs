@@ -156,6 +156,7 @@ pub(crate) enum Action {
     },
     ObjectBarrier(ObjectBarrier),
     Bulk(Bulk),
+    BulkTensor(BulkTensor),
     BulkCommit,
     /// Waits until at most this many bulk groups are pending; `read`: until their sources are free.
     BulkWait {
@@ -172,7 +173,10 @@ pub(crate) enum Action {
 impl Action {
     /// Whether it accesses shared memory through the asynchronous proxy.
     pub fn is_asynchronous(&self) -> bool {
-        matches!(self, Self::Bulk(_) | Self::Warpgroup(Warpgroup::Multiply(_)))
+        matches!(
+            self,
+            Self::Bulk(_) | Self::BulkTensor(_) | Self::Warpgroup(Warpgroup::Multiply(_))
+        )
     }
 }
 
@@ -342,6 +346,19 @@ pub(crate) struct Bulk {
     /// The ranks of the blocks that get a copy, as a mask.
     pub ranks: Option<Register>,
     pub combine: Option<(AtomicOperation, Type)>,
+}
+
+/// cp.async.bulk.tensor and cp.reduce.async.bulk.tensor
+pub(crate) struct BulkTensor {
+    /// Of the tensor map.
+    pub map: Address,
+    pub coordinates: Vec<Register>,
+    pub shared: Address,
+    /// The mbarrier that a load completes on; a store belongs to a bulk group.
+    pub object: Option<Address>,
+    /// The ranks of the blocks that get a copy, as a mask.
+    pub ranks: Option<Register>,
+    pub combine: Option<AtomicOperation>,
 }
 
 /// st.async and red.async

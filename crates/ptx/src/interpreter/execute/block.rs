@@ -16,7 +16,7 @@ use super::proxy::Proxy;
 use super::transfer::Transfers;
 use super::turn::Turn;
 use super::warp::{Group, Waits, Warp};
-use super::warpgroup::Products;
+use super::warpgroup::{PRODUCTS, Products};
 
 /// Warp instructions of a turn in the converged schedule.
 const TURN: u32 = 512;
@@ -172,10 +172,20 @@ impl<'g> Block<'g> {
                 named.describe(live)
             ));
         }
+        let groups = self.warps.iter().flat_map(|warp| &warp.groups);
+        for group in groups {
+            match group.waits {
+                Waits::Barrier(CLUSTER) => pc = group.pc,
+                Waits::Barrier(PRODUCTS) => {
+                    pc = group.pc;
+                    message.push_str(
+                        "; a warp waits for products that its warpgroup did not all issue",
+                    );
+                }
+                _ => {}
+            }
+        }
         if let Some(told) = self.common.gathering.describe() {
-            let groups = self.warps.iter().flat_map(|warp| &warp.groups);
-            let waits = groups.into_iter().find(|group| group.waits == Waits::Barrier(CLUSTER));
-            pc = waits.map_or(pc, |group| group.pc);
             message.push_str(&format!("; {told}"));
         }
         let mut fault = self.grid.fault(FaultKind::Deadlock, pc, message);

@@ -5,8 +5,9 @@ use super::super::decode::action::{Address, Bulk, Place, RemoteStore};
 use super::super::fault::{Fault, FaultKind};
 use super::super::memory::Site;
 use super::super::row::{Mask, lanes};
+use super::super::tensor_map::Swizzle;
 use super::cluster::Spot;
-use super::transfer::{Combine, Source, Target, Tracked, Transfer};
+use super::transfer::{Combine, Source, Target, Tracked, Transfer, Work};
 use super::turn::Turn;
 use super::windows;
 
@@ -33,9 +34,9 @@ impl Turn<'_, '_> {
                     Target::Shared(self.spread(lane, spot, bulk.ranks)?)
                 }
             };
-            self.count_bulk(&source, &target, bytes);
             let combine = bulk.combine.map(|(operation, ty)| Combine { operation, ty });
-            self.send(lane, source, target, object, bytes, combine);
+            let work = Work { source, target, bytes, combine, swizzle: Swizzle::None };
+            self.send(lane, work, object);
         }
         Ok(())
     }
@@ -84,12 +85,12 @@ impl Turn<'_, '_> {
         Err(self.fault_at(FaultKind::Race, lane, at, message))
     }
 
-    fn bulk_object(&self, lane: usize, object: Address) -> Result<Spot, Fault> {
+    pub fn bulk_object(&self, lane: usize, object: Address) -> Result<Spot, Fault> {
         let address = self.addresses(object, 1 << lane)?[lane];
         self.object_spot(lane, object, address)
     }
 
-    fn same_block(&self, lane: usize, to: Spot, object: Option<Spot>) -> Result<(), Fault> {
+    pub fn same_block(&self, lane: usize, to: Spot, object: Option<Spot>) -> Result<(), Fault> {
         match object {
             Some(object) if object.rank != to.rank => {
                 let message = "the mbarrier lies in another block than the destination";
@@ -100,7 +101,7 @@ impl Turn<'_, '_> {
     }
 
     /// The same place in all blocks of a mask.
-    fn spread(
+    pub fn spread(
         &self,
         lane: usize,
         spot: Spot,
@@ -113,16 +114,22 @@ impl Turn<'_, '_> {
         chosen.map(|rank| self.spot(lane, windows::in_block(rank, spot.offset))).collect()
     }
 
-    fn count_bulk(&mut self, source: &Source, target: &Target, bytes: u32) {
-        let size = u64::from(bytes);
+    fn count_bulk(&mut self, work: &Work) {
+        let size = u64::from(work.bytes);
         let own = self.peers.own();
         let tally = self.tally();
-        match (source, target) {
+        match (&work.source, &work.target) {
             (Source::Global(address), _) => tally.bulk_load(*address, size),
             (_, Target::Global(address)) => tally.bulk_store(*address, size),
+            (Source::Tile(tile), _) => {
+                tile.rows().for_each(|(address, bytes)| tally.bulk_load(address, bytes));
+            }
+            (_, Target::Tile(tile)) => {
+                tile.rows().for_each(|(address, bytes)| tally.bulk_store(address, bytes));
+            }
             _ => {}
         }
-        if let Target::Shared(spots) = target {
+        if let Target::Shared(spots) = &work.target {
             let away = spots.iter().filter(|spot| spot.rank != own).count() as u64;
             tally.cluster(away * size);
         }
@@ -148,42 +155,25 @@ impl Turn<'_, '_> {
             let unknown = self.unknown_bytes(&store.sources, lane, size as u32);
             let target = Target::Shared(vec![to]);
             let source = Source::Value(value, unknown);
-            self.count_bulk(&source, &target, bytes);
             let combine = store.combine.map(|operation| Combine { operation, ty: store.ty });
-            self.send(lane, source, target, Some(object), bytes, combine);
+            let work = Work { source, target, bytes, combine, swizzle: Swizzle::None };
+            self.send(lane, work, Some(object));
         }
         Ok(())
     }
 
     /// The operation is under way.
-    fn send(
-        &mut self,
-        lane: usize,
-        source: Source,
-        target: Target,
-        object: Option<Spot>,
-        bytes: u32,
-        combine: Option<Combine>,
-    ) {
-        let thread = self.thread(lane);
+    pub fn send(&mut self, lane: usize, work: Work, object: Option<Spot>) {
+        self.count_bulk(&work);
+        let (thread, pc) = (self.thread(lane), self.pc);
         let reader = self.common.clocks.start(thread);
         let writer = self.common.clocks.start(thread);
+        let transfers = &mut self.common.transfers;
         let tracked = match object {
             Some(spot) => Tracked::Object(spot.offset),
-            None => Tracked::Group(self.common.transfers.open_group(thread)),
+            None => Tracked::Group(transfers.open_group(thread)),
         };
-        let pc = self.pc;
-        self.common.transfers.flying.push(Transfer {
-            thread,
-            pc,
-            source,
-            target,
-            bytes,
-            combine,
-            tracked,
-            reader,
-            writer,
-        });
+        transfers.flying.push(Transfer { thread, pc, work, tracked, reader, writer });
     }
 
     pub fn bulk_commit(&mut self, active: Mask) {

@@ -16,6 +16,7 @@ mod grid;
 mod object;
 mod proxy;
 mod step;
+mod tile;
 mod together;
 mod transfer;
 mod turn;

@@ -70,6 +70,7 @@ impl Turn<'_, '_> {
             }
             Action::ObjectBarrier(barrier) => self.object_barrier(barrier, active)?,
             Action::Bulk(bulk) => self.bulk(bulk, active)?,
+            Action::BulkTensor(bulk) => self.bulk_tensor(bulk, active)?,
             Action::BulkCommit => self.bulk_commit(active),
             Action::BulkWait { pending, read } => self.bulk_wait(*pending, *read, active)?,
             Action::RemoteStore(store) => self.remote_store(store, active)?,

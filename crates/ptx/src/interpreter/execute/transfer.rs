@@ -13,6 +13,7 @@ use super::super::fault::{Fault, FaultKind};
 use super::super::memory::{Knowledge, Operation, Scope, Strength};
 use super::super::options::Schedule;
 use super::super::row::LANES;
+use super::super::tensor_map::{Swizzle, TensorMap};
 use super::atomic;
 use super::block::Block;
 use super::bulk::UNIT;
@@ -23,6 +24,7 @@ use crate::types::Type;
 
 pub(super) enum Source {
     Global(u64),
+    Tile(Tile),
     /// An offset in the shared memory of the own block.
     Shared(u64),
     /// The bytes themselves, and a bit for each that nobody has written.
@@ -31,7 +33,25 @@ pub(super) enum Source {
 
 pub(super) enum Target {
     Global(u64),
+    Tile(Tile),
     Shared(Vec<Spot>),
+}
+
+/// A box of a tensor in global memory.
+pub(super) struct Tile {
+    pub map: TensorMap,
+    /// Where the box begins.
+    pub first: Vec<i32>,
+}
+
+/// What an operation does.
+pub(super) struct Work {
+    pub source: Source,
+    pub target: Target,
+    pub bytes: u32,
+    pub combine: Option<Combine>,
+    /// How units lie in shared memory.
+    pub swizzle: Swizzle,
 }
 
 #[derive(Clone, Copy)]
@@ -54,10 +74,7 @@ pub(super) struct Transfer {
     /// In the block.
     pub thread: u32,
     pub pc: usize,
-    pub source: Source,
-    pub target: Target,
-    pub bytes: u32,
-    pub combine: Option<Combine>,
+    pub work: Work,
     pub tracked: Tracked,
     pub reader: Operation,
     pub writer: Operation,
@@ -141,7 +158,7 @@ impl Turn<'_, '_> {
 
     fn carry_out_here(&mut self, transfer: &Transfer) -> Result<(), Fault> {
         let lane = transfer.thread as usize % LANES;
-        if let Target::Shared(spots) = &transfer.target {
+        if let Target::Shared(spots) = &transfer.work.target {
             let gone = |spot: &&Spot| self.peers.get(spot.rank).is_some_and(Block::done);
             if let Some(spot) = spots.iter().find(gone) {
                 let message = "the block of the destination ends before an asynchronous operation";
@@ -149,8 +166,8 @@ impl Turn<'_, '_> {
                 return Err(self.fault_at(FaultKind::AsyncPending, lane, offset, message.into()));
             }
         }
-        let step = transfer.bytes.min(UNIT);
-        for at in (0..transfer.bytes).step_by(step as usize) {
+        let step = transfer.work.bytes.min(UNIT);
+        for at in (0..transfer.work.bytes).step_by(step as usize) {
             let (bytes, unknown) = self.fetch(lane, transfer, at, step)?;
             self.put(lane, transfer, at, &bytes[..step as usize], unknown)?;
         }
@@ -159,6 +176,7 @@ impl Turn<'_, '_> {
         Ok(())
     }
 
+    /// A unit of the source, and a bit for each of its bytes that nobody has written.
     fn fetch(
         &mut self,
         lane: usize,
@@ -168,12 +186,17 @@ impl Turn<'_, '_> {
     ) -> Result<([u8; 16], u16), Fault> {
         let mut buffer = [0; 16];
         let view = transfer.reader.view();
-        let access = |start: u64| self.access(start + u64::from(at), bytes, Strength::Weak);
-        let loaded = match transfer.source {
-            Source::Value(value, unknown) => return Ok((value, unknown)),
-            Source::Global(start) => self.common.memory.load(&view, &access(start), &mut buffer),
+        let at = u64::from(at);
+        let loaded = match &transfer.work.source {
+            Source::Value(value, unknown) => return Ok((*value, *unknown)),
+            Source::Tile(tile) => return self.fetch_from_tile(lane, transfer, tile, at),
+            Source::Global(start) => {
+                let access = self.access(start + at, bytes, Strength::Weak);
+                self.common.memory.load(&view, &access, &mut buffer)
+            }
             Source::Shared(start) => {
-                let access = access(start);
+                let address = transfer.work.swizzle.address(start + at);
+                let access = self.access(address, bytes, Strength::Weak);
                 self.common.shared.load(&view, &access, &mut buffer)
             }
         };
@@ -181,6 +204,28 @@ impl Turn<'_, '_> {
             Ok(loaded) => Ok((buffer, loaded.undefined)),
             Err(fault) => Err(self.memory_fault(lane, fault)),
         }
+    }
+
+    /// Outside of the tensor there are zeros.
+    fn fetch_from_tile(
+        &mut self,
+        lane: usize,
+        transfer: &Transfer,
+        tile: &Tile,
+        at: u64,
+    ) -> Result<([u8; 16], u16), Fault> {
+        let (mut unit, mut unknown) = ([0; 16], 0);
+        for (offset, address, bytes) in tile.map.pieces(&tile.first, at) {
+            let Some(address) = address else { continue };
+            let mut buffer = [0; 16];
+            let access = self.access(address, bytes, Strength::Weak);
+            let loaded = self.common.memory.load(&transfer.reader.view(), &access, &mut buffer);
+            let loaded = loaded.map_err(|fault| self.memory_fault(lane, fault))?;
+            unknown |= loaded.undefined << offset;
+            let (start, bytes) = (offset as usize, bytes as usize);
+            unit[start..start + bytes].copy_from_slice(&buffer[..bytes]);
+        }
+        Ok((unit, unknown))
     }
 
     fn put(
@@ -191,17 +236,22 @@ impl Turn<'_, '_> {
         bytes: &[u8],
         unknown: u16,
     ) -> Result<(), Fault> {
-        match &transfer.target {
+        let at = u64::from(at);
+        match &transfer.work.target {
             Target::Global(start) => {
-                let start = start + u64::from(at);
-                if unknown != 0 {
-                    self.suspect(lane, start);
+                self.put_part(lane, transfer, None, start + at, bytes, unknown)
+            }
+            Target::Tile(tile) => {
+                for (offset, address, size) in tile.map.pieces(&tile.first, at) {
+                    let Some(address) = address else { continue };
+                    let piece = &bytes[offset as usize..][..size as usize];
+                    self.put_part(lane, transfer, None, address, piece, unknown >> offset)?;
                 }
-                self.put_part(lane, transfer, None, start, bytes, unknown)
+                Ok(())
             }
             Target::Shared(spots) => spots.iter().try_for_each(|spot| {
-                let start = spot.offset + u64::from(at);
-                self.put_part(lane, transfer, Some(spot.rank), start, bytes, unknown)
+                let address = transfer.work.swizzle.address(spot.offset + at);
+                self.put_part(lane, transfer, Some(spot.rank), address, bytes, unknown)
             }),
         }
     }
@@ -217,7 +267,11 @@ impl Turn<'_, '_> {
         unknown: u16,
     ) -> Result<(), Fault> {
         let view = transfer.writer.view();
-        let Some(Combine { operation, ty }) = transfer.combine else {
+        let written = (1u32 << bytes.len()) - 1;
+        if rank.is_none() && u32::from(unknown) & written != 0 {
+            self.suspect(lane, start);
+        }
+        let Some(Combine { operation, ty }) = transfer.work.combine else {
             let access = self.access(start, bytes.len() as u32, Strength::Weak);
             let stored = match rank {
                 None => self.common.memory.store(&view, &access, bytes, unknown, None),
@@ -254,11 +308,11 @@ impl Turn<'_, '_> {
     /// Tells those who wait.
     fn finish(&mut self, lane: usize, transfer: &Transfer) -> Result<(), Fault> {
         let written = Arc::new(transfer.writer.complete());
-        match (&transfer.tracked, &transfer.target) {
+        match (&transfer.tracked, &transfer.work.target) {
             (Tracked::Object(offset), Target::Shared(spots)) => {
                 for &Spot { rank, .. } in spots {
                     let landed = match self.side(rank).objects.get_mut(*offset) {
-                        Some(object) => object.land(transfer.bytes, &written),
+                        Some(object) => object.land(transfer.work.bytes, &written),
                         None => Err("no mbarrier was initialised there".to_owned()),
                     };
                     landed.map_err(|message| {
@@ -271,7 +325,7 @@ impl Turn<'_, '_> {
                 let done = Done { group: *group, pc: transfer.pc, free: false, read, written };
                 self.common.transfers.groups.entry(transfer.thread).or_default().done.push(done);
             }
-            (Tracked::Object(_), Target::Global(_)) => {}
+            (Tracked::Object(_), _) => {}
         }
         Ok(())
     }
@@ -292,7 +346,7 @@ impl<'g> Block<'g> {
             let done = self.done();
             let lane = transfer.thread as usize % LANES;
             let mut turn = self.turn(transfer.thread as usize / LANES, peers.lend());
-            if done && !matches!(transfer.source, Source::Value(..)) {
+            if done && !matches!(transfer.work.source, Source::Value(..)) {
                 turn.pc = transfer.pc;
                 let message = "the block ends before an asynchronous copy of its shared memory";
                 return Err(turn.fault(FaultKind::AsyncPending, lane, message));

@@ -20,7 +20,7 @@ use super::turn::{Flow, Turn};
 use super::warp::Waits;
 
 /// The number of the wait for products among the barriers that a group may wait at.
-const PRODUCTS: usize = 17;
+pub(super) const PRODUCTS: usize = 17;
 /// Warps of a warpgroup.
 const WARPS: usize = 4;
 /// Columns that are multiplied at a time.

@@ -19,8 +19,8 @@
 //! irrelevant. What is left out can hide a race, and never invents one.
 //!
 //! Stricter than PTX in one point: a thread that has merely read a flag by `ld.relaxed`, without a fence, is
-//! not taken to be ordered after the write that it saw. Not modelled: the total order of `fence.sc`, and
-//! proxy fences.
+//! not taken to be ordered after the write that it saw. Not modelled: the total order of `fence.sc`;
+//! proxy fences are the executor's.
 
 mod allocation;
 mod defined;
@@ -39,17 +39,12 @@ mod words;
 
 use std::sync::Arc;
 
-#[allow(unused_imports)] // until the executor uses all of it
 pub(crate) use fault::Fault;
-#[allow(unused_imports)] // until the executor uses all of it
 pub(crate) use global::{Global, GlobalView};
-#[allow(unused_imports)] // until the executor uses all of it
 pub(crate) use knowledge::{Knowledge, Message};
-#[allow(unused_imports)] // until the executor uses all of it
 pub(crate) use order::{Clocks, Operation};
-#[allow(unused_imports)] // until the executor uses all of it
 pub(crate) use shared::Shared;
-#[allow(unused_imports)] // until the executor uses all of it
+#[cfg(test)]
 pub(crate) use view::View;
 
 /// Who did something, and where in the program.
