@@ -294,7 +294,8 @@ fn clusters_of_two_dimensions() {
   mad.wide.u32 %mine, %v, 4, %out;
   st.global.b32 [%mine], %w;"
     );
-    let expected: Vec<u32> = (0..16).map(|block| (block % 4 ^ 1) + 4 * (block / 4 ^ 1)).collect();
+    let expected: Vec<u32> =
+        (0..16).map(|block| ((block % 4) ^ 1) + 4 * ((block / 4) ^ 1)).collect();
     Kernel::new(1, &body).clusters([4, 4, 1], [2, 2, 1]).gives(&[], &expected);
 }
 
