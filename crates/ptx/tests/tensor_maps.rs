@@ -117,15 +117,12 @@ fn schedules() -> Vec<Options> {
 /// Each word of shared memory with the word of the tensor that belongs there, if it is one: the box of 128-byte
 /// rows begins at (-3, 5, 1).
 fn places(swizzle: Swizzle) -> Vec<(usize, Option<usize>)> {
-    let mask = match swizzle {
-        Swizzle::Bytes128 => 7,
-        _ => 0,
-    };
     let place = |word: usize| {
         let (x, row) = (word % BOX[0], word / BOX[0]);
         let (y, z) = (row % BOX[1], row / BOX[1]);
         // Units of four words: unit u of row r goes to u ^ (r mod 8).
-        let at = row * BOX[0] + (x / 4 ^ ((row % 8) & mask)) * 4 + x % 4;
+        let moved = if swizzle == Swizzle::Bytes128 { row % 8 } else { 0 };
+        let at = row * BOX[0] + ((x / 4) ^ moved) * 4 + x % 4;
         let inside = x >= 3 && x - 3 < EXTENTS[0] && y + 5 < EXTENTS[1] && z + 1 < EXTENTS[2];
         (at, inside.then(|| x - 3 + (y + 5) * STRIDES[1] + (z + 1) * STRIDES[2]))
     };
