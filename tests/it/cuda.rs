@@ -185,14 +185,17 @@ fn resets_become_codes() {
 
     // Other widths; only signed ones have padding.
     let all = u64::from(u32::MAX);
-    let launches = run(Resets::SeqIdx((&tensor::<i32>(&cuda, &[2, 10])).into()));
-    check(&launches[0], &[("seq_idx_bytes", 4), ("sign_at", 0)]);
-    let launches = run(Resets::SeqIdx((&tensor::<u32>(&cuda, &[2, 10])).into()));
-    check(&launches[0], &[("seq_idx_bytes", 4), ("sign_at", all)]);
-    let launches = run(Resets::SeqIdx((&tensor::<u64>(&cuda, &[2, 10])).into()));
-    check(&launches[0], &[("seq_idx_bytes", 8), ("sign_at", all)]);
-    let launches = run(Resets::SeqIdx((&tensor::<u8>(&cuda, &[2, 10])).into()));
-    check(&launches[0], &[("seq_idx_bytes", 1), ("sign_at", all)]);
+    let (i32s, u32s) = (tensor::<i32>(&cuda, &[2, 10]), tensor::<u32>(&cuda, &[2, 10]));
+    let (u64s, u8s) = (tensor::<u64>(&cuda, &[2, 10]), tensor::<u8>(&cuda, &[2, 10]));
+    let widths = [
+        (Resets::SeqIdx((&i32s).into()), 4, 0),
+        (Resets::SeqIdx((&u32s).into()), 4, all),
+        (Resets::SeqIdx((&u64s).into()), 8, all),
+        (Resets::SeqIdx((&u8s).into()), 1, all),
+    ];
+    for (resets, bytes, sign_at) in widths {
+        check(&run(resets)[0], &[("seq_idx_bytes", bytes), ("sign_at", sign_at)]);
+    }
 }
 
 #[test]

@@ -251,6 +251,13 @@ impl Case {
             // takes the route that keeps the distance from 1.
             (Distribution::NearUnit, true) => (out.max(5e-5), 5e-5),
             (Distribution::NearUnit, false) => (out.max(2e-3), 2e-3),
+            // A clamp makes many step sizes equal, and so the rounding of their decays, up to
+            // 2^-25 each: it no longer averages out, but adds up over the steps that a state
+            // remembers, at most 1 / (1 - e^{-0.01 * 0.01}) here.
+            (_, false) if self.clamp => {
+                let systematic = self.sizes.steps.min(10_000) as f64 * 2f64.powi(-25);
+                (out.max(systematic), state.max(systematic))
+            }
             _ => (out, state),
         }
     }

@@ -101,7 +101,7 @@ impl<'g> Block<'g> {
     pub fn round(&mut self, peers: Peers<'_, 'g>) -> Result<u64, Fault> {
         let ran =
             self.turns(peers).map_err(|fault| match (fault.kind, self.common.suspect.take()) {
-                (FaultKind::Race, _) | (_, None) => fault,
+                (FaultKind::Race | FaultKind::ReadOnlyWritten, _) | (_, None) => fault,
                 (_, Some(suspect)) => suspect,
             })?;
         match self.common.suspect.take() {
