@@ -389,7 +389,8 @@ mod tests {
     fn blocks_cover_rows_groups_and_channels() {
         // 2 lanes of a channel, 64 channels of a block.
         assert_eq!(plan(&problem()).unwrap().blocks, [8 * 2048 / 64, 1, 1]);
-        let groups = Problem { groups: 4, channels: 4 * 65, ..problem() };
+        // Too short to be cut into chunks.
+        let groups = Problem { groups: 4, channels: 4 * 65, steps: 64, ..problem() };
         assert_eq!(plan(&groups).unwrap().blocks, [8 * 4 * 2, 1, 1]);
         let packed =
             Problem { batch: 1, rows: 1000, packed: true, a_per_channel: true, ..problem() };

@@ -138,9 +138,10 @@ impl Recorder {
 fn parameters(text: &str) -> Vec<(String, usize)> {
     let entry = text.split_once(".entry").expect("no entry").1;
     let list = entry.split_once('(').expect("no list").1;
-    let list = list.lines().take_while(|line| line.trim() != ")");
+    let code = list.lines().map(|line| line.split("//").next().unwrap_or_default().trim());
+    let list = code.take_while(|line| *line != ")");
     list.filter_map(|line| {
-        let declaration = line.split("//").next()?.trim().trim_end_matches(',');
+        let declaration = line.trim_end_matches(',');
         let words: Vec<&str> = declaration.split_whitespace().collect();
         let bytes = match *words.get(1)? {
             ".u64" => 8,
