@@ -29,8 +29,7 @@ static MACHINES: Mutex<Vec<(DeviceHandle, Weak<Machine>)>> = Mutex::new(Vec::new
 /// A device that runs PTX on the CPU, checks it strictly and counts what it does.
 ///
 /// ```
-/// use warpwright::Cuda;
-/// use warpwright::backend::cuda::Interpreter;
+/// use warpwright::backend::cuda::{Cuda, Interpreter};
 /// use warpwright::ptx::interpreter::Options;
 ///
 /// let interpreter = Interpreter::new(Options::default());
