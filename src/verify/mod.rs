@@ -112,7 +112,7 @@ pub struct Report {
     pub variant: &'static str,
     /// The element type of the activations.
     pub dtype: DType,
-    /// The number of the case, from 0 to before [`count`].
+    /// The number of the case, from 0 to before [`count()`].
     pub index: usize,
     /// The case, as its sizes and options.
     pub case: String,
