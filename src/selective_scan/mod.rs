@@ -32,10 +32,10 @@
 //! Memory: each activation is read or written once, `B` and `C` once per block of channels;
 //! nothing of size B·D·L·N is ever written. Equal inputs give equal bits on one device.
 //!
-//! Measured on 2026-11-23 with two threads of an AMD EPYC (AVX2), B = 4, D = 768, L = 1024, N = 16,
-//! A = -(1 .. N), f32 with z, D, bias and softplus, medians of interleaved runs: 33 ms on [`Cpu`](crate::Cpu);
-//! PyTorch 2.15 takes 6.3 times as long with a loop over time steps in preallocated tensors, 4.6
-//! times with its exponentials made in blocks, and 4.9 times with a parallel scan
+//! Measured on 2026-11-25 with two threads of an AMD EPYC (AVX2), B = 4, D = 768, L = 1024, N = 16,
+//! A = -(1 .. N), f32 with z, D, bias and softplus, medians of interleaved runs: 24 ms on [`Cpu`](crate::Cpu);
+//! PyTorch takes 9.6 times as long with a loop over time steps in preallocated tensors, 7.7
+//! times with its exponentials made in blocks, and 7.4 times with a parallel scan
 //! (`benches/peers/selective_scan.py`). No GPU has been measured yet.
 //!
 //! ```
