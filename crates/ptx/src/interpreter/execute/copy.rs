@@ -18,6 +18,14 @@ struct Pending {
     pc: usize,
 }
 
+impl Pending {
+    /// The write that it is to shared memory, by the instruction that started it.
+    fn access(&self) -> Access {
+        let (address, bytes) = (self.destination, self.bytes);
+        Access { address, bytes, strength: Strength::Weak, pc: self.pc as u32 }
+    }
+}
+
 /// The copies of a warp's lanes that nobody has waited for.
 #[derive(Default)]
 pub(super) struct Copies {
@@ -105,12 +113,7 @@ impl Turn<'_, '_> {
         let site = Site { thread: self.grid_thread(lane), pc: self.pc as u32, asynchronous: true };
         let thread = self.thread(lane);
         let view = self.common.clocks.view(thread);
-        let access = Access {
-            address: copy.destination,
-            bytes: copy.bytes,
-            strength: Strength::Weak,
-            pc: self.pc as u32,
-        };
+        let access = copy.access();
         let hidden = self.common.shared.poison(&view, &access, site);
         hidden.map_err(|fault| self.memory_fault(lane, fault))?;
         self.warp.copies.of(lane).open.push(copy);
@@ -179,12 +182,7 @@ impl Turn<'_, '_> {
         let (bytes, unknown) = self.read_source(lane, copy)?;
         let thread = self.thread(lane);
         let view = self.common.clocks.view(thread);
-        let access = Access {
-            address: copy.destination,
-            bytes: copy.bytes,
-            strength: Strength::Weak,
-            pc: copy.pc as u32,
-        };
+        let access = copy.access();
         let bytes = &bytes[..copy.bytes as usize];
         if let Some(proxy) = &mut self.common.proxy {
             proxy.write(thread, access.address, access.bytes);
