@@ -21,6 +21,7 @@ mod element;
 mod error;
 mod list;
 mod parameter;
+mod resets;
 pub mod selective_scan;
 mod shape;
 mod tensor;
@@ -37,6 +38,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use half::{bf16, f16};
 pub use list::{Listed, list};
 pub use parameter::{Indices, Parameter};
+pub use resets::Resets;
 pub use shape::{MAX_RANK, Shape, Strides};
 pub use tensor::{Tensor, View};
 #[cfg(feature = "interpreter")]

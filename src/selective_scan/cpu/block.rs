@@ -16,8 +16,8 @@ use super::tile::{TILE, rows, rows_mut, tile, tile_mut, with_usual};
 use crate::backend::cpu::disjoint::Disjoint;
 use crate::backend::cpu::lanes;
 use crate::element::DeviceFloat;
+use crate::resets::Step;
 use crate::selective_scan::CHECKPOINT;
-use crate::selective_scan::reference::Step;
 
 /// Vectors that go through softplus together.
 const TOGETHER: usize = 4;

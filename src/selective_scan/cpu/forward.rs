@@ -13,7 +13,7 @@ use crate::backend::cpu::disjoint::Disjoint;
 use crate::backend::{Cpu, ReadGuard};
 use crate::element::DeviceFloat;
 use crate::parameter::Parameter;
-use crate::selective_scan::reference::{Step, meanings, rows};
+use crate::resets::Step;
 use crate::selective_scan::{Inputs, Options, OutputsMut, Problem, Resets};
 use crate::tensor::Tensor;
 
@@ -51,7 +51,9 @@ pub(super) fn run<T: DeviceFloat>(
         delta_bias: inputs.delta_bias.map(widened).transpose()?,
         h0: inputs.h0.map(widened).transpose()?,
         meanings: match inputs.resets {
-            Resets::Flags(_) | Resets::SeqIdx(_) => Some(meanings(problem, &inputs.resets)?),
+            Resets::Flags(_) | Resets::SeqIdx(_) => {
+                Some(inputs.resets.meanings(problem.batch, problem.steps)?)
+            }
             Resets::None | Resets::CuSeqlens(_) => None,
         },
         out: Target {
@@ -67,7 +69,7 @@ pub(super) fn run<T: DeviceFloat>(
             None => None,
         },
     };
-    let rows = rows(problem, &inputs.resets)?;
+    let rows = inputs.resets.rows(problem.batch, problem.steps)?;
     let blocks = channel_blocks(problem, lane_count());
     let arch = Arch::new();
     (0..rows.len() * blocks.len()).into_par_iter().for_each_init(Scratch::default, |scratch, i| {
