@@ -21,10 +21,12 @@ mod element;
 mod error;
 mod list;
 mod parameter;
+mod plan;
 mod resets;
 pub mod selective_scan;
 mod shape;
 mod tensor;
+mod variant;
 #[cfg(feature = "verify")]
 #[cfg_attr(docsrs, doc(cfg(feature = "verify")))]
 pub mod verify;
@@ -38,6 +40,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use half::{bf16, f16};
 pub use list::{Listed, list};
 pub use parameter::{Indices, Parameter};
+pub use plan::{Plan, Schedule};
 pub use resets::Resets;
 pub use shape::{MAX_RANK, Shape, Strides};
 pub use tensor::{Tensor, View};
