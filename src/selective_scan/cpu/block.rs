@@ -11,8 +11,9 @@ use pulp::{Simd, WithSimd};
 
 use super::forward::{Decays, Map, Scan, wide_groups};
 use super::recurrence::{DecayTile, OwnDecay, PowerDecay, Recurrence, SharedDecay};
-use super::scratch::{Aligned, Form, Scratch};
+use super::scratch::{Form, Scratch};
 use super::tile::{TILE, rows, rows_mut, tile, tile_mut, with_usual};
+use crate::backend::cpu::aligned::Aligned;
 use crate::backend::cpu::disjoint::Disjoint;
 use crate::backend::cpu::lanes;
 use crate::element::DeviceFloat;
