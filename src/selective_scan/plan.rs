@@ -3,7 +3,8 @@
 use std::fmt;
 
 use super::NAME;
-use crate::{Error, Result};
+use crate::Result;
+use crate::variant::{forced, no_such_variant};
 
 #[cfg(feature = "cuda")]
 mod cuda;
@@ -64,37 +65,11 @@ impl fmt::Display for Plan {
     }
 }
 
-/// The variant that the caller or the environment forces, if it is one of this operation's.
-pub(super) fn forced(options: &super::Options) -> Option<String> {
-    let prefix = "selective_scan_";
-    options.variant.clone().or_else(|| {
-        std::env::var("WARPWRIGHT_VARIANT").ok().filter(|name| name.starts_with(prefix))
-    })
-}
-
-/// The variant that was asked for is not one of those that fit.
-pub(super) fn no_such_variant<'a>(
-    backend: String,
-    asked: &str,
-    fitting: impl IntoIterator<Item = &'a str>,
-) -> Error {
-    let fitting: Vec<&str> = fitting.into_iter().collect();
-    Error::Unsupported {
-        operation: NAME,
-        backend,
-        what: format!("variant `{asked}` for this call"),
-        instead: match fitting.as_slice() {
-            [] => "no variant fits it".to_owned(),
-            names => format!("use {}", names.join(" or ")),
-        },
-    }
-}
-
 /// The plan of the CPU, which has one kernel for each element type.
 pub(super) fn cpu(variant: &'static str, tasks: usize, options: &super::Options) -> Result<Plan> {
-    match forced(options) {
+    match forced(NAME, options.variant.as_ref()) {
         Some(asked) if asked != variant => {
-            Err(no_such_variant("cpu".to_owned(), &asked, [variant]))
+            Err(no_such_variant(NAME, "cpu".to_owned(), &asked, [variant]))
         }
         _ => Ok(Plan {
             variant,
