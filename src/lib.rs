@@ -9,7 +9,7 @@
 //! buffer on a [`Backend`](backend::Backend): [`Cpu`],
 #![cfg_attr(feature = "wgpu", doc = "[`Wgpu`](backend::wgpu::Wgpu),")]
 #![cfg_attr(feature = "cuda", doc = "[`Cuda`](backend::cuda::Cuda).")]
-//! Those who choose the device at run time use [`Device`] and [`AnyTensor`].
+//! Those who choose at run time use [`Device`] and [`AnyTensor`], and [`operation`].
 //!
 //! No toolkit is needed to build: PTX text is embedded and assembled by the driver, which is
 //! looked for at run time; WGSL goes through wgpu; where there is no GPU the CPU backend runs.
@@ -20,6 +20,7 @@ mod check;
 mod element;
 mod error;
 mod list;
+pub mod operation;
 mod parameter;
 mod plan;
 mod resets;

@@ -4,8 +4,8 @@ use warpwright::backend::cuda::{Cuda, Interpreter};
 use warpwright::ptx::interpreter::{Approximations, Options as Interpretation, Schedule};
 use warpwright::selective_scan::{Options, run_named};
 use warpwright::verify::conformance::{self, Verdict};
-use warpwright::verify::count;
-use warpwright::verify::selective_scan::{Case, ResetForm};
+use warpwright::verify::count::Counted;
+use warpwright::verify::selective_scan::{Case, ResetForm, count};
 use warpwright::{DType, Device, Error};
 
 mod planted;
@@ -306,10 +306,10 @@ fn shipped_kernels_raise_nothing_under_twenty_schedules() {
 /// The kernel that is taken where a shape fills a GPU.
 const LARGE: &str = "selective_scan_forward_serial_f32_bdl_n16x2";
 
-fn counted(batch: usize, channels: usize, steps: usize) -> count::Counted {
+fn counted(batch: usize, channels: usize, steps: usize) -> Counted {
     let case = Case::new(batch, channels, steps, 16, 1);
     let options: Options = case.options().with_save(false).with_variant(LARGE);
-    count::selective_scan(&case, DType::F32, &options, Interpretation::default().unchecked())
+    count(&case, DType::F32, &options, Interpretation::default().unchecked())
         .expect("the scan runs")
 }
 
