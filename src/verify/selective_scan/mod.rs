@@ -86,12 +86,28 @@ fn edge_cases() -> Vec<Case> {
         Case { distribution: Distribution::Strong, ..plain.clone() },
         Case { narrow_parameters: true, b_constant: true, ..plain.clone() },
         Case { a_per_channel: true, ..plain.clone() },
+        cancelling(),
     ];
     for resets in [ResetForm::Flags, ResetForm::SeqIdx, ResetForm::CuSeqlens] {
         cases.push(Case { resets, ..plain.clone() });
         cases.push(Case { resets, one_buffer: true, layout: Layout::Bld, ..plain.clone() });
     }
     cases
+}
+
+/// A wide state whose sum over n cancels to a tenth of its parts at the largest output: the order
+/// of the sum shows.
+fn cancelling() -> Case {
+    Case {
+        layout: Layout::Bld,
+        distribution: Distribution::Adversarial,
+        resets: ResetForm::CuSeqlens,
+        gate: false,
+        bias: false,
+        narrow_parameters: true,
+        seed: 63_653_628,
+        ..Case::new(1, 1, 256, 128, 1)
+    }
 }
 
 /// The element types that each case is run in.
