@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+use crate::backend::Backend;
+use crate::tensor::View;
+
 /// Which axis of the activations is the fastest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Layout {
@@ -53,5 +56,28 @@ impl fmt::Display for Layout {
             Self::Bdl => "BDL",
             Self::Bld => "BLD",
         })
+    }
+}
+
+/// Distances in elements between neighbours in an activation.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ActivationStrides {
+    pub batch: usize,
+    pub channel: usize,
+    pub time: usize,
+}
+
+impl ActivationStrides {
+    pub fn of<B: Backend>(view: &View<B>, layout: Layout) -> Self {
+        let (batch, second) = (view.strides()[0], view.strides()[1]);
+        // The last axis may have any stride where its length is 1; it is never used then.
+        match layout {
+            Layout::Bdl => Self { batch, channel: second, time: 1 },
+            Layout::Bld => Self { batch, channel: 1, time: second },
+        }
+    }
+
+    pub fn index(&self, batch: usize, channel: usize, t: usize) -> usize {
+        batch * self.batch + channel * self.channel + t * self.time
     }
 }

@@ -16,6 +16,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod backend;
+pub mod causal_conv1d;
 mod check;
 mod element;
 mod error;

@@ -16,6 +16,7 @@ use crate::element::DType;
 use crate::operation::{self, Operation, Sizes};
 use crate::tensor::View;
 
+pub mod causal_conv1d;
 #[cfg(feature = "interpreter")]
 #[cfg_attr(docsrs, doc(cfg(feature = "interpreter")))]
 pub mod conformance;
@@ -218,7 +219,7 @@ pub trait Suite: Sync {
 }
 
 /// The cases of every operation.
-pub const SUITES: [&dyn Suite; 1] = [&selective_scan::Cases];
+pub const SUITES: [&dyn Suite; 2] = [&selective_scan::Cases, &causal_conv1d::Cases];
 
 /// The cases of the operation of this name.
 ///

@@ -202,12 +202,33 @@ pub(crate) fn softplus<S: Simd, const K: usize>(simd: S, values: &mut [S::f32s; 
     }
 }
 
-/// x / (1 + e^-x), without overflow.
+/// 1 + e^-x, without overflow.
 #[inline(always)]
-pub(crate) fn silu<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+fn one_plus_exp_neg<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     let least = simd.max_f32s(simd.splat_f32s(-88.0), simd.neg_f32s(x));
     let e = exp(simd, simd.min_f32s(simd.splat_f32s(88.0), least));
-    simd.div_f32s(x, simd.add_f32s(simd.splat_f32s(1.0), e))
+    simd.add_f32s(simd.splat_f32s(1.0), e)
+}
+
+/// The same number, or 0 where x is so far below 0 that e^-x leaves the range.
+#[inline(always)]
+fn unless_far_below<S: Simd>(simd: S, x: S::f32s, number: S::f32s) -> S::f32s {
+    let far_below = simd.less_than_f32s(x, simd.splat_f32s(-88.0));
+    simd.select_f32s(far_below, simd.splat_f32s(0.0), number)
+}
+
+/// x / (1 + e^-x), without overflow; 0 below -88.
+#[inline(always)]
+pub(crate) fn silu<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    unless_far_below(simd, x, simd.div_f32s(x, one_plus_exp_neg(simd, x)))
+}
+
+/// The derivative of silu: s (1 + x (1 - s)) with s = 1 / (1 + e^-x).
+#[inline(always)]
+pub(crate) fn silu_slope<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    let one = simd.splat_f32s(1.0);
+    let s = unless_far_below(simd, x, simd.div_f32s(one, one_plus_exp_neg(simd, x)));
+    simd.mul_f32s(s, simd.mul_add_f32s(x, simd.sub_f32s(one, s), one))
 }
 
 #[cfg(test)]
@@ -233,6 +254,7 @@ mod tests {
         CubeLess1,
         Softplus,
         Silu,
+        SiluSlope,
     }
 
     fn cube<S: Simd>(simd: S, x: S::f32s) -> Split<S::f32s> {
@@ -264,6 +286,7 @@ mod tests {
                         values[0]
                     }
                     Function::Silu => silu(simd, x),
+                    Function::SiluSlope => silu_slope(simd, x),
                 };
                 bytemuck::cast_slice(std::slice::from_ref(&y))[0]
             };
@@ -356,13 +379,37 @@ mod tests {
         }
         let numbers = [-f32::MAX, -1e4, -90.0, f32::MAX];
         let found = Arch::new().dispatch(Apply { function: Function::Silu, numbers: &numbers });
-        assert!(found.iter().all(|y| y.is_finite()), "{found:?}");
-        assert!(found[1].abs() < 1e-30 && found[3] == f32::MAX, "{found:?}");
+        assert_eq!(found, [0.0, 0.0, 0.0, f32::MAX]);
+    }
+
+    #[test]
+    fn the_slope_of_silu_is_accurate_and_finite() {
+        let exact = |x: f64| {
+            let s = 1.0 / (1.0 + (-x).exp());
+            s * (1.0 + x * (1.0 - s))
+        };
+        let numbers = range(-100.0, 100.0);
+        let found =
+            Arch::new().dispatch(Apply { function: Function::SiluSlope, numbers: &numbers });
+        for (&x, &y) in numbers.iter().zip(&found) {
+            let difference = (f64::from(y) - exact(f64::from(x))).abs();
+            assert!(difference <= 3e-7, "at {x}: {difference:e}");
+        }
+        let numbers = [-f32::MAX, -1e4, 1e4, f32::MAX];
+        let found =
+            Arch::new().dispatch(Apply { function: Function::SiluSlope, numbers: &numbers });
+        assert_eq!(found, [0.0, 0.0, 1.0, 1.0]);
     }
 
     #[test]
     fn a_nan_stays_a_nan() {
-        for function in [Function::Exp2, Function::Cube, Function::Softplus, Function::Silu] {
+        for function in [
+            Function::Exp2,
+            Function::Cube,
+            Function::Softplus,
+            Function::Silu,
+            Function::SiluSlope,
+        ] {
             let found = Arch::new().dispatch(Apply { function, numbers: &[f32::NAN] });
             assert!(found[0].is_nan());
         }
