@@ -5,6 +5,11 @@ use crate::Result;
 use crate::plan::{Plan, Schedule};
 use crate::variant::{forced, no_such_variant};
 
+#[cfg(feature = "cuda")]
+mod cuda;
+#[cfg(feature = "cuda")]
+pub(super) use cuda::{Spans, cuda, cuda_variants, workspace};
+
 /// The variant that is forced on a pass. One of another pass has no say in it, so that a call that
 /// goes forward and backward may force either.
 fn forced_on(pass: Pass, options: &Options) -> Option<String> {
