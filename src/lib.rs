@@ -22,6 +22,8 @@ mod error;
 mod list;
 pub mod operation;
 mod parameter;
+mod plan;
+mod resets;
 pub mod selective_scan;
 mod shape;
 mod tensor;
@@ -39,6 +41,8 @@ pub use error::{Error, ErrorKind, Result};
 pub use half::{bf16, f16};
 pub use list::{Listed, list};
 pub use parameter::{Indices, Parameter};
+pub use plan::{Plan, Schedule};
+pub use resets::Resets;
 pub use shape::{MAX_RANK, Shape, Strides};
 pub use tensor::{Tensor, View};
 #[cfg(feature = "interpreter")]

@@ -78,9 +78,10 @@ pub mod reference;
 #[cfg(feature = "wgpu")]
 mod wgpu;
 
+pub use crate::resets::Resets;
 pub use check::Problem;
 pub(crate) use cpu::VARIANTS as CPU_VARIANTS;
-pub use inputs::{Inputs, Outputs, OutputsMut, Resets};
+pub use inputs::{Inputs, Outputs, OutputsMut};
 pub(crate) use named::RunTime;
 pub use named::{check_named, plan_problem, run_named};
 pub use options::{Layout, Options};

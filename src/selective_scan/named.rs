@@ -10,7 +10,7 @@ use super::{
 use crate::backend::{Backend, Cpu, Device, Named, dispatch, on_backend};
 use crate::element::{DType, Element, Float};
 use crate::operation::{Axis, Operation, Ran, Settings, Sizes};
-use crate::parameter::{Indices, Parameter};
+use crate::parameter::Parameter;
 use crate::tensor::{Tensor, View};
 use crate::{Error, Result};
 
@@ -93,35 +93,9 @@ impl<'a, B: Backend, T: Float> Inputs<'a, B, T> {
             z: named.get("z").map(|z| activation("z", z)).transpose()?,
             delta_bias: optional("delta_bias")?,
             h0: optional("h0")?,
-            resets: resets(named)?,
+            resets: Resets::from_named(CHECK, named, &["reset", "seq_idx", "cu_seqlens"])?,
         })
     }
-}
-
-fn resets<B: Backend>(named: &Named<B>) -> Result<Resets<'_, B>> {
-    use crate::DType::{I32, I64, U8, U32, U64};
-    let forms: Vec<&str> = ["reset", "seq_idx", "cu_seqlens"]
-        .into_iter()
-        .filter(|name| named.contains_key(*name))
-        .collect();
-    let [name] = *forms.as_slice() else {
-        return match forms.as_slice() {
-            [] => Ok(Resets::None),
-            [first, others @ ..] => Err(wrong_tensor(
-                first,
-                "at most one of reset, seq_idx, cu_seqlens".to_owned(),
-                &format!("{} as well", others.join(" and ")),
-            )),
-        };
-    };
-    let view = &named[name];
-    if name == "reset" {
-        CHECK.dtype(name, view, &[U8])?;
-        return Ok(Resets::Flags(view.as_typed()?));
-    }
-    CHECK.dtype(name, view, &[I32, I64, U32, U64])?;
-    let indices = Indices::from_view(view)?;
-    Ok(if name == "seq_idx" { Resets::SeqIdx(indices) } else { Resets::CuSeqlens(indices) })
 }
 
 fn wrong_tensor(name: &str, expected: String, found: &str) -> Error {

@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 
 use super::{Plan, Schedule};
+use crate::backend::cuda::{Workspace, bytes, grid_length};
 use crate::backend::kernel::{Language, VariantInfo};
 use crate::backend::{Limits, Tier};
 use crate::element::DType;
@@ -38,7 +39,7 @@ pub(in crate::selective_scan) fn cuda(
     };
     let chunks = Chunks::of(schedule, problem);
     let blocks = spread.blocks(problem).saturating_mul(u64::from(chunks.count));
-    let blocks = grid_length(device, limits, blocks)?;
+    let blocks = grid_length(NAME, device, limits, blocks)?;
     Ok(Plan {
         variant: spread.0.name,
         schedule,
@@ -182,7 +183,7 @@ impl Spread {
     fn fits(self, limits: &Limits, problem: &Problem) -> bool {
         let usual = !(problem.b_constant || problem.c_constant || problem.a_per_channel);
         self.tier() <= limits.tier
-            && element(self.0) == Some(problem.dtype.name())
+            && self.0.parameter("element") == Some(problem.dtype.name())
             && self.0.parameter("layout") == Some(layout(problem))
             && self.padded() >= problem.states
             && (usual || self.channels() == 1)
@@ -232,21 +233,6 @@ impl Chunks {
     }
 }
 
-/// The length of a grid, where the device takes it.
-pub(in crate::selective_scan) fn grid_length(
-    device: &str,
-    limits: &Limits,
-    blocks: u64,
-) -> Result<u32> {
-    let most = limits.grid[0];
-    u32::try_from(blocks).ok().filter(|&blocks| blocks <= most).ok_or_else(|| Error::Unsupported {
-        operation: NAME,
-        backend: device.to_owned(),
-        what: format!("{blocks} blocks in a grid of at most {most}"),
-        instead: "split the batch".to_owned(),
-    })
-}
-
 /// What the kernels can do.
 fn check_ability(device: &str, problem: &Problem) -> Result<()> {
     if problem.steps > MOST_STEPS || u32::try_from(problem.channels).is_err() {
@@ -278,39 +264,6 @@ fn workspace(problem: &Problem, chunks: Chunks) -> u64 {
         chunks.take(problem, &mut workspace);
     }
     workspace.bytes()
-}
-
-/// The bytes of so many elements.
-fn bytes(elements: &[usize], size: u64) -> u64 {
-    elements.iter().fold(size, |bytes, &factor| bytes.saturating_mul(factor as u64))
-}
-
-/// Workspace that is handed out piece by piece, each from a boundary that suits any access.
-#[derive(Clone, Copy, Debug, Default)]
-pub(in crate::selective_scan) struct Workspace {
-    bytes: u64,
-}
-
-impl Workspace {
-    const BOUNDARY: u64 = 256;
-
-    /// The first byte of the next piece.
-    pub fn take(&mut self, bytes: u64) -> u64 {
-        let at = self.bytes;
-        let whole = bytes.div_ceil(Self::BOUNDARY).saturating_mul(Self::BOUNDARY);
-        self.bytes = at.saturating_add(whole);
-        at
-    }
-
-    /// All that was handed out.
-    pub fn bytes(&self) -> u64 {
-        self.bytes
-    }
-}
-
-/// The element type that a variant is for.
-pub(in crate::selective_scan) fn element(info: &VariantInfo) -> Option<&'static str> {
-    info.parameter("element")
 }
 
 /// A whole number among a variant's parameters; 0 where there is none.
