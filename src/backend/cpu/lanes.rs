@@ -355,6 +355,16 @@ mod tests {
     }
 
     #[test]
+    fn sigmoid_is_accurate_and_finite() {
+        let exact = |x: f64| 1.0 / (1.0 + (-x).exp());
+        let worst = worst_ulps(Function::Sigmoid, &range(-80.0, 100.0), exact);
+        assert!(worst <= 4.0, "{worst} ulp");
+        let numbers = [-f32::MAX, f32::MAX];
+        let found = Arch::new().dispatch(Apply { function: Function::Sigmoid, numbers: &numbers });
+        assert!(found[0].abs() < 1e-30 && found[1] == 1.0, "{found:?}");
+    }
+
+    #[test]
     fn silu_is_accurate_and_finite() {
         let exact = |x: f64| x / (1.0 + (-x).exp());
         for (from, to) in [(-80.0, 0.0), (0.0, 100.0)] {

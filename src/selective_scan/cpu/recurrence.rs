@@ -20,7 +20,7 @@
 use std::array;
 use std::ops::Range;
 
-use pulp::Simd;
+use pulp::{NullaryFnOnce, Simd};
 
 use super::call::Segment;
 use super::maps::{Form, MapTile};
@@ -236,11 +236,8 @@ pub(super) struct Recurrence<'a, S: Simd, K> {
 
 impl<S: Simd, H: Keep<S>> Recurrence<'_, S, H> {
     /// Runs all states through the segments.
-    #[inline(always)]
-    pub fn run(mut self, segments: &[Segment], decay: &mut impl Decay<S>) {
-        for segment in segments {
-            self.segment(segment, decay);
-        }
+    pub fn run(self, segments: &[Segment], decay: &mut impl Decay<S>) {
+        self.simd.vectorize(Run { recurrence: self, segments, decay });
     }
 
     #[inline(always)]
@@ -310,6 +307,24 @@ impl<S: Simd, H: Keep<S>> Recurrence<'_, S, H> {
             decay.end(i, step);
         }
         self.state[n..n + K].copy_from_slice(&h);
+    }
+}
+
+/// A piece of code of its own, so that the element types of calls share it.
+struct Run<'a, 'r, S: Simd, H, D> {
+    recurrence: Recurrence<'r, S, H>,
+    segments: &'a [Segment],
+    decay: &'a mut D,
+}
+
+impl<S: Simd, H: Keep<S>, D: Decay<S>> NullaryFnOnce for Run<'_, '_, S, H, D> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(mut self) {
+        for segment in self.segments {
+            self.recurrence.segment(segment, self.decay);
+        }
     }
 }
 

@@ -8,7 +8,7 @@
 use std::array;
 use std::ops::Range;
 
-use pulp::Simd;
+use pulp::{NullaryFnOnce, Simd};
 
 use crate::selective_scan::cpu::call::Segment;
 use crate::selective_scan::cpu::maps::{Form, MapTile};
@@ -77,25 +77,22 @@ enum Before {
 
 impl<S: Simd> Reverse<'_, S> {
     /// Runs all states down through the segments.
+    pub fn run(self, segments: &[Segment], decay: &mut impl Decay<S>) {
+        self.simd.vectorize(Run { reverse: self, segments, decay });
+    }
+
     #[inline(always)]
-    pub fn run(mut self, segments: &[Segment], decay: &mut impl Decay<S>) {
-        for (i, segment) in segments.iter().enumerate().rev() {
-            let before = match (segment.from_zero, i.checked_sub(1)) {
-                (true, _) => Before::Zero,
-                (false, None) => Before::Tile,
-                (false, Some(earlier)) => Before::Step(segments[earlier].steps.end - 1),
-            };
-            let steps = segment.steps.start..segment.steps.end.min(TILE);
-            let (b, c) = (self.b, self.c);
-            match (b.form == Form::Shared, c.form == Form::Shared) {
-                (true, true) => self.pass(steps, before, decay, |n| b.shared(n), |n| c.shared(n)),
-                (true, false) => self.pass(steps, before, decay, |n| b.shared(n), |n| c.lanes(n)),
-                (false, true) => self.pass(steps, before, decay, |n| b.lanes(n), |n| c.shared(n)),
-                (false, false) => self.pass(steps, before, decay, |n| b.lanes(n), |n| c.lanes(n)),
-            }
-            if segment.from_zero {
-                self.carry.fill(self.simd.splat_f32s(0.0));
-            }
+    fn segment(&mut self, segment: &Segment, before: Before, decay: &mut impl Decay<S>) {
+        let steps = segment.steps.start..segment.steps.end.min(TILE);
+        let (b, c) = (self.b, self.c);
+        match (b.form == Form::Shared, c.form == Form::Shared) {
+            (true, true) => self.pass(steps, before, decay, |n| b.shared(n), |n| c.shared(n)),
+            (true, false) => self.pass(steps, before, decay, |n| b.shared(n), |n| c.lanes(n)),
+            (false, true) => self.pass(steps, before, decay, |n| b.lanes(n), |n| c.shared(n)),
+            (false, false) => self.pass(steps, before, decay, |n| b.lanes(n), |n| c.lanes(n)),
+        }
+        if segment.from_zero {
+            self.carry.fill(self.simd.splat_f32s(0.0));
         }
     }
 
@@ -165,6 +162,29 @@ impl<S: Simd> Reverse<'_, S> {
         for k in 0..K {
             self.carry[n + k] = carry[k];
             self.da[n + k] = simd.add_f32s(self.da[n + k], da[k]);
+        }
+    }
+}
+
+/// A piece of code of its own, so that the element types of calls share it.
+struct Run<'a, 'r, S: Simd, D> {
+    reverse: Reverse<'r, S>,
+    segments: &'a [Segment],
+    decay: &'a mut D,
+}
+
+impl<S: Simd, D: Decay<S>> NullaryFnOnce for Run<'_, '_, S, D> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(mut self) {
+        for (i, segment) in self.segments.iter().enumerate().rev() {
+            let before = match (segment.from_zero, i.checked_sub(1)) {
+                (true, _) => Before::Zero,
+                (false, None) => Before::Tile,
+                (false, Some(earlier)) => Before::Step(self.segments[earlier].steps.end - 1),
+            };
+            self.reverse.segment(segment, before, self.decay);
         }
     }
 }
