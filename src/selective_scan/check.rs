@@ -344,6 +344,20 @@ impl Problem {
         (elements * self.dtype.bytes() + states) as u64
     }
 
+    /// The least bytes that a backward call can move: every activation and its gradient once, B,
+    /// C and theirs once, the checkpoints, and the states at both ends.
+    pub fn least_backward_bytes(&self, gated: bool) -> u64 {
+        let activations = if gated { 7 } else { 5 } * self.batch * self.channels * self.steps;
+        let map = |constant: bool| match constant {
+            true => 0,
+            false => 2 * self.batch * self.groups * self.states * self.steps,
+        };
+        let elements = activations + map(self.b_constant) + map(self.c_constant);
+        let states = 2 * self.rows * self.channels * self.states
+            + self.batch * self.channels * self.checkpoints() * self.states;
+        (elements * self.dtype.bytes() + states * DType::F32.bytes()) as u64
+    }
+
     /// Channels of one group.
     pub fn group_channels(&self) -> usize {
         self.channels.checked_div(self.groups).unwrap_or(0)

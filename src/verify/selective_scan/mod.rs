@@ -151,7 +151,7 @@ impl Suite for Cases {
         dtype: DType,
         runs: Option<usize>,
     ) -> Result<Timing> {
-        time::time(device, &time::case(setting)?, dtype, runs)
+        time::time(device, setting, dtype, runs)
     }
 
     #[cfg(feature = "interpreter")]
