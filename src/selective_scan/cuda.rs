@@ -6,8 +6,8 @@
 
 use super::kernels::{CodesPtx, ForwardCarryPtx, ForwardChunkedPtx, ForwardPtx, WidenPtx};
 use super::{
-    CHECKPOINT, Inputs, Layout, NAME, Options, OutputsMut, Plan, Problem, Resets, Schedule, SelectiveScan,
-    plan,
+    CHECKPOINT, Inputs, Layout, NAME, Options, OutputsMut, Plan, Problem, Resets, Schedule,
+    SelectiveScan, plan,
 };
 use crate::backend::Backend;
 use crate::backend::cuda::{Address, Cuda, CudaBuffer, Grid, Stream};

@@ -16,6 +16,10 @@ const MOST_STEPS: usize = i32::MAX as usize - 256;
 /// Blocks that keep a multiprocessor busy: as many fit on it at once.
 const BLOCKS_PER_UNIT: u64 = 2;
 
+/// Warps that a multiprocessor needs to issue from all of its schedulers, for kernels with enough
+/// independent work in a warp.
+const SCHEDULERS: u64 = 4;
+
 /// Steps of a chunk are a multiple of this, which is a multiple of every kernel's tile.
 const CHUNK_UNIT: u64 = 64;
 
@@ -70,7 +74,7 @@ struct Choice {
 }
 
 /// The kernel that is forced; else the highest tier of those with the least room for states that
-/// has enough, with the most channels in a thread that still leave blocks for every multiprocessor.
+/// has enough, with the most channels in a thread that still leave warps for every scheduler.
 fn choose(device: &str, limits: &Limits, problem: &Problem, options: &Options) -> Result<Choice> {
     if let Some(asked) = forced(options) {
         return match fitting(limits, problem).find(|(spread, _)| spread.0.name == asked) {
@@ -83,20 +87,23 @@ fn choose(device: &str, limits: &Limits, problem: &Problem, options: &Options) -
             }
         };
     }
-    let full = u64::from(limits.units.max(1)) * BLOCKS_PER_UNIT;
+    let units = u64::from(limits.units.max(1));
     let best = |cuts: bool| {
         fitting(limits, problem)
             .filter(|&(spread, chunked)| {
-                chunked == cuts && (spread.channels() == 1 || spread.blocks(problem) >= full)
+                let busy = spread.warps(problem) >= units * SCHEDULERS;
+                chunked == cuts && (spread.channels() == 1 || busy)
             })
             .map(|(spread, _)| spread)
-            .min_by_key(|spread| (spread.padded(), Reverse(spread.channels()), Reverse(spread.tier())))
+            .min_by_key(|spread| {
+                (spread.padded(), Reverse(spread.channels()), Reverse(spread.tier()))
+            })
     };
-    let serial = best(false)
-        .ok_or_else(|| unsupported(device, format!("elements {}", problem.dtype)))?;
+    let serial =
+        best(false).ok_or_else(|| unsupported(device, format!("elements {}", problem.dtype)))?;
     let room = format!("{} is the least room for N = {} states", serial.padded(), problem.states);
     // The first pass costs nearly as much as the scan: cutting has to win more than that.
-    let idle = serial.blocks(problem) * 4 <= full && problem.steps >= LEAST_CUT;
+    let idle = serial.blocks(problem) * 4 <= units * BLOCKS_PER_UNIT && problem.steps >= LEAST_CUT;
     match best(true).filter(|_| idle) {
         Some(spread) => Ok(Choice {
             spread,
@@ -124,9 +131,9 @@ fn choose(device: &str, limits: &Limits, problem: &Problem, options: &Options) -
 fn fitting(limits: &Limits, problem: &Problem) -> impl Iterator<Item = (Spread, bool)> {
     let serial = ForwardPtx::VARIANTS.iter().map(|variant| (Spread(variant.info), false));
     let chunked = ForwardChunkedPtx::VARIANTS.iter().map(|variant| (Spread(variant.info), true));
-    serial
-        .chain(chunked)
-        .filter(move |&(spread, chunked)| spread.fits(limits, problem) && !(chunked && problem.packed))
+    serial.chain(chunked).filter(move |&(spread, chunked)| {
+        spread.fits(limits, problem) && !(chunked && problem.packed)
+    })
 }
 
 /// Steps of a chunk, so that the chunks of all channels just fill the device.
@@ -165,6 +172,11 @@ impl Spread {
             .into_iter()
             .try_fold(1u64, |blocks, factor| blocks.checked_mul(factor as u64))
             .unwrap_or(u64::MAX)
+    }
+
+    /// The warps of these blocks.
+    fn warps(self, problem: &Problem) -> u64 {
+        self.blocks(problem).saturating_mul(u64::from(self.0.block[0] / 32))
     }
 
     fn tier(self) -> Option<Tier> {
@@ -390,7 +402,8 @@ mod tests {
         assert_eq!(plan(&problem()).unwrap().blocks, [8 * 2048 / 64, 1, 1]);
         let groups = Problem { groups: 4, channels: 4 * 65, ..problem() };
         assert_eq!(plan(&groups).unwrap().blocks, [8 * 4 * 2, 1, 1]);
-        let packed = Problem { batch: 1, rows: 1000, packed: true, a_per_channel: true, ..problem() };
+        let packed =
+            Problem { batch: 1, rows: 1000, packed: true, a_per_channel: true, ..problem() };
         assert_eq!(plan(&packed).unwrap().blocks, [1000 * 32, 1, 1]);
         assert_eq!(plan(&Problem { batch: 0, rows: 0, ..problem() }).unwrap().blocks, [0, 1, 1]);
         assert_eq!(plan(&Problem { channels: 0, groups: 0, ..problem() }).unwrap().blocks[0], 0);
@@ -400,13 +413,14 @@ mod tests {
 
     #[test]
     fn threads_take_four_channels_where_there_are_many() {
-        // 128 channels of a block, two blocks for each of 132 multiprocessors.
+        // 128 channels of a warp, four warps for each of 132 multiprocessors.
         let variant = |problem: &Problem| plan(problem).unwrap().variant;
-        let many = Problem { batch: 1, rows: 1, channels: 128 * 264, ..problem() };
+        let many = Problem { batch: 1, rows: 1, channels: 128 * 528, ..problem() };
         assert!(variant(&many).ends_with("_n16x4"));
-        assert!(variant(&Problem { channels: 128 * 263, ..many.clone() }).ends_with("_n16x1"));
-        // Constant maps need the registers, and A as (D) has no use for them.
+        assert!(variant(&Problem { channels: 128 * 527, ..many.clone() }).ends_with("_n16x1"));
+        // Constant maps need the registers; A as (D) has no use for them; blocks have to be full.
         assert!(variant(&Problem { b_constant: true, ..many.clone() }).ends_with("_n16x1"));
+        assert!(variant(&Problem { channels: 128 * 528 + 64, ..many.clone() }).ends_with("_n16x1"));
         assert!(variant(&Problem { a_per_channel: true, ..many }).ends_with("_n16x1"));
     }
 
@@ -442,10 +456,8 @@ mod tests {
 
     #[test]
     fn what_has_no_kernel_says_where_it_runs() {
-        let refused = [
-            Problem { dtype: DType::F64, ..problem() },
-            Problem { steps: 1 << 31, ..problem() },
-        ];
+        let refused =
+            [Problem { dtype: DType::F64, ..problem() }, Problem { steps: 1 << 31, ..problem() }];
         for problem in refused {
             let error = plan(&problem).unwrap_err();
             assert!(matches!(error, Error::Unsupported { .. }));
