@@ -7,6 +7,8 @@ use warpwright::backend::cuda::{Cuda, CudaBuffer};
 use warpwright::selective_scan::{self, Inputs, Layout, Options, Resets};
 use warpwright::{Element, Error, Tensor, bf16, f16};
 
+#[cfg(feature = "interpreter")]
+mod interpreted;
 mod recorder;
 
 use recorder::{Call, Launched, Recorder};

@@ -16,6 +16,10 @@ const MOST_STEPS: usize = i32::MAX as usize - 256;
 /// Blocks that keep a multiprocessor busy: as many fit on it at once.
 const BLOCKS_PER_UNIT: u64 = 2;
 
+/// Warps that a multiprocessor needs to issue from all of its schedulers, for kernels with enough
+/// independent work in a warp.
+const SCHEDULERS: u64 = 4;
+
 /// Steps of a chunk are a multiple of this, which is a multiple of every kernel's tile.
 const CHUNK_UNIT: u64 = 64;
 
@@ -70,7 +74,7 @@ struct Choice {
 }
 
 /// The kernel that is forced; else the highest tier of those with the least room for states that
-/// has enough, with the most channels in a thread that still leave blocks for every multiprocessor.
+/// has enough, with the most channels in a thread that still leave warps for every scheduler.
 fn choose(device: &str, limits: &Limits, problem: &Problem, options: &Options) -> Result<Choice> {
     if let Some(asked) = forced(options) {
         return match fitting(limits, problem).find(|(spread, _)| spread.0.name == asked) {
@@ -83,11 +87,12 @@ fn choose(device: &str, limits: &Limits, problem: &Problem, options: &Options) -
             }
         };
     }
-    let full = u64::from(limits.units.max(1)) * BLOCKS_PER_UNIT;
+    let units = u64::from(limits.units.max(1));
     let best = |cuts: bool| {
         fitting(limits, problem)
             .filter(|&(spread, chunked)| {
-                chunked == cuts && (spread.channels() == 1 || spread.blocks(problem) >= full)
+                let busy = spread.warps(problem) >= units * SCHEDULERS;
+                chunked == cuts && (spread.channels() == 1 || busy)
             })
             .map(|(spread, _)| spread)
             .min_by_key(|spread| {
@@ -98,7 +103,7 @@ fn choose(device: &str, limits: &Limits, problem: &Problem, options: &Options) -
         best(false).ok_or_else(|| unsupported(device, format!("elements {}", problem.dtype)))?;
     let room = format!("{} is the least room for N = {} states", serial.padded(), problem.states);
     // The first pass costs nearly as much as the scan: cutting has to win more than that.
-    let idle = serial.blocks(problem) * 4 <= full && problem.steps >= LEAST_CUT;
+    let idle = serial.blocks(problem) * 4 <= units * BLOCKS_PER_UNIT && problem.steps >= LEAST_CUT;
     match best(true).filter(|_| idle) {
         Some(spread) => Ok(Choice {
             spread,
@@ -169,6 +174,11 @@ impl Spread {
             .unwrap_or(u64::MAX)
     }
 
+    /// The warps of these blocks.
+    fn warps(self, problem: &Problem) -> u64 {
+        self.blocks(problem).saturating_mul(u64::from(self.0.block[0] / 32))
+    }
+
     fn tier(self) -> Option<Tier> {
         match self.0.language {
             Language::Ptx(tier) => Some(tier),
@@ -176,10 +186,11 @@ impl Spread {
         }
     }
 
-    /// Whether the kernel can run the problem on a device. Several channels of a thread leave no
-    /// registers for constant maps.
+    /// Whether the kernel can run the problem on a device. With several channels of a thread it
+    /// spares registers: for constant maps, for the tests which channels exist.
     fn fits(self, limits: &Limits, problem: &Problem) -> bool {
-        let usual = !(problem.b_constant || problem.c_constant || problem.a_per_channel);
+        let usual = !(problem.b_constant || problem.c_constant || problem.a_per_channel)
+            && problem.group_channels().is_multiple_of(self.block_channels());
         self.tier() <= limits.tier
             && element(self.0) == Some(problem.dtype.name())
             && self.0.parameter("layout") == Some(layout(problem))
@@ -402,14 +413,15 @@ mod tests {
     }
 
     #[test]
-    fn threads_take_two_channels_where_there_are_many() {
-        // 128 channels of a block, two blocks for each of 132 multiprocessors.
+    fn threads_take_four_channels_where_there_are_many() {
+        // 128 channels of a warp, four warps for each of 132 multiprocessors.
         let variant = |problem: &Problem| plan(problem).unwrap().variant;
-        let many = Problem { batch: 1, rows: 1, channels: 128 * 264, ..problem() };
-        assert!(variant(&many).ends_with("_n16x2"));
-        assert!(variant(&Problem { channels: 128 * 263, ..many.clone() }).ends_with("_n16x1"));
-        // Constant maps need the registers, and A as (D) has no use for them.
+        let many = Problem { batch: 1, rows: 1, channels: 128 * 528, ..problem() };
+        assert!(variant(&many).ends_with("_n16x4"));
+        assert!(variant(&Problem { channels: 128 * 527, ..many.clone() }).ends_with("_n16x1"));
+        // Constant maps need the registers; A as (D) has no use for them; blocks have to be full.
         assert!(variant(&Problem { b_constant: true, ..many.clone() }).ends_with("_n16x1"));
+        assert!(variant(&Problem { channels: 128 * 528 + 64, ..many.clone() }).ends_with("_n16x1"));
         assert!(variant(&Problem { a_per_channel: true, ..many }).ends_with("_n16x1"));
     }
 
