@@ -121,8 +121,8 @@ fn arguments_arrive_under_the_kernels_names() {
         ("chunks", 1),
         ("chunk", 10),
         ("save_every", 256),
-        // Softplus, clamp, constant C.
-        ("flags", 1 | 2 | 8),
+        // Softplus, clamp, constant C, accurate decays.
+        ("flags", 1 | 2 | 8 | 64),
         ("delta_min", u64::from(0.001f32.to_bits())),
         ("delta_max", u64::from(0.1f32.to_bits())),
     ];

@@ -16,9 +16,13 @@ const MOST_STEPS: usize = i32::MAX as usize - 256;
 /// Blocks that keep a multiprocessor busy: as many fit on it at once.
 const BLOCKS_PER_UNIT: u64 = 2;
 
-/// Warps that a multiprocessor needs to issue from all of its schedulers, for kernels with enough
-/// independent work in a warp.
+/// Warps that keep the schedulers of a multiprocessor busy, one each: several channels of a thread
+/// are independent work enough.
 const SCHEDULERS: u64 = 4;
+
+/// Shared memory that the system takes of every block; a multiprocessor has as much more than a
+/// block can have.
+const RESERVED: u64 = 1024;
 
 /// Steps of a chunk are a multiple of this, which is a multiple of every kernel's tile.
 const CHUNK_UNIT: u64 = 64;
@@ -59,8 +63,8 @@ pub(in crate::selective_scan) fn cuda_variants(
     options: &Options,
 ) -> Result<Vec<&'static str>> {
     let planned = cuda(device, limits, problem, options)?.variant;
-    let least = fitting(limits, problem).map(|(spread, _)| spread.padded()).min();
-    let others = fitting(limits, problem)
+    let least = fitting(limits, problem, options).map(|(spread, _)| spread.padded()).min();
+    let others = fitting(limits, problem, options)
         .filter(|(spread, _)| Some(spread.padded()) == least)
         .map(|(spread, _)| spread.0.name);
     Ok(std::iter::once(planned).chain(others.filter(|&name| name != planned)).collect())
@@ -77,21 +81,21 @@ struct Choice {
 /// has enough, with the most channels in a thread that still leave warps for every scheduler.
 fn choose(device: &str, limits: &Limits, problem: &Problem, options: &Options) -> Result<Choice> {
     if let Some(asked) = forced(options) {
-        return match fitting(limits, problem).find(|(spread, _)| spread.0.name == asked) {
+        return match fitting(limits, problem, options).find(|(spread, _)| spread.0.name == asked) {
             Some((spread, chunked)) => {
                 Ok(Choice { spread, chunked, reason: "the variant was asked for".to_owned() })
             }
             None => {
-                let names = fitting(limits, problem).map(|(spread, _)| spread.0.name);
+                let names = fitting(limits, problem, options).map(|(spread, _)| spread.0.name);
                 Err(no_such_variant(device.to_owned(), &asked, names))
             }
         };
     }
     let units = u64::from(limits.units.max(1));
     let best = |cuts: bool| {
-        fitting(limits, problem)
+        fitting(limits, problem, options)
             .filter(|&(spread, chunked)| {
-                let busy = spread.warps(problem) >= units * SCHEDULERS;
+                let busy = spread.warps_per_unit(limits, problem) >= SCHEDULERS;
                 chunked == cuts && (spread.channels() == 1 || busy)
             })
             .map(|(spread, _)| spread)
@@ -119,8 +123,11 @@ fn choose(device: &str, limits: &Limits, problem: &Problem, options: &Options) -
             spread: serial,
             chunked: false,
             reason: format!(
-                "{room}; a block walks {} channels of a row through time",
-                serial.block_channels()
+                "{room}; a block walks {} channels of a row through time, {} of them in a thread, \
+                 with {} warps on a multiprocessor",
+                serial.block_channels(),
+                serial.channels(),
+                serial.warps_per_unit(limits, problem)
             ),
         }),
     }
@@ -128,11 +135,15 @@ fn choose(device: &str, limits: &Limits, problem: &Problem, options: &Options) -
 
 /// Every kernel that can run the problem, and whether it begins a chunked schedule. Packed
 /// sequences are never cut: their bounds lie on the device, and they are many already.
-fn fitting(limits: &Limits, problem: &Problem) -> impl Iterator<Item = (Spread, bool)> {
+fn fitting(
+    limits: &Limits,
+    problem: &Problem,
+    options: &Options,
+) -> impl Iterator<Item = (Spread, bool)> {
     let serial = ForwardPtx::VARIANTS.iter().map(|variant| (Spread(variant.info), false));
     let chunked = ForwardChunkedPtx::VARIANTS.iter().map(|variant| (Spread(variant.info), true));
     serial.chain(chunked).filter(move |&(spread, chunked)| {
-        spread.fits(limits, problem) && !(chunked && problem.packed)
+        spread.fits(limits, problem, options) && !(chunked && problem.packed)
     })
 }
 
@@ -174,9 +185,12 @@ impl Spread {
             .unwrap_or(u64::MAX)
     }
 
-    /// The warps of these blocks.
-    fn warps(self, problem: &Problem) -> u64 {
-        self.blocks(problem).saturating_mul(u64::from(self.0.block[0] / 32))
+    /// Warps of these blocks that a multiprocessor gets and has shared memory for at once.
+    fn warps_per_unit(self, limits: &Limits, problem: &Problem) -> u64 {
+        let shared = u64::from(limits.shared_bytes) + RESERVED;
+        let room = shared / (u64::from(self.0.shared_bytes) + RESERVED);
+        let share = self.blocks(problem) / u64::from(limits.units.max(1));
+        room.min(share) * u64::from(self.0.block[0] / 32)
     }
 
     fn tier(self) -> Option<Tier> {
@@ -187,9 +201,11 @@ impl Spread {
     }
 
     /// Whether the kernel can run the problem on a device. With several channels of a thread it
-    /// spares registers: for constant maps, for the tests which channels exist.
-    fn fits(self, limits: &Limits, problem: &Problem) -> bool {
+    /// spares the registers for constant maps and for the tests which channels exist, and the
+    /// instructions for accurate decays.
+    fn fits(self, limits: &Limits, problem: &Problem, options: &Options) -> bool {
         let usual = !(problem.b_constant || problem.c_constant || problem.a_per_channel)
+            && !options.keeps_decays_accurate()
             && problem.group_channels().is_multiple_of(self.block_channels());
         self.tier() <= limits.tier
             && element(self.0) == Some(problem.dtype.name())
@@ -422,7 +438,19 @@ mod tests {
         // Constant maps need the registers; A as (D) has no use for them; blocks have to be full.
         assert!(variant(&Problem { b_constant: true, ..many.clone() }).ends_with("_n16x1"));
         assert!(variant(&Problem { channels: 128 * 528 + 64, ..many.clone() }).ends_with("_n16x1"));
-        assert!(variant(&Problem { a_per_channel: true, ..many }).ends_with("_n16x1"));
+        assert!(variant(&Problem { a_per_channel: true, ..many.clone() }).ends_with("_n16x1"));
+        // Clamped or not, accurate decays take instructions.
+        for options in [
+            Options::default().with_delta_clamp(0.0, 1.0),
+            Options::default().with_accurate_decays(true),
+        ] {
+            let accurate = cuda("cuda:0", &limits(), &many, &options).unwrap();
+            assert!(accurate.variant.ends_with("_n16x1"), "{accurate}");
+        }
+        // Where shared memory holds no four blocks, schedulers would stand idle.
+        let small = Limits { shared_bytes: 99 << 10, ..limits() };
+        let narrow = cuda("cuda:0", &small, &many, &Options::default()).unwrap();
+        assert!(narrow.variant.ends_with("_n16x1"), "{narrow}");
     }
 
     #[test]
