@@ -326,7 +326,6 @@ fn the_scan_does_no_more_than_it_must() {
             let conflicts = counted.kernels.iter().map(|kernel| kernel.total().bank_conflicts());
             assert_eq!(conflicts.sum::<u64>(), 0, "bank conflicts of {}", kernel.1);
             let instructions = counted.instructions_per_element();
-            println!("{} L={steps}: {instructions:.4}", kernel.1);
             assert!(instructions <= 7.0, "{}, L = {steps}: {instructions:.3}", kernel.1);
         }
     }
@@ -338,7 +337,6 @@ fn the_scan_moves_no_more_than_it_must() {
         // So many blocks of one row that their common share of B and C does not matter.
         let counted = counted(128 * 32, 1024, kernel);
         let bytes = counted.bytes() as f64 / counted.least_bytes as f64;
-        println!("{}: {bytes:.4}", kernel.1);
         assert!(bytes <= 1.10, "{}: {bytes:.3} of the least bytes", kernel.1);
     }
 }
