@@ -204,9 +204,11 @@ impl Spread {
     /// spares the registers for constant maps and for the tests which channels exist, and the
     /// instructions for accurate decays.
     fn fits(self, limits: &Limits, problem: &Problem, options: &Options) -> bool {
-        let usual = !(problem.b_constant || problem.c_constant || problem.a_per_channel)
-            && !options.keeps_decays_accurate()
-            && problem.group_channels().is_multiple_of(self.block_channels());
+        let unusual = problem.b_constant
+            || problem.c_constant
+            || problem.a_per_channel
+            || options.keeps_decays_accurate();
+        let usual = !unusual && problem.group_channels().is_multiple_of(self.block_channels());
         self.tier() <= limits.tier
             && element(self.0) == Some(problem.dtype.name())
             && self.0.parameter("layout") == Some(layout(problem))
