@@ -9,7 +9,7 @@
 //! buffer on a [`Backend`](backend::Backend): [`Cpu`],
 #![cfg_attr(feature = "wgpu", doc = "[`Wgpu`](backend::wgpu::Wgpu),")]
 #![cfg_attr(feature = "cuda", doc = "[`Cuda`](backend::cuda::Cuda).")]
-//! Those who choose the device at run time use [`Device`] and [`AnyTensor`].
+//! Those who choose at run time use [`Device`] and [`AnyTensor`], and [`operation`].
 //!
 //! No toolkit is needed to build: PTX text is embedded and assembled by the driver, which is
 //! looked for at run time; WGSL goes through wgpu; where there is no GPU the CPU backend runs.
@@ -20,10 +20,14 @@ mod check;
 mod element;
 mod error;
 mod list;
+pub mod operation;
 mod parameter;
+mod plan;
+mod resets;
 pub mod selective_scan;
 mod shape;
 mod tensor;
+mod variant;
 #[cfg(feature = "verify")]
 #[cfg_attr(docsrs, doc(cfg(feature = "verify")))]
 pub mod verify;
@@ -37,6 +41,8 @@ pub use error::{Error, ErrorKind, Result};
 pub use half::{bf16, f16};
 pub use list::{Listed, list};
 pub use parameter::{Indices, Parameter};
+pub use plan::{Plan, Schedule};
+pub use resets::Resets;
 pub use shape::{MAX_RANK, Shape, Strides};
 pub use tensor::{Tensor, View};
 #[cfg(feature = "interpreter")]

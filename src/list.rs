@@ -30,17 +30,21 @@ pub(crate) struct CpuVariant {
     pub operation: &'static str,
     pub pass: &'static str,
     pub elements: &'static [DType],
+    pub layout: &'static str,
     pub name: &'static str,
 }
 
+/// The CPU variants of every operation.
+const CPU_VARIANTS: [&[CpuVariant]; 1] = [&selective_scan::CPU_VARIANTS];
+
 /// Every variant of every backend of this build.
 pub fn list() -> Vec<Listed> {
-    let cpu = selective_scan::CPU_VARIANTS.iter().map(|variant| Listed {
+    let cpu = CPU_VARIANTS.into_iter().flatten().map(|variant| Listed {
         operation: variant.operation.to_owned(),
         pass: variant.pass.to_owned(),
         backend: "cpu",
         elements: variant.elements.iter().map(|dtype| dtype.name()).collect::<Vec<_>>().join(" "),
-        layout: "BDL BLD".to_owned(),
+        layout: variant.layout.to_owned(),
         variant: variant.name.to_owned(),
         language: "Rust".to_owned(),
     });

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::Deref;
 
-use crate::backend::Backend;
+use crate::backend::{Backend, Cpu};
 use crate::element::{DType, Float, Index};
 use crate::tensor::{Tensor, View};
 use crate::{Error, Result};
@@ -71,6 +71,13 @@ macro_rules! view_references {
 view_references! {
     Parameter: Float, DType::is_float, "of a float type";
     Indices: Index, |dtype| !dtype.is_float(), "of an integer type";
+}
+
+impl Parameter<'_, Cpu> {
+    /// The elements in order, rounded to f32.
+    pub(crate) fn to_f32(self) -> Result<Vec<f32>> {
+        Ok(self.to_f64()?.into_iter().map(|value| value as f32).collect())
+    }
 }
 
 #[cfg(test)]

@@ -11,6 +11,12 @@ pub(crate) mod tables {
     include!(concat!(env!("OUT_DIR"), "/tables.rs"));
 }
 
+/// The typed entries of kernels/common.
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+pub(crate) mod common {
+    include!(concat!(env!("OUT_DIR"), "/common.rs"));
+}
+
 /// A level of the PTX instruction set. The highest one that the device has is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Tier {

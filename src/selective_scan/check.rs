@@ -1,11 +1,10 @@
 //! The checks of a scan, made once for all backends, and the sizes that they establish.
 
-use super::{CHECKPOINT, Inputs, Layout, MAX_STATES, NAME, Options, OutputsMut, Resets};
+use super::{CHECKPOINT, Inputs, Layout, MAX_STATES, NAME, Options, OutputsMut};
 use crate::backend::{Backend, Cpu};
 use crate::check::Check;
 use crate::element::{DType, Element, Float};
-use crate::parameter::{Indices, Parameter};
-use crate::tensor::View;
+use crate::parameter::Parameter;
 use crate::{Error, Result};
 
 pub(super) const CHECK: Check = Check { operation: NAME };
@@ -139,10 +138,7 @@ impl Problem {
             (true, false) => states_and_groups("C", &inputs.c, options.layout)?.1,
             (true, true) => 1,
         };
-        let packed_rows = match &inputs.resets {
-            Resets::CuSeqlens(cu_seqlens) => Some(sequences(cu_seqlens)?),
-            _ => None,
-        };
+        let packed_rows = inputs.resets.sequences(CHECK)?;
         Ok(Self {
             batch,
             channels,
@@ -190,19 +186,7 @@ impl Problem {
         self.check_parameter::<B, T>("D", inputs.d, &[("D", channels)])?;
         self.check_parameter::<B, T>("delta_bias", inputs.delta_bias, &[("D", channels)])?;
         self.check_parameter::<B, T>("h0", inputs.h0, &self.state_axes())?;
-        match &inputs.resets {
-            Resets::None => Ok(()),
-            Resets::Flags(flags) => self.check_positions("reset", flags),
-            Resets::SeqIdx(seq_idx) => self.check_positions("seq_idx", seq_idx),
-            Resets::CuSeqlens(cu_seqlens) if batch == 1 => {
-                CHECK.contiguous("cu_seqlens", cu_seqlens)
-            }
-            Resets::CuSeqlens(_) => Err(CHECK.wrong_shape(
-                "u",
-                inputs.u,
-                format!("B = 1 with cu_seqlens, all {steps} steps in one row"),
-            )),
-        }
+        inputs.resets.check_shapes(CHECK, [batch, steps], ("u", inputs.u))
     }
 
     /// A parameter: of the state's type or the activation's, without gaps.
@@ -239,12 +223,6 @@ impl Problem {
         CHECK.fastest_last(name, &map)
     }
 
-    /// Flags or numbers of positions, (B, L) without gaps.
-    fn check_positions<B: Backend>(&self, name: &str, view: &View<B>) -> Result<()> {
-        CHECK.shape(name, view, &[("B", self.batch), ("L", self.steps)])?;
-        CHECK.contiguous(name, view)
-    }
-
     /// The caller's outputs have the right shapes and share no memory.
     pub(super) fn check_outputs<B: Backend, T: Float>(
         &self,
@@ -279,27 +257,7 @@ impl Problem {
 
     /// What only the host can see: the values of `cu_seqlens`.
     pub(super) fn check_values<T: Float>(&self, inputs: &Inputs<'_, Cpu, T>) -> Result<()> {
-        let Resets::CuSeqlens(cu_seqlens) = &inputs.resets else { return Ok(()) };
-        let bounds = cu_seqlens.to_i64()?;
-        let refuse = |found: String| Error::Value {
-            operation: NAME,
-            tensor: "cu_seqlens".to_owned(),
-            expected: format!("values that rise from 0 to L = {}", self.steps),
-            found,
-        };
-        match (bounds.first(), bounds.last()) {
-            (Some(&first), _) if first != 0 => Err(refuse(format!("{first} first"))),
-            (_, Some(&last)) if last != self.steps as i64 => Err(refuse(format!("{last} last"))),
-            _ => match bounds.windows(2).position(|pair| pair[1] < pair[0]) {
-                Some(at) => Err(refuse(format!(
-                    "{} after {} at position {}",
-                    bounds[at + 1],
-                    bounds[at],
-                    at + 1
-                ))),
-                None => Ok(()),
-            },
-        }
+        inputs.resets.check_values(CHECK, self.steps)
     }
 
     /// The least bytes that a forward call can move: every activation once, B and C once, states
@@ -375,13 +333,5 @@ fn states_and_groups<B: Backend>(
             };
             Err(CHECK.wrong_shape(name, map, expected.to_owned()))
         }
-    }
-}
-
-/// The number of sequences S.
-fn sequences<B: Backend>(cu_seqlens: &Indices<'_, B>) -> Result<usize> {
-    match **cu_seqlens.shape() {
-        [bounds] if bounds > 0 => Ok(bounds - 1),
-        _ => Err(CHECK.wrong_shape("cu_seqlens", cu_seqlens, "shape (S + 1)".to_owned())),
     }
 }

@@ -4,18 +4,21 @@
 //!
 //! Everything runs on the stream of the device handle, which all tensors of a call share.
 
-use super::kernels::{CodesPtx, ForwardCarryPtx, ForwardChunkedPtx, ForwardPtx, WidenPtx};
+use super::kernels::{ForwardCarryPtx, ForwardChunkedPtx, ForwardPtx};
 use super::{
     CHECKPOINT, Inputs, Layout, NAME, Options, OutputsMut, Plan, Problem, Resets, Schedule,
     SelectiveScan, plan,
 };
+use crate::Result;
 use crate::backend::Backend;
-use crate::backend::cuda::{Address, Cuda, CudaBuffer, Grid, Stream};
-use crate::backend::kernel::{Variant, VariantInfo};
-use crate::element::{DType, DeviceFloat};
+use crate::backend::cuda::{
+    Address, Codes, Cuda, CudaBuffer, Grid, Place, Stream, Workspace, linear, only, preload,
+    variant, within, word,
+};
+use crate::backend::kernel::Variant;
+use crate::element::DeviceFloat;
 use crate::parameter::Parameter;
 use crate::tensor::View;
-use crate::{Error, Result};
 
 /// Bits of the kernel's `flags`.
 mod flag {
@@ -27,9 +30,6 @@ mod flag {
     pub const ANY_CODE_RESETS: u32 = 32;
     pub const ACCURATE: u32 = 64;
 }
-
-/// Elements that a thread of `widen` converts.
-const WIDENED_PER_THREAD: u64 = 8;
 
 impl<T: DeviceFloat> SelectiveScan<T> for Cuda {
     fn plan_forward(&self, problem: &Problem, options: &Options) -> Result<Plan> {
@@ -56,9 +56,9 @@ impl<T: DeviceFloat> SelectiveScan<T> for Cuda {
         let workspace = call.workspace.allocate(stream)?;
         let workspace = workspace.as_ref();
         for parameter in call.parameters() {
-            parameter.widen(stream, workspace)?;
+            parameter.widen(NAME, stream, workspace)?;
         }
-        call.codes.write(stream, workspace, problem)?;
+        call.codes.write(NAME, stream, workspace, [problem.batch, problem.steps])?;
         let grid = Grid { blocks: plan.blocks, ..Grid::default() };
         if let Some(ends) = kernels.ends {
             call.ends(workspace).launch(stream, ends, grid)?;
@@ -77,10 +77,9 @@ impl<T: DeviceFloat> SelectiveScan<T> for Cuda {
         stream.preload(kernels.scan.info)?;
         if let Some(ends) = kernels.ends {
             stream.preload(ends.info)?;
-            stream.preload(only(ForwardCarryPtx::VARIANTS)?.info)?;
+            stream.preload(only(NAME, ForwardCarryPtx::VARIANTS)?.info)?;
         }
-        stream.preload(only(CodesPtx::VARIANTS)?.info)?;
-        WidenPtx::VARIANTS.iter().try_for_each(|variant| stream.preload(variant.info))
+        preload(NAME, stream)
     }
 }
 
@@ -95,13 +94,15 @@ impl Kernels {
     fn of(plan: &Plan) -> Result<Self> {
         match plan.schedule {
             Schedule::Serial => {
-                let scan = variant(ForwardPtx::VARIANTS, |info| info.name == plan.variant)?;
+                let scan = variant(NAME, ForwardPtx::VARIANTS, |info| info.name == plan.variant)?;
                 Ok(Self { ends: None, scan })
             }
             Schedule::Chunked { .. } => {
-                let ends = variant(ForwardChunkedPtx::VARIANTS, |info| info.name == plan.variant)?;
-                let scan =
-                    variant(ForwardPtx::VARIANTS, |info| plan::spread_alike(info, ends.info))?;
+                let ends =
+                    variant(NAME, ForwardChunkedPtx::VARIANTS, |info| info.name == plan.variant)?;
+                let scan = variant(NAME, ForwardPtx::VARIANTS, |info| {
+                    plan::spread_alike(info, ends.info)
+                })?;
                 Ok(Self { ends: Some(ends), scan })
             }
         }
@@ -125,7 +126,7 @@ struct Call<'a, T: DeviceFloat> {
     /// Of a chunked schedule: the states between the chunks, and each chunk's sum of step sizes, at
     /// these bytes of the workspace.
     carries: Option<(u64, u64)>,
-    workspace: plan::Workspace,
+    workspace: Workspace,
 }
 
 impl<'a, T: DeviceFloat> Call<'a, T> {
@@ -136,7 +137,7 @@ impl<'a, T: DeviceFloat> Call<'a, T> {
         options: &'a Options,
         outputs: &'a OutputsMut<'a, Cuda, T>,
     ) -> Self {
-        let mut workspace = plan::Workspace::default();
+        let mut workspace = Workspace::default();
         let mut widened = |parameter: Option<Parameter<'a, Cuda>>| match parameter {
             None => Place::Absent,
             Some(parameter) => Place::of(parameter.view(), &mut workspace),
@@ -152,14 +153,7 @@ impl<'a, T: DeviceFloat> Call<'a, T> {
         let d = widened(inputs.d);
         let delta_bias = widened(inputs.delta_bias);
         let h0 = widened(inputs.h0);
-        let codes = match &inputs.resets {
-            Resets::None | Resets::CuSeqlens(_) => Codes::None,
-            Resets::Flags(flags) => Codes::Flags(flags),
-            Resets::SeqIdx(seq_idx) => {
-                let at = workspace.take(problem.batch as u64 * problem.steps as u64);
-                Codes::SeqIdx { seq_idx: seq_idx.view(), at }
-            }
-        };
+        let codes = Codes::of(&inputs.resets, [problem.batch, problem.steps], &mut workspace);
         let chunks = plan::Chunks::of(plan.schedule, problem);
         let carries = match plan.schedule {
             Schedule::Serial => None,
@@ -210,7 +204,7 @@ impl<'a, T: DeviceFloat> Call<'a, T> {
             b_batch_stride: b[0],
             b_group_stride: b[1],
             b_slow_stride: b[2],
-            codes_batch_stride: self.codes.batch_stride(problem),
+            codes_batch_stride: self.codes.batch_stride(problem.steps),
             channels: word(problem.channels),
             groups: word(problem.groups),
             states: word(problem.states),
@@ -227,12 +221,12 @@ impl<'a, T: DeviceFloat> Call<'a, T> {
     fn launch_carry(&self, stream: &Stream, workspace: Option<&CudaBuffer>) -> Result<()> {
         let problem = self.problem;
         let lines = problem.rows as u64 * problem.channels as u64;
-        let variant = only(ForwardCarryPtx::VARIANTS)?;
+        let variant = only(NAME, ForwardCarryPtx::VARIANTS)?;
         let states = lines.saturating_mul(problem.states as u64);
         if states == 0 {
             return Ok(());
         }
-        let grid = linear(stream, states.div_ceil(u64::from(variant.info.block[0])))?;
+        let grid = linear(NAME, stream, states.div_ceil(u64::from(variant.info.block[0])))?;
         let (carries, sums) = self.carries.unwrap_or_default();
         ForwardCarryPtx {
             a: self.a.address(workspace),
@@ -296,7 +290,7 @@ impl<'a, T: DeviceFloat> Call<'a, T> {
             c_batch_stride: c[0],
             c_group_stride: c[1],
             c_slow_stride: c[2],
-            codes_batch_stride: self.codes.batch_stride(problem),
+            codes_batch_stride: self.codes.batch_stride(problem.steps),
             channels: word(problem.channels),
             groups: word(problem.groups),
             states: word(problem.states),
@@ -350,148 +344,4 @@ impl<'a, T: DeviceFloat> Call<'a, T> {
         .into_iter()
         .fold(0, |flags, (set, bit)| if set { flags | bit } else { flags })
     }
-}
-
-/// Where the kernel finds a parameter, in f32.
-enum Place<'a> {
-    Absent,
-    Tensor(&'a View<Cuda>),
-    /// Converted, at this byte of the workspace.
-    Workspace {
-        from: &'a View<Cuda>,
-        at: u64,
-    },
-}
-
-impl<'a> Place<'a> {
-    fn of(from: &'a View<Cuda>, workspace: &mut plan::Workspace) -> Self {
-        match from.dtype() {
-            DType::F32 => Self::Tensor(from),
-            _ => {
-                let bytes = from.elements() as u64 * DType::F32.bytes() as u64;
-                Self::Workspace { from, at: workspace.take(bytes) }
-            }
-        }
-    }
-
-    fn address(&self, workspace: Option<&CudaBuffer>) -> Address {
-        match *self {
-            Self::Absent => Address::NULL,
-            Self::Tensor(view) => Address::of(view),
-            Self::Workspace { at, .. } => within(workspace, at),
-        }
-    }
-
-    /// Converts the parameter, where it is to lie in the workspace.
-    fn widen(&self, stream: &Stream, workspace: Option<&CudaBuffer>) -> Result<()> {
-        let Self::Workspace { from, at } = *self else { return Ok(()) };
-        let element = from.dtype().name();
-        let variant = variant(WidenPtx::VARIANTS, |info| plan::element(info) == Some(element))?;
-        let count = from.elements() as u64;
-        let per_block = WIDENED_PER_THREAD * u64::from(variant.info.block[0]);
-        let grid = linear(stream, count.div_ceil(per_block))?;
-        WidenPtx { source: Address::of(from), target: within(workspace, at), count }
-            .launch(stream, variant, grid)
-    }
-}
-
-/// What the kernel reads of resets inside a row: one byte per step.
-enum Codes<'a> {
-    None,
-    /// The caller's flags, as they are.
-    Flags(&'a View<Cuda>),
-    /// Made from `seq_idx`, at this byte of the workspace.
-    SeqIdx {
-        seq_idx: &'a View<Cuda>,
-        at: u64,
-    },
-}
-
-impl Codes<'_> {
-    fn address(&self, workspace: Option<&CudaBuffer>) -> Address {
-        match *self {
-            Self::None => Address::NULL,
-            Self::Flags(flags) => Address::of(flags),
-            Self::SeqIdx { at, .. } => within(workspace, at),
-        }
-    }
-
-    /// Flags have no gaps, and neither has the workspace.
-    fn batch_stride(&self, problem: &Problem) -> u64 {
-        match self {
-            Self::None => 0,
-            Self::Flags(_) | Self::SeqIdx { .. } => problem.steps as u64,
-        }
-    }
-
-    fn write(
-        &self,
-        stream: &Stream,
-        workspace: Option<&CudaBuffer>,
-        problem: &Problem,
-    ) -> Result<()> {
-        let Self::SeqIdx { seq_idx, at } = *self else { return Ok(()) };
-        let variant = only(CodesPtx::VARIANTS)?;
-        let steps = problem.steps as u64;
-        let blocks = problem.batch as u64 * steps.div_ceil(u64::from(variant.info.block[0]));
-        let grid = linear(stream, blocks)?;
-        CodesPtx {
-            seq_idx: Address::of(seq_idx),
-            codes: within(workspace, at),
-            seq_idx_batch_stride: steps,
-            codes_batch_stride: steps,
-            steps: word(problem.steps),
-            seq_idx_bytes: word(seq_idx.dtype().bytes()),
-            sign_at: match seq_idx.dtype() {
-                DType::I32 => 0,
-                DType::I64 => 4,
-                _ => u32::MAX,
-            },
-        }
-        .launch(stream, variant, grid)
-    }
-}
-
-/// Only what takes bytes of the workspace lies in it, so that it is there.
-fn within(workspace: Option<&CudaBuffer>, at: u64) -> Address {
-    workspace.map_or(Address::NULL, |workspace| Address::within(workspace, at))
-}
-
-impl plan::Workspace {
-    /// Memory from the stream's pool, where there is anything to hold.
-    fn allocate(&self, stream: &Stream) -> Result<Option<CudaBuffer>> {
-        match self.bytes() {
-            0 => Ok(None),
-            bytes => stream.workspace(bytes).map(Some),
-        }
-    }
-}
-
-/// A grid of this many blocks in a row.
-fn linear(stream: &Stream, blocks: u64) -> Result<Grid> {
-    let blocks = plan::grid_length(stream.device_name(), stream.limits(), blocks)?;
-    Ok(Grid { blocks: [blocks, 1, 1], ..Grid::default() })
-}
-
-/// A size as the kernels take it. The plan has refused what does not fit.
-fn word(size: usize) -> u32 {
-    u32::try_from(size).unwrap_or(u32::MAX)
-}
-
-/// The variant of a table that has one.
-fn only<E>(table: &'static [Variant<E>]) -> Result<&'static Variant<E>> {
-    variant(table, |_| true)
-}
-
-/// The first variant of a table that is right. There is one, or the plan would have refused.
-fn variant<E>(
-    table: &'static [Variant<E>],
-    is_right: impl Fn(&VariantInfo) -> bool,
-) -> Result<&'static Variant<E>> {
-    table.iter().find(|variant| is_right(variant.info)).ok_or_else(|| Error::Unsupported {
-        operation: NAME,
-        backend: "cuda".to_owned(),
-        what: "this plan, which was made for another device".to_owned(),
-        instead: "plan the call again".to_owned(),
-    })
 }

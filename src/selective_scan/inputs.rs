@@ -2,7 +2,8 @@
 
 use crate::backend::Backend;
 use crate::element::Float;
-use crate::parameter::{Indices, Parameter};
+use crate::parameter::Parameter;
+use crate::resets::Resets;
 use crate::tensor::{Tensor, View};
 
 /// The tensors of a scan; shapes stand in the [module's](super) table.
@@ -28,23 +29,6 @@ pub struct Inputs<'a, B: Backend, T: Float> {
     pub h0: Option<Parameter<'a, B>>,
     /// Where documents begin.
     pub resets: Resets<'a, B>,
-}
-
-/// How documents that share a row are kept apart. A reset is exact: nothing of the earlier
-/// document reaches the later one, not even a NaN.
-#[derive(Debug)]
-pub enum Resets<'a, B: Backend> {
-    /// One document per row.
-    None,
-    /// (B, L): the state starts from zero where the flag is not 0.
-    Flags(&'a Tensor<B, u8>),
-    /// (B, L): a reset where the number differs from the nearest earlier non-negative one.
-    /// Negative marks padding: out = 0 and the state passes through. The first non-negative
-    /// position of a row continues from `h0`.
-    SeqIdx(Indices<'a, B>),
-    /// (S + 1), non-decreasing from 0 to L, with B = 1: sequence s covers the steps from
-    /// `cu_seqlens[s]` to before `cu_seqlens[s + 1]`, from `h0[s]` to `last_state[s]`.
-    CuSeqlens(Indices<'a, B>),
 }
 
 impl<'a, B: Backend, T: Float> Inputs<'a, B, T> {
@@ -113,12 +97,7 @@ impl<'a, B: Backend, T: Float> Inputs<'a, B, T> {
         named.extend(self.z.map(|z| ("z", &**z)));
         named.extend(self.delta_bias.as_ref().map(|bias| ("delta_bias", bias.view())));
         named.extend(self.h0.as_ref().map(|h0| ("h0", h0.view())));
-        match &self.resets {
-            Resets::None => {}
-            Resets::Flags(flags) => named.push(("reset", flags)),
-            Resets::SeqIdx(seq_idx) => named.push(("seq_idx", seq_idx.view())),
-            Resets::CuSeqlens(cu_seqlens) => named.push(("cu_seqlens", cu_seqlens.view())),
-        }
+        named.extend(self.resets.named());
         named
     }
 }

@@ -68,6 +68,7 @@
 use crate::Result;
 use crate::backend::Backend;
 use crate::element::Float;
+use crate::operation::Axis;
 use crate::tensor::Tensor;
 
 mod check;
@@ -83,10 +84,12 @@ pub mod reference;
 #[cfg(feature = "wgpu")]
 mod wgpu;
 
+pub use crate::resets::Resets;
 pub use check::Problem;
 pub(crate) use cpu::VARIANTS as CPU_VARIANTS;
-pub use inputs::{Inputs, Outputs, OutputsMut, Resets};
-pub use named::{Ran, check_named, plan_problem, run_named};
+pub use inputs::{Inputs, Outputs, OutputsMut};
+pub(crate) use named::RunTime;
+pub use named::{check_named, plan_problem, run_named};
 pub use options::{Layout, Options};
 pub use plan::{Plan, Schedule};
 #[cfg(feature = "wgpu")]
@@ -94,6 +97,15 @@ pub use wgpu::record_forward;
 
 /// The operation, as messages and the command name it.
 pub const NAME: &str = "selective-scan";
+
+/// B batch, D channels, L steps, N states, G groups.
+pub(crate) const AXES: [Axis; 5] = [
+    Axis::required("B"),
+    Axis::required("D"),
+    Axis::required("L"),
+    Axis::required("N"),
+    Axis::or("G", 1),
+];
 
 /// The largest state size N.
 pub const MAX_STATES: usize = 256;

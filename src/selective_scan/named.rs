@@ -1,14 +1,16 @@
 //! The scan on tensors whose names and types are known only at run time, as files give them.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::check::CHECK;
 use super::{
-    Inputs, NAME, Options, Plan, Problem, Resets, SelectiveScan, forward, plan_forward, preload,
+    AXES, Inputs, NAME, Options, Plan, Problem, Resets, SelectiveScan, forward, plan_forward,
+    preload,
 };
 use crate::backend::{Backend, Cpu, Device, Named, dispatch, on_backend};
-use crate::element::{Element, Float};
-use crate::parameter::{Indices, Parameter};
+use crate::element::{DType, Element, Float};
+use crate::operation::{Axis, Operation, Ran, Settings, Sizes};
+use crate::parameter::Parameter;
 use crate::tensor::{Tensor, View};
 use crate::{Error, Result};
 
@@ -18,6 +20,39 @@ const TENSORS: [&str; 12] =
 
 /// Gradients of the outputs; one of them asks for the backward pass.
 const GRADIENTS: [&str; 2] = ["dout", "dlast_state"];
+
+/// The scan as an [`Operation`].
+pub(crate) struct RunTime;
+
+impl Operation for RunTime {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn axes(&self) -> &'static [Axis] {
+        &AXES
+    }
+
+    fn check(&self, named: &Named<Cpu>, settings: &Settings) -> Result<()> {
+        check_named(named, &Options::from_settings(settings)?)
+    }
+
+    fn run(&self, device: &Device, named: &Named<Cpu>, settings: &Settings) -> Result<Ran> {
+        run_named(device, named, &Options::from_settings(settings)?)
+    }
+
+    fn plan(
+        &self,
+        device: &Device,
+        dtype: DType,
+        sizes: &Sizes,
+        settings: &Settings,
+    ) -> Result<String> {
+        let options = Options::from_settings(settings)?;
+        let problem = Problem::new(dtype, sizes.lengths(NAME)?, &options)?;
+        plan_problem(device, &problem, &options).map(|plan| plan.to_string())
+    }
+}
 
 impl<'a, B: Backend, T: Float> Inputs<'a, B, T> {
     /// The inputs among tensors that carry the names of the [module's](super) table.
@@ -58,51 +93,13 @@ impl<'a, B: Backend, T: Float> Inputs<'a, B, T> {
             z: named.get("z").map(|z| activation("z", z)).transpose()?,
             delta_bias: optional("delta_bias")?,
             h0: optional("h0")?,
-            resets: resets(named)?,
+            resets: Resets::from_named(CHECK, named, &["reset", "seq_idx", "cu_seqlens"])?,
         })
     }
 }
 
-fn resets<B: Backend>(named: &Named<B>) -> Result<Resets<'_, B>> {
-    use crate::DType::{I32, I64, U8, U32, U64};
-    let forms: Vec<&str> = ["reset", "seq_idx", "cu_seqlens"]
-        .into_iter()
-        .filter(|name| named.contains_key(*name))
-        .collect();
-    let [name] = *forms.as_slice() else {
-        return match forms.as_slice() {
-            [] => Ok(Resets::None),
-            [first, others @ ..] => Err(wrong_tensor(
-                first,
-                "at most one of reset, seq_idx, cu_seqlens".to_owned(),
-                &format!("{} as well", others.join(" and ")),
-            )),
-        };
-    };
-    let view = &named[name];
-    if name == "reset" {
-        CHECK.dtype(name, view, &[U8])?;
-        return Ok(Resets::Flags(view.as_typed()?));
-    }
-    CHECK.dtype(name, view, &[I32, I64, U32, U64])?;
-    let indices = Indices::from_view(view)?;
-    Ok(if name == "seq_idx" { Resets::SeqIdx(indices) } else { Resets::CuSeqlens(indices) })
-}
-
 fn wrong_tensor(name: &str, expected: String, found: &str) -> Error {
     Error::Tensor { operation: NAME, tensor: name.to_owned(), expected, found: found.to_owned() }
-}
-
-/// What a run on named tensors gave.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Ran {
-    /// The variant that ran.
-    pub variant: &'static str,
-    /// The time from the launch to the end of the work, after a warm-up that loads the kernel.
-    pub elapsed: Duration,
-    /// `out` and `last_state`.
-    pub outputs: Named<Cpu>,
 }
 
 /// Checks all that can be told without a device: names, shapes, types, values of indices. The
@@ -175,7 +172,7 @@ fn run_on<B: SelectiveScan<T>, T: Float>(
     let mut named = Named::new();
     named.insert("out".to_owned(), outputs.out.to_backend(&Cpu)?);
     named.insert("last_state".to_owned(), outputs.last_state.to_backend(&Cpu)?);
-    Ok(Ran { variant: plan.variant, elapsed, outputs: named })
+    Ok(Ran::new(plan.variant, elapsed, named))
 }
 
 /// The inputs, and the gradients of outputs.
@@ -184,7 +181,7 @@ fn split(named: &Named<Cpu>) -> (Named<Cpu>, Named<Cpu>) {
 }
 
 /// The element type that the scan runs in.
-fn dtype(named: &Named<Cpu>) -> Result<crate::DType> {
+fn dtype(named: &Named<Cpu>) -> Result<DType> {
     let u = named.get("u").ok_or_else(|| wrong_tensor("u", "this tensor".to_owned(), "none"))?;
     Ok(u.dtype())
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::NAME;
+use crate::operation::Settings;
 use crate::{Error, Result};
 
 /// Which axis of the activations is the fastest.
@@ -117,6 +118,15 @@ impl Options {
             }
         }
         Ok(())
+    }
+
+    /// Options that come as text.
+    pub(crate) fn from_settings(settings: &Settings) -> Result<Self> {
+        let mut options = Self { variant: settings.variant.clone(), ..Self::default() };
+        for (key, value) in &settings.options {
+            options.set(key, value)?;
+        }
+        Ok(options)
     }
 
     /// Whether a backend with two routes takes the one that keeps decays' distance from 1.

@@ -1,100 +1,24 @@
 //! Which kernel runs, and how: pure functions of sizes and limits.
 
-use std::fmt;
-
 use super::NAME;
-use crate::{Error, Result};
+use crate::Result;
+pub use crate::plan::{Plan, Schedule};
+use crate::variant::{forced, no_such_variant};
 
 #[cfg(feature = "cuda")]
 mod cuda;
 #[cfg(feature = "cuda")]
-pub(super) use cuda::{Chunks, Workspace, cuda, cuda_variants, element, grid_length, spread_alike};
+pub(super) use cuda::{Chunks, cuda, cuda_variants, spread_alike};
 #[cfg(feature = "wgpu")]
 mod wgpu;
 #[cfg(feature = "wgpu")]
 pub(super) use wgpu::{Spread, binds_directly, segment, wgpu, wgpu_variants};
 
-/// How time is walked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Schedule {
-    /// One step after the other; the state never leaves the registers.
-    Serial,
-    /// Chunks of time side by side, then their carries, then the chunks again from the right
-    /// states.
-    Chunked {
-        /// Steps of a chunk.
-        chunk: u32,
-    },
-}
-
-impl fmt::Display for Schedule {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Serial => f.write_str("serial in time"),
-            Self::Chunked { chunk } => write!(f, "chunks of {chunk} steps side by side"),
-        }
-    }
-}
-
-/// The kernel that was chosen for a scan.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-#[must_use]
-pub struct Plan {
-    /// The variant, as listed by `warpwright list`.
-    pub variant: &'static str,
-    /// How time is walked.
-    pub schedule: Schedule,
-    /// Blocks, or workgroups, along each axis of the grid.
-    pub blocks: [u32; 3],
-    /// Bytes of device memory that the call needs besides its tensors.
-    pub workspace: u64,
-    /// Why this variant, in a sentence.
-    pub reason: String,
-}
-
-impl fmt::Display for Plan {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [x, y, z] = self.blocks;
-        writeln!(f, "variant    {}", self.variant)?;
-        writeln!(f, "schedule   {}", self.schedule)?;
-        writeln!(f, "blocks     {x} x {y} x {z}")?;
-        writeln!(f, "workspace  {} bytes", self.workspace)?;
-        write!(f, "because    {}", self.reason)
-    }
-}
-
-/// The variant that the caller or the environment forces, if it is one of this operation's.
-pub(super) fn forced(options: &super::Options) -> Option<String> {
-    let prefix = "selective_scan_";
-    options.variant.clone().or_else(|| {
-        std::env::var("WARPWRIGHT_VARIANT").ok().filter(|name| name.starts_with(prefix))
-    })
-}
-
-/// The variant that was asked for is not one of those that fit.
-pub(super) fn no_such_variant<'a>(
-    backend: String,
-    asked: &str,
-    fitting: impl IntoIterator<Item = &'a str>,
-) -> Error {
-    let fitting: Vec<&str> = fitting.into_iter().collect();
-    Error::Unsupported {
-        operation: NAME,
-        backend,
-        what: format!("variant `{asked}` for this call"),
-        instead: match fitting.as_slice() {
-            [] => "no variant fits it".to_owned(),
-            names => format!("use {}", names.join(" or ")),
-        },
-    }
-}
-
 /// The plan of the CPU, which has one kernel for each element type.
 pub(super) fn cpu(variant: &'static str, tasks: usize, options: &super::Options) -> Result<Plan> {
-    match forced(options) {
+    match forced(NAME, options.variant.as_ref()) {
         Some(asked) if asked != variant => {
-            Err(no_such_variant("cpu".to_owned(), &asked, [variant]))
+            Err(no_such_variant(NAME, "cpu".to_owned(), &asked, [variant]))
         }
         _ => Ok(Plan {
             variant,

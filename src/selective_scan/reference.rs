@@ -2,10 +2,11 @@
 
 use std::ops::Range;
 
-use super::{CHECKPOINT, Inputs, Layout, Options, OutputsMut, Problem, Resets};
+use super::{CHECKPOINT, Inputs, Layout, Options, OutputsMut, Problem};
 use crate::Result;
 use crate::backend::Cpu;
 use crate::element::Float;
+use crate::resets::Step;
 use crate::tensor::{Tensor, View};
 
 /// What a scan gives, exact up to f64 rounding.
@@ -29,31 +30,22 @@ pub fn forward<T: Float>(inputs: &Inputs<'_, Cpu, T>, options: &Options) -> Resu
     let problem = Problem::check(inputs, options)?;
     problem.check_values(inputs)?;
     let arrays = Arrays::read(inputs, options)?;
-    let meanings = meanings(&problem, &inputs.resets)?;
+    let meanings = inputs.resets.meanings(problem.batch, problem.steps)?;
     let Problem { batch, channels, steps, states, .. } = problem;
     let mut exact = Exact {
         out: vec![0.0; batch * channels * steps],
         last_state: vec![0.0; problem.rows * channels * states],
         saved: vec![0.0; batch * channels * problem.checkpoints() * states],
     };
-    for (row, (batch, steps)) in rows(&problem, &inputs.resets)?.into_iter().enumerate() {
+    for (row, (batch, steps)) in
+        inputs.resets.rows(problem.batch, problem.steps)?.into_iter().enumerate()
+    {
         for channel in 0..channels {
             let place = Place { row, batch, channel };
             arrays.scan(&problem, options, &meanings, place, steps.clone(), &mut exact);
         }
     }
     Ok(exact)
-}
-
-/// The meaning of a time step for the state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Step {
-    /// The state decays and takes the input in.
-    Ordinary,
-    /// The state starts from zero.
-    Reset,
-    /// The state passes through, the output is 0.
-    Padding,
 }
 
 /// One channel of one row.
@@ -166,45 +158,6 @@ fn map_index(problem: &Problem, constant: bool, place: Place, n: usize, t: usize
     }
     let group = place.channel / problem.group_channels();
     ((place.batch * problem.groups + group) * problem.states + n) * problem.steps + t
-}
-
-/// The batch entry and the steps of each row.
-pub(super) fn rows(
-    problem: &Problem,
-    resets: &Resets<'_, Cpu>,
-) -> Result<Vec<(usize, Range<usize>)>> {
-    Ok(match resets {
-        Resets::CuSeqlens(cu_seqlens) => {
-            let bounds = cu_seqlens.to_i64()?;
-            bounds.windows(2).map(|pair| (0, pair[0] as usize..pair[1] as usize)).collect()
-        }
-        _ => (0..problem.batch).map(|batch| (batch, 0..problem.steps)).collect(),
-    })
-}
-
-/// The meaning of every step, (B, L).
-pub(super) fn meanings(problem: &Problem, resets: &Resets<'_, Cpu>) -> Result<Vec<Step>> {
-    let reset_if = |reset: bool| if reset { Step::Reset } else { Step::Ordinary };
-    Ok(match resets {
-        Resets::None | Resets::CuSeqlens(_) => vec![Step::Ordinary; problem.batch * problem.steps],
-        Resets::Flags(flags) => {
-            flags.to_vec()?.into_iter().map(|flag| reset_if(flag != 0)).collect()
-        }
-        Resets::SeqIdx(seq_idx) => {
-            let numbers = seq_idx.to_i64()?;
-            let mut meanings = Vec::with_capacity(numbers.len());
-            for row in numbers.chunks(problem.steps.max(1)) {
-                let mut current = None;
-                meanings.extend(row.iter().map(|&number| {
-                    if number < 0 {
-                        return Step::Padding;
-                    }
-                    reset_if(current.replace(number).is_some_and(|before| before != number))
-                }));
-            }
-            meanings
-        }
-    })
 }
 
 impl Exact {

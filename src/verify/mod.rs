@@ -7,10 +7,14 @@
 use std::fmt;
 use std::time::Duration;
 
+#[cfg(feature = "interpreter")]
+use warpwright_ptx::interpreter::Options as Interpretation;
+
+use crate::Result;
 use crate::backend::{Cpu, Device};
 use crate::element::DType;
+use crate::operation::{self, Operation, Sizes};
 use crate::tensor::View;
-use crate::{Error, Result};
 
 #[cfg(feature = "interpreter")]
 #[cfg_attr(docsrs, doc(cfg(feature = "interpreter")))]
@@ -23,7 +27,10 @@ mod random;
 pub mod selective_scan;
 pub mod time;
 
+#[cfg(feature = "interpreter")]
+use count::Counted;
 pub use random::Random;
+use time::{Setting, Timing};
 
 /// How many cases are run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -112,7 +119,7 @@ pub struct Report {
     pub variant: &'static str,
     /// The element type of the activations.
     pub dtype: DType,
-    /// The number of the case, from 0 to before [`count()`].
+    /// The number of the case, from 0 to before [`Suite::count`].
     pub index: usize,
     /// The case, as its sizes and options.
     pub case: String,
@@ -163,41 +170,65 @@ impl Report {
     }
 }
 
-/// The operations that have cases.
-pub const OPERATIONS: [&str; 1] = [crate::selective_scan::NAME];
+/// What the cases, timings and counts of one operation offer alike.
+pub trait Suite: Sync {
+    /// The operation.
+    fn operation(&self) -> &'static dyn Operation;
 
-/// How many cases an operation has, element types counted; 0 for an unknown one.
-pub fn count(operation: &str, size: Size) -> usize {
-    match operation {
-        crate::selective_scan::NAME => selective_scan::count(size),
-        _ => 0,
-    }
+    /// How many cases there are, element types counted.
+    fn count(&self, size: Size) -> usize;
+
+    /// Runs the cases on a device, in every element type and with every variant that fits, and
+    /// hands the reports over one by one. What goes wrong with a case stands in its report.
+    fn run(&self, device: &Device, size: Size, report: &mut dyn FnMut(Report));
+
+    /// The calls that the specification asks to be timed.
+    fn settings(&self) -> Vec<Setting>;
+
+    /// The elements that a call's cost is stated for: B · D · L · N of a scan.
+    fn elements(&self, sizes: &Sizes) -> usize;
+
+    /// Times a call on a device: once to warm up, then `runs` times into the same outputs.
+    /// Without a number of runs it goes on for three seconds, for 7 runs at least and 50 at most.
+    ///
+    /// # Errors
+    ///
+    /// As the call.
+    fn time(
+        &self,
+        device: &Device,
+        setting: &Setting,
+        dtype: DType,
+        runs: Option<usize>,
+    ) -> Result<Timing>;
+
+    /// Runs a call once on an interpreter of its own and counts what its kernels do.
+    ///
+    /// # Errors
+    ///
+    /// As the call.
+    #[cfg(feature = "interpreter")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "interpreter")))]
+    fn count_kernels(
+        &self,
+        setting: &Setting,
+        dtype: DType,
+        interpretation: Interpretation,
+    ) -> Result<Counted>;
 }
 
-/// Runs the cases of an operation on a device, each with every variant that fits, and hands the
-/// reports over one by one.
+/// The cases of every operation.
+pub const SUITES: [&dyn Suite; 1] = [&selective_scan::Cases];
+
+/// The cases of the operation of this name.
 ///
 /// # Errors
 ///
-/// [`Error::Option`] for an unknown operation. What goes wrong with a case stands in its report.
-pub fn run(
-    operation: &str,
-    device: &Device,
-    size: Size,
-    mut report: impl FnMut(Report),
-) -> Result<()> {
-    match operation {
-        crate::selective_scan::NAME => {
-            selective_scan::run(device, size, &mut report);
-            Ok(())
-        }
-        _ => Err(Error::Option {
-            operation: "verify",
-            option: "operation".to_owned(),
-            expected: OPERATIONS.join(" or "),
-            found: operation.to_owned(),
-        }),
-    }
+/// [`Error::Option`](crate::Error::Option) where there is none.
+pub fn find(name: &str) -> Result<&'static dyn Suite> {
+    let operation = operation::find(name)?;
+    let suite = SUITES.into_iter().find(|suite| suite.operation().name() == operation.name());
+    suite.ok_or_else(|| operation::unknown(name))
 }
 
 #[cfg(test)]

@@ -2,62 +2,41 @@
 
 use std::time::{Duration, Instant};
 
-use super::selective_scan::Case;
 use crate::Result;
-use crate::backend::{Backend, Device, dispatch, on_backend};
-use crate::element::{DType, Float};
-use crate::selective_scan::{
-    Inputs, NAME, Outputs, OutputsMut, Problem, SelectiveScan, forward, forward_into,
-};
+use crate::backend::{Backend, Device};
+use crate::operation::{Settings, Sizes};
 
 /// How long the runs of a timing take together where their number is not given.
 const ENOUGH: Duration = Duration::from_secs(3);
 
-/// A shape that a specification asks to be timed.
-#[derive(Clone, Copy, Debug)]
+/// A call that a specification asks to be timed.
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Setting {
     /// Its name in the specification.
     pub id: &'static str,
-    /// B, D, L, N, G.
-    sizes: [usize; 5],
+    /// The pass, as [`Report::pass`](super::Report::pass) names it.
+    pub pass: &'static str,
+    /// How large the call is.
+    pub sizes: Sizes,
+    /// The options of the call.
+    pub settings: Settings,
     /// Whether it is meant for a GPU, and takes seconds on a CPU.
     pub large: bool,
 }
 
 impl Setting {
-    /// The case to time.
-    pub fn case(&self) -> Case {
-        let [batch, channels, steps, states, groups] = self.sizes;
-        // S3 is the setting of the paper, which has no gate.
-        Case { gate: self.id != "S3", ..Case::new(batch, channels, steps, states, groups) }
+    /// A call of this size that fits every device.
+    pub fn new(id: &'static str, pass: &'static str, sizes: Sizes, settings: Settings) -> Self {
+        Self { id, pass, sizes, settings, large: false }
+    }
+
+    /// The sizes and options in a line.
+    pub fn describe(&self) -> String {
+        let options = self.settings.options.iter().map(|(key, value)| format!(" {key}={value}"));
+        options.fold(self.sizes.to_string(), |line, option| line + &option)
     }
 }
-
-const fn setting(id: &'static str, sizes: [usize; 5], large: bool) -> Setting {
-    Setting { id, sizes, large }
-}
-
-/// The settings of the selective scan, section 13 of its specification.
-pub const SETTINGS: [Setting; 17] = [
-    setting("S1", [8, 2048, 512, 16, 1], false),
-    setting("S1", [8, 2048, 1024, 16, 1], true),
-    setting("S1", [8, 2048, 2048, 16, 1], true),
-    setting("S1", [8, 2048, 4096, 16, 1], true),
-    setting("S1", [8, 2048, 8192, 16, 1], true),
-    setting("S2", [1, 1536, 16_384, 16, 1], true),
-    setting("S2", [1, 5120, 16_384, 16, 1], true),
-    setting("S2", [1, 1536, 65_536, 16, 1], true),
-    setting("S3", [1, 1024, 512, 16, 1], false),
-    setting("S3", [1, 1024, 8192, 16, 1], false),
-    setting("S3", [8, 1024, 8192, 16, 1], true),
-    setting("S4", [8, 2048, 2048, 1, 1], true),
-    setting("S4", [8, 2048, 2048, 4, 1], true),
-    setting("S4", [8, 2048, 2048, 64, 1], true),
-    setting("S4", [8, 2048, 2048, 256, 1], true),
-    setting("S6", [2, 768, 197, 16, 4], false),
-    setting("peers", [4, 768, 1024, 16, 1], false),
-];
 
 /// What a timing found.
 #[derive(Clone, Debug)]
@@ -71,44 +50,9 @@ pub struct Timing {
     pub bytes: u64,
 }
 
-/// Times a scan on a device: one call to warm up, then `runs` calls into the same outputs, each
-/// by the clock from the launch until the device has finished. Without a number of runs it goes
-/// on for three seconds, for 7 runs at least and 50 at most.
-///
-/// # Errors
-///
-/// As [`forward_into`].
-pub fn selective_scan(
-    device: &Device,
-    case: &Case,
-    dtype: DType,
-    runs: Option<usize>,
-) -> Result<Timing> {
-    dispatch!(NAME, device, dtype, |backend, T| scan_on::<_, T>(backend, case, runs))
-}
-
-fn scan_on<B: SelectiveScan<T>, T: Float>(
-    backend: &B,
-    case: &Case,
-    runs: Option<usize>,
-) -> Result<Timing> {
-    let options = case.options().with_save(false);
-    let named = on_backend(backend, &case.tensors::<T>()?)?;
-    let inputs = Inputs::<B, T>::from_named(&named)?;
-    let problem = Problem::check(&inputs, &options)?;
-    let variant = backend.plan_forward(&problem, &options)?.variant;
-    let Outputs { mut out, mut last_state, .. } = forward(&inputs, &options)?;
-    let mut outputs = OutputsMut { out: &mut out, last_state: Some(&mut last_state), saved: None };
-    backend.synchronise()?;
-    let seconds = repeat(runs, || {
-        forward_into(&inputs, &options, &mut outputs)?;
-        backend.synchronise()
-    })?;
-    Ok(Timing { variant, seconds, bytes: problem.least_bytes(case.gate) })
-}
-
-/// Seconds of each run.
-fn repeat(runs: Option<usize>, mut run: impl FnMut() -> Result<()>) -> Result<Vec<f64>> {
+/// Seconds of each of `runs` runs; without their number it goes on for three seconds, for 7 runs
+/// at least and 50 at most.
+pub(super) fn repeat(runs: Option<usize>, mut run: impl FnMut() -> Result<()>) -> Result<Vec<f64>> {
     let begin = Instant::now();
     let mut seconds = Vec::new();
     let go_on = |done: usize| match runs {

@@ -1,6 +1,6 @@
 //! Every backend, element type and variant against the reference, by the cases of `verify`.
 
-use warpwright::verify::{self, OPERATIONS, Size};
+use warpwright::verify::{SUITES, Size};
 
 use crate::devices::devices;
 
@@ -14,17 +14,17 @@ fn every_operation_passes_its_cases_on_every_device() {
             (false, true) => Size::Quick,
             (false, false) => Size::Default,
         };
-        for operation in OPERATIONS {
+        for suite in SUITES {
             let (mut cases, mut complaints) = (0, Vec::new());
-            verify::run(operation, device, size, |report| {
+            suite.run(device, size, &mut |report| {
                 cases += 1;
                 complaints.extend(report.complaint());
-            })
-            .expect("the operation is known");
-            assert!(cases > 0, "no case ran on {}", device.name());
+            });
+            let operation = suite.operation().name();
+            assert!(cases > 0, "no case of {operation} ran on {}", device.name());
             assert!(
                 complaints.is_empty(),
-                "{} of {cases} cases failed on {}:\n{}",
+                "{} of {cases} cases of {operation} failed on {}:\n{}",
                 complaints.len(),
                 device.name(),
                 complaints.join("\n")

@@ -179,7 +179,7 @@ fn resets_become_codes() {
     let seq_idx = tensor::<i64>(&cuda, &[2, 10]);
     let launches = run(Resets::SeqIdx((&seq_idx).into()));
     let [codes, forward] = launches.as_slice() else { panic!("{launches:?}") };
-    assert_eq!((codes.kernel.as_str(), codes.grid), ("selective_scan_codes", [2, 1, 1]));
+    assert_eq!((codes.kernel.as_str(), codes.grid), ("reset_codes", [2, 1, 1]));
     check(codes, &[("seq_idx", address(&seq_idx)), ("seq_idx_bytes", 8), ("sign_at", 4)]);
     check(codes, &[("steps", 10)]);
     check(codes, &[("seq_idx_batch_stride", 10), ("codes_batch_stride", 10)]);

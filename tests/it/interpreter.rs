@@ -4,8 +4,8 @@ use warpwright::backend::cuda::{Cuda, Interpreter};
 use warpwright::ptx::interpreter::{Approximations, Options as Interpretation, Schedule};
 use warpwright::selective_scan::{Layout, Options, run_named};
 use warpwright::verify::conformance::{self, Verdict};
-use warpwright::verify::count;
-use warpwright::verify::selective_scan::{Case, ResetForm};
+use warpwright::verify::count::Counted;
+use warpwright::verify::selective_scan::{Case, ResetForm, count};
 use warpwright::{DType, Device, Error};
 
 mod planted;
@@ -310,10 +310,10 @@ const LARGE: [(Layout, &str); 2] = [
 ];
 
 /// A scan in f32 with z, D, bias and softplus.
-fn counted(channels: usize, steps: usize, (layout, variant): (Layout, &str)) -> count::Counted {
+fn counted(channels: usize, steps: usize, (layout, variant): (Layout, &str)) -> Counted {
     let case = Case { layout, ..Case::new(1, channels, steps, 16, 1) };
     let options: Options = case.options().with_save(false).with_variant(variant);
-    count::selective_scan(&case, DType::F32, &options, Interpretation::default().unchecked())
+    count(&case, DType::F32, &options, Interpretation::default().unchecked())
         .expect("the scan runs")
 }
 

@@ -1,14 +1,18 @@
 //! `warpwright bench`: times, and how far they are from the device's copy bandwidth.
 
+use std::collections::BTreeMap;
+
 use comfy_table::{Cell, CellAlignment};
-use warpwright::verify::selective_scan::Case;
-use warpwright::verify::time::{self, SETTINGS, Timing, copy_bandwidth};
-use warpwright::{DType, Device, selective_scan};
+use warpwright::operation::Settings;
+use warpwright::verify::time::{Setting, Timing, copy_bandwidth};
+use warpwright::verify::{self, SUITES, Suite};
+use warpwright::{DType, Device};
 #[cfg(feature = "interpreter")]
 use warpwright::{DeviceName, ptx::interpreter::Gpu};
 
 use crate::failure::Failure;
-use crate::plan::{Shape, parse_dtype};
+use crate::plan::{parse_dtype, parse_shape};
+use crate::run::options;
 use crate::table::table;
 use crate::target::Target;
 
@@ -28,9 +32,15 @@ pub struct Arguments {
     /// The type of the activations: f32, bf16 or f16; all of them if none is given
     #[arg(long, value_parser = parse_dtype)]
     dtype: Option<DType>,
-    /// One shape instead of the settings
-    #[arg(long, value_name = "B=4,D=768,L=1024,N=16,G=1")]
-    shape: Option<Shape>,
+    /// One shape instead of the settings; needs the name of the operation
+    #[arg(long, value_name = "B=4,D=768,L=1024,N=16,G=1", requires = "operation")]
+    shape: Option<String>,
+    /// An option of the operation at that shape, such as layout=BLD; may be repeated
+    #[arg(long, value_name = "KEY=VALUE", requires = "shape")]
+    set: Vec<String>,
+    /// Only this pass: forward, backward, …
+    #[arg(long)]
+    pass: Option<String>,
     /// Runs of each setting; as many as three seconds hold if none is given, 7 at least
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     runs: Option<u32>,
@@ -48,25 +58,24 @@ pub struct Arguments {
 
 /// A timed setting.
 struct Row {
-    setting: &'static str,
-    case: Case,
+    setting: Setting,
     dtype: DType,
     timing: Timing,
 }
 
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
-    if let Some(name) = arguments.operation.as_ref().filter(|name| *name != selective_scan::NAME) {
-        let known = selective_scan::NAME;
-        return Err(Failure::input(format!("operation: expected {known}, found {name}")));
-    }
+    let suites = match &arguments.operation {
+        Some(name) => vec![verify::find(name)?],
+        None => SUITES.to_vec(),
+    };
     let dtypes = arguments.dtype.map_or(vec![DType::F32, DType::BF16, DType::F16], |one| vec![one]);
     #[cfg(feature = "interpreter")]
     if arguments.device == Target::Device(DeviceName::Ptx) {
-        let small = |(_, case): &(_, Case)| {
-            arguments.thorough || arguments.shape.is_some() || elements(case) <= MOST_COUNTED
-        };
-        let settings = settings(arguments)?.into_iter().filter(small).collect();
-        return crate::count::run(settings, &dtypes, arguments.gpu, arguments.json);
+        for suite in suites {
+            let settings = settings(arguments, suite)?;
+            crate::count::run(suite, settings, &dtypes, arguments.gpu, arguments.json)?;
+        }
+        return Ok(());
     }
     let device = match arguments.device {
         Target::Reference => {
@@ -75,17 +84,20 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         target => target.open()?,
     };
     let copy = copy_bandwidth(&device)?;
-    let mut rows = Vec::new();
-    for (setting, case) in settings(arguments)? {
-        for &dtype in &dtypes {
-            let runs = arguments.runs.map(|runs| runs as usize);
-            let timing = time::selective_scan(&device, &case, dtype, runs)?;
-            rows.push(Row { setting, case: case.clone(), dtype, timing });
+    for suite in suites {
+        let mut rows = Vec::new();
+        for setting in settings(arguments, suite)? {
+            for &dtype in &dtypes {
+                let runs = arguments.runs.map(|runs| runs as usize);
+                let timing = suite.time(&device, &setting, dtype, runs)?;
+                rows.push(Row { setting: setting.clone(), dtype, timing });
+            }
         }
-    }
-    match arguments.json {
-        true => println!("{}", json(&device, copy, &rows)),
-        false => print_table(&device, copy, &rows),
+        let operation = suite.operation().name();
+        match arguments.json {
+            true => println!("{}", json(operation, &device, copy, &rows)),
+            false => print_table(operation, &device, copy, &rows),
+        }
     }
     Ok(())
 }
@@ -94,40 +106,46 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
 #[cfg(feature = "interpreter")]
 const MOST_COUNTED: usize = 10_000_000;
 
-/// B · D · L · N.
-#[cfg(feature = "interpreter")]
-fn elements(case: &Case) -> usize {
-    shape(case).iter().take(4).map(|(_, length)| length).product()
-}
-
 #[cfg(feature = "interpreter")]
 fn parse_gpu(name: &str) -> Result<&'static Gpu, String> {
     Gpu::named(name).map_err(|unknown| unknown.to_string())
 }
 
-/// The sizes of a case under the names of their axes.
-pub fn shape(case: &Case) -> [(&'static str, usize); 5] {
-    let sizes = case.sizes;
-    [
-        ("B", sizes.batch),
-        ("D", sizes.channels),
-        ("L", sizes.steps),
-        ("N", sizes.states),
-        ("G", sizes.groups),
-    ]
-}
-
-/// The sizes of a case in a line.
-pub fn shape_text(case: &Case) -> String {
-    shape(case).map(|(axis, length)| format!("{axis}={length}")).join(" ")
-}
-
-fn settings(arguments: &Arguments) -> Result<Vec<(&'static str, Case)>, Failure> {
-    if let Some(shape) = arguments.shape {
-        return Ok(vec![("shape", shape.case()?)]);
+fn settings(arguments: &Arguments, suite: &dyn Suite) -> Result<Vec<Setting>, Failure> {
+    let wanted_pass =
+        |setting: &Setting| arguments.pass.as_ref().is_none_or(|pass| pass == setting.pass);
+    let known: Vec<Setting> = suite.settings().into_iter().filter(wanted_pass).collect();
+    if let (Some(pass), []) = (&arguments.pass, known.as_slice()) {
+        let operation = suite.operation().name();
+        return Err(Failure::input(format!("{operation}: --pass: no pass `{pass}` is timed")));
     }
-    let wanted = SETTINGS.iter().filter(|setting| arguments.thorough || !setting.large);
-    Ok(wanted.map(|setting| (setting.id, setting.case())).collect())
+    if let Some(shape) = &arguments.shape {
+        return one_shape(arguments, suite, shape, &known);
+    }
+    let small = |setting: &Setting| match arguments.device {
+        #[cfg(feature = "interpreter")]
+        Target::Device(DeviceName::Ptx) => suite.elements(&setting.sizes) <= MOST_COUNTED,
+        _ => !setting.large,
+    };
+    Ok(known.into_iter().filter(|setting| arguments.thorough || small(setting)).collect())
+}
+
+/// Every wanted pass at the shape of the command line.
+fn one_shape(
+    arguments: &Arguments,
+    suite: &dyn Suite,
+    shape: &str,
+    known: &[Setting],
+) -> Result<Vec<Setting>, Failure> {
+    let sizes = parse_shape(suite.operation(), shape)?;
+    let settings = Settings { options: options(&arguments.set)?, variant: None };
+    let mut passes: Vec<&'static str> = known.iter().map(|setting| setting.pass).collect();
+    passes.sort_unstable();
+    passes.dedup();
+    Ok(passes
+        .into_iter()
+        .map(|pass| Setting::new("shape", pass, sizes.clone(), settings.clone()))
+        .collect())
 }
 
 impl Row {
@@ -147,15 +165,17 @@ impl Row {
     }
 }
 
-fn print_table(device: &Device, copy: f64, rows: &[Row]) {
+fn print_table(operation: &str, device: &Device, copy: f64, rows: &[Row]) {
     let mut table = table([
-        "setting", "shape", "type", "variant", "median", "fastest", "runs", "GB/s", "of copy",
+        "setting", "pass", "shape", "type", "variant", "median", "fastest", "runs", "GB/s",
+        "of copy",
     ]);
     let right = |text: String| Cell::new(text).set_alignment(CellAlignment::Right);
     for row in rows {
         table.add_row([
-            Cell::new(row.setting),
-            Cell::new(shape_text(&row.case)),
+            Cell::new(row.setting.id),
+            Cell::new(row.setting.pass),
+            Cell::new(row.setting.describe()),
             Cell::new(row.dtype),
             Cell::new(row.timing.variant),
             right(format!("{:.3} ms", row.median() * 1e3)),
@@ -165,21 +185,23 @@ fn print_table(device: &Device, copy: f64, rows: &[Row]) {
             right(format!("{:.0} %", 100.0 * row.bandwidth() / copy)),
         ]);
     }
-    println!("{} on {}", selective_scan::NAME, device.name());
+    println!("{operation} on {}", device.name());
     println!("{table}");
     println!("copy bandwidth, read and written: {:.2} GB/s; times are by the clock", copy / 1e9);
 }
 
-fn json(device: &Device, copy: f64, rows: &[Row]) -> serde_json::Value {
+fn json(operation: &str, device: &Device, copy: f64, rows: &[Row]) -> serde_json::Value {
     rows.iter()
         .map(|row| {
             serde_json::json!({
-                "operation": selective_scan::NAME,
-                "setting": row.setting,
+                "operation": operation,
+                "setting": row.setting.id,
+                "pass": row.setting.pass,
                 "device": device.name(),
                 "variant": row.timing.variant,
                 "dtype": row.dtype.name(),
-                "shape": shape(&row.case).into_iter().collect::<std::collections::BTreeMap<_, _>>(),
+                "shape": row.setting.sizes.axes().iter().copied().collect::<BTreeMap<_, _>>(),
+                "options": row.setting.settings.options,
                 "median_s": row.median(),
                 "min_s": row.fastest(),
                 "runs": row.timing.seconds.len(),

@@ -1,42 +1,48 @@
 //! `warpwright bench --device ptx`: what the kernels do, counted, and what that means for a GPU.
 
+use std::collections::BTreeMap;
+
 use comfy_table::{Cell, CellAlignment};
+use warpwright::DType;
 use warpwright::ptx::interpreter::{Counters, Estimate, Gpu, Options as Interpretation};
-use warpwright::verify::count::{self, Counted};
-use warpwright::verify::selective_scan::Case;
-use warpwright::{DType, selective_scan};
+use warpwright::verify::Suite;
+use warpwright::verify::count::Counted;
+use warpwright::verify::time::Setting;
 
 use crate::failure::Failure;
 use crate::table::table;
 
 /// A counted setting.
-pub struct Row {
-    pub setting: &'static str,
-    pub case: Case,
-    pub dtype: DType,
+struct Row {
+    setting: Setting,
+    dtype: DType,
     counted: Counted,
 }
 
 /// Counts the settings and prints them, as a table or as JSON.
 pub fn run(
-    settings: Vec<(&'static str, Case)>,
+    suite: &dyn Suite,
+    settings: Vec<Setting>,
     dtypes: &[DType],
     gpu: &'static Gpu,
     json: bool,
 ) -> Result<(), Failure> {
     let mut rows = Vec::new();
-    for (setting, case) in settings {
+    for setting in settings {
         for &dtype in dtypes {
-            let options = case.options().with_save(false);
             // Races are for the tests; here the counters matter, and time.
             let interpretation = Interpretation::default().unchecked();
-            let counted = count::selective_scan(&case, dtype, &options, interpretation)?;
-            rows.push(Row { setting, case: case.clone(), dtype, counted });
+            let counted = suite.count_kernels(&setting, dtype, interpretation)?;
+            rows.push(Row { setting: setting.clone(), dtype, counted });
         }
     }
+    let operation = suite.operation().name();
     match json {
-        true => println!("{}", rows.iter().map(|row| row.json(gpu)).collect::<serde_json::Value>()),
-        false => print(&rows, gpu),
+        true => println!(
+            "{}",
+            rows.iter().map(|row| row.json(operation, gpu)).collect::<serde_json::Value>()
+        ),
+        false => print(operation, &rows, gpu),
     }
     Ok(())
 }
@@ -52,13 +58,14 @@ fn estimate(counters: &Counters, gpu: &'static Gpu) -> (String, String) {
     }
 }
 
-fn print(rows: &[Row], gpu: &'static Gpu) {
+fn print(operation: &str, rows: &[Row], gpu: &'static Gpu) {
     let mut table = table([
         "setting",
+        "pass",
         "shape",
         "type",
         "kernel",
-        "instructions / BDLN",
+        "instructions / element",
         "bytes",
         "of least",
         "bank conflicts",
@@ -73,8 +80,9 @@ fn print(rows: &[Row], gpu: &'static Gpu) {
             let per_element = total.threads as f64 / row.counted.elements.max(1) as f64;
             let share = total.global_bytes() as f64 / row.counted.least_bytes.max(1) as f64;
             table.add_row([
-                Cell::new(row.setting),
-                Cell::new(crate::bench::shape_text(&row.case)),
+                Cell::new(row.setting.id),
+                Cell::new(row.setting.pass),
+                Cell::new(row.setting.describe()),
                 Cell::new(row.dtype),
                 Cell::new(&kernel.kernel),
                 right(format!("{per_element:.2}")),
@@ -86,7 +94,7 @@ fn print(rows: &[Row], gpu: &'static Gpu) {
             ]);
         }
     }
-    println!("{} on ptx, for {}: counted, not timed", selective_scan::NAME, gpu.name);
+    println!("{operation} on ptx, for {}: counted, not timed", gpu.name);
     println!("{table}");
     println!(
         "instructions: those of threads; bytes: whole sectors of 32 to and from global memory, \
@@ -106,19 +114,19 @@ fn speed(rows: &[Row]) -> f64 {
 }
 
 impl Row {
-    fn json(&self, gpu: &'static Gpu) -> serde_json::Value {
+    fn json(&self, operation: &str, gpu: &'static Gpu) -> serde_json::Value {
         let kernels: Vec<serde_json::Value> =
             self.counted.kernels.iter().map(|kernel| kernel_json(kernel, gpu)).collect();
         serde_json::json!({
-            "operation": selective_scan::NAME,
-            "setting": self.setting,
+            "operation": operation,
+            "setting": self.setting.id,
+            "pass": self.setting.pass,
             "device": "ptx",
             "counted": true,
             "variant": self.counted.variant,
             "dtype": self.dtype.name(),
-            "shape": crate::bench::shape(&self.case)
-                .into_iter()
-                .collect::<std::collections::BTreeMap<_, _>>(),
+            "shape": self.setting.sizes.axes().iter().copied().collect::<BTreeMap<_, _>>(),
+            "options": self.setting.settings.options,
             "instructions_per_element": self.counted.instructions_per_element(),
             "bytes": self.counted.bytes(),
             "least_bytes": self.counted.least_bytes,

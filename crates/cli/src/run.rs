@@ -1,10 +1,10 @@
 //! `warpwright run`: one operation on tensors from a file.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
 use warpwright::backend::in_f64;
-use warpwright::selective_scan::{self, Options};
+use warpwright::operation::{self, Settings};
 
 use crate::failure::Failure;
 use crate::file::{self, Case};
@@ -20,7 +20,7 @@ use crate::target::Target;
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct Arguments {
-    /// The operation: selective-scan
+    /// The operation, as `warpwright list` names it
     operation: String,
     /// The file with the inputs
     #[arg(long, value_name = "FILE")]
@@ -32,22 +32,16 @@ pub struct Arguments {
     #[arg(long, default_value = "auto")]
     device: Target,
     /// An option, in place of the file's; may be repeated
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    settings: Vec<String>,
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
     /// The kernel variant to use instead of the planned one
     #[arg(long, value_name = "NAME")]
     variant: Option<String>,
 }
 
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
-    if arguments.operation != selective_scan::NAME {
-        return Err(Failure::input(format!(
-            "operation: expected {}, found {}",
-            selective_scan::NAME,
-            arguments.operation
-        )));
-    }
-    let settings = settings(&arguments.settings)?;
+    let operation = operation::find(&arguments.operation)?;
+    let given = options(&arguments.set)?;
     let Case { mut tensors, metadata } = file::read(&arguments.input)?;
     if let Some(op) = metadata.get("op").filter(|op| **op != arguments.operation) {
         return Err(Failure::input(format!(
@@ -56,21 +50,17 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
             arguments.operation
         )));
     }
-    let mut options = Options::default();
-    let is_option = |key: &&String| !(key.contains('.') || *key == "op" || *key == "format");
-    for key in metadata.keys().filter(is_option) {
-        options.set(key, &metadata[key])?;
-    }
-    for (key, value) in settings {
-        options.set(key, value)?;
-    }
-    options.variant.clone_from(&arguments.variant);
-    selective_scan::check_named(&tensors, &options)?;
+    let is_option =
+        |(key, _): &(String, String)| !(key.contains('.') || *key == "op" || *key == "format");
+    let mut options: BTreeMap<String, String> = metadata.into_iter().filter(is_option).collect();
+    options.extend(given);
+    let settings = Settings { options, variant: arguments.variant.clone() };
+    operation.check(&tensors, &settings)?;
     let device = arguments.device.open()?;
     if arguments.device == Target::Reference {
         tensors = in_f64(&tensors)?;
     }
-    let ran = selective_scan::run_named(&device, &tensors, &options)?;
+    let ran = operation.run(&device, &tensors, &settings)?;
     let name = match arguments.device {
         Target::Reference => "reference".to_owned(),
         Target::Device(_) => device.name(),
@@ -85,13 +75,14 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
 }
 
 /// The pairs of `--set`.
-fn settings(settings: &[String]) -> Result<Vec<(&str, &str)>, Failure> {
-    settings
+pub fn options(pairs: &[String]) -> Result<BTreeMap<String, String>, Failure> {
+    pairs
         .iter()
-        .map(|setting| {
-            setting.split_once('=').ok_or_else(|| {
-                Failure::input(format!("--set: expected KEY=VALUE, found {setting}"))
-            })
+        .map(|pair| {
+            let (key, value) = pair.split_once('=').ok_or_else(|| {
+                Failure::input(format!("--set: expected KEY=VALUE, found {pair}"))
+            })?;
+            Ok((key.to_owned(), value.to_owned()))
         })
         .collect()
 }

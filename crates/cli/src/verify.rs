@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use comfy_table::{Cell, CellAlignment, Table};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use warpwright::backend::DeviceInfo;
-use warpwright::verify::{self, Comparison, Outcome, Report, Size};
+use warpwright::verify::{self, Comparison, Outcome, Report, SUITES, Size};
 use warpwright::{DType, Device, DeviceName};
 
 use crate::failure::Failure;
@@ -39,15 +39,9 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     if arguments.operation.as_deref() == Some("conformance") {
         return crate::conformance::run(&devices(&arguments.device)?);
     }
-    let operations = match &arguments.operation {
-        None => verify::OPERATIONS.to_vec(),
-        Some(name) => match verify::OPERATIONS.iter().find(|known| *known == name) {
-            Some(known) => vec![*known],
-            None => {
-                let known = verify::OPERATIONS.join(", ");
-                return Err(Failure::input(format!("operation: expected {known}, found {name}")));
-            }
-        },
+    let suites = match &arguments.operation {
+        None => SUITES.to_vec(),
+        Some(name) => vec![verify::find(name)?],
     };
     let size = match (arguments.quick, arguments.thorough) {
         (true, _) => Size::Quick,
@@ -57,12 +51,12 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let mut summary = Summary::default();
     let start = Instant::now();
     for device in devices(&arguments.device)? {
-        for &operation in &operations {
-            let progress = progress(operation, &device, verify::count(operation, size));
-            verify::run(operation, &device, size, |report| {
+        for suite in &suites {
+            let progress = progress(suite.operation().name(), &device, suite.count(size));
+            suite.run(&device, size, &mut |report| {
                 progress.set_position(report.index as u64);
                 summary.add(&device, report);
-            })?;
+            });
             progress.finish_and_clear();
         }
     }

@@ -5,6 +5,7 @@ use rayon::prelude::*;
 use crate::backend::{Backend, Buffer, Limits};
 use crate::{Error, Result};
 
+pub(crate) mod aligned;
 pub(crate) mod disjoint;
 pub(crate) mod lanes;
 mod memory;

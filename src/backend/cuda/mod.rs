@@ -27,6 +27,7 @@ mod failure;
 #[cfg(feature = "interpreter")]
 mod interpreter;
 mod library;
+mod prepare;
 mod stream;
 
 pub use buffer::CudaBuffer;
@@ -37,6 +38,9 @@ pub use driver::{
 #[cfg(feature = "interpreter")]
 #[cfg_attr(docsrs, doc(cfg(feature = "interpreter")))]
 pub use interpreter::Interpreter;
+pub(crate) use prepare::{
+    Codes, Place, Workspace, bytes, grid_length, linear, only, preload, variant, within, word,
+};
 pub(crate) use stream::{Address, Grid};
 pub use stream::{Event, Stream};
 

@@ -29,11 +29,13 @@ mod buffer;
 mod errors;
 mod pipelines;
 mod recorder;
+mod scratch;
 mod transfer;
 
 pub use adapters::Adapter;
 pub use buffer::WgpuBuffer;
 pub(crate) use recorder::{Recorder, Slice, folded};
+pub(crate) use scratch::{Codes, Home, Mode, Scratch, refused, workgroups};
 
 use pipelines::Pipelines;
 

@@ -11,13 +11,14 @@ use pulp::{Simd, WithSimd};
 
 use super::forward::{Decays, Map, Scan, wide_groups};
 use super::recurrence::{DecayTile, OwnDecay, PowerDecay, Recurrence, SharedDecay};
-use super::scratch::{Aligned, Form, Scratch};
+use super::scratch::{Form, Scratch};
 use super::tile::{TILE, rows, rows_mut, tile, tile_mut, with_usual};
+use crate::backend::cpu::aligned::Aligned;
 use crate::backend::cpu::disjoint::Disjoint;
 use crate::backend::cpu::lanes;
 use crate::element::DeviceFloat;
+use crate::resets::Step;
 use crate::selective_scan::CHECKPOINT;
-use crate::selective_scan::reference::Step;
 
 /// Vectors that go through softplus together.
 const TOGETHER: usize = 4;

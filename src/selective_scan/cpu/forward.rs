@@ -7,13 +7,15 @@ use rayon::prelude::*;
 
 use super::block::Block;
 use super::scratch::Scratch;
-use super::tile::{ActivationStrides, MapStrides, Source, Target, elements, elements_mut};
+use super::tile::{ActivationStrides, MapStrides, Source, Target};
 use crate::Result;
+use crate::backend::cpu::aligned::{elements, elements_mut};
 use crate::backend::cpu::disjoint::Disjoint;
 use crate::backend::{Cpu, ReadGuard};
 use crate::element::DeviceFloat;
 use crate::parameter::Parameter;
-use crate::selective_scan::reference::{Step, meanings, rows};
+use crate::resets::Step;
+use crate::selective_scan::check::CHECK;
 use crate::selective_scan::{Inputs, Options, OutputsMut, Problem, Resets};
 use crate::tensor::Tensor;
 
@@ -33,7 +35,7 @@ pub(super) fn run<T: DeviceFloat>(
     let mut out = outputs.out.write()?;
     let mut last_state = outputs.last_state.as_ref().map(|state| state.write()).transpose()?;
     let mut saved = outputs.saved.as_ref().map(|saved| saved.write()).transpose()?;
-    let a = widened(inputs.a)?;
+    let a = inputs.a.to_f32()?;
     let scan = Scan::<T> {
         problem,
         options,
@@ -47,27 +49,29 @@ pub(super) fn run<T: DeviceFloat>(
         a: a.into_iter().map(|a| a * std::f32::consts::LOG2_E).collect(),
         b: Map::new("B", &reads.b, inputs.b, problem.b_constant, options)?,
         c: Map::new("C", &reads.c, inputs.c, problem.c_constant, options)?,
-        d: inputs.d.map(widened).transpose()?,
-        delta_bias: inputs.delta_bias.map(widened).transpose()?,
-        h0: inputs.h0.map(widened).transpose()?,
+        d: inputs.d.map(|parameter| parameter.to_f32()).transpose()?,
+        delta_bias: inputs.delta_bias.map(|parameter| parameter.to_f32()).transpose()?,
+        h0: inputs.h0.map(|parameter| parameter.to_f32()).transpose()?,
         meanings: match inputs.resets {
-            Resets::Flags(_) | Resets::SeqIdx(_) => Some(meanings(problem, &inputs.resets)?),
+            Resets::Flags(_) | Resets::SeqIdx(_) => {
+                Some(inputs.resets.meanings(problem.batch, problem.steps)?)
+            }
             Resets::None | Resets::CuSeqlens(_) => None,
         },
         out: Target {
-            values: Disjoint::new(elements_mut("out", &mut out)?),
+            values: Disjoint::new(elements_mut(CHECK, "out", &mut out)?),
             strides: ActivationStrides::of(outputs.out, options.layout),
         },
         last_state: match &mut last_state {
-            Some(bytes) => Some(Disjoint::new(elements_mut("last_state", bytes)?)),
+            Some(bytes) => Some(Disjoint::new(elements_mut(CHECK, "last_state", bytes)?)),
             None => None,
         },
         saved: match &mut saved {
-            Some(bytes) => Some(Disjoint::new(elements_mut("saved", bytes)?)),
+            Some(bytes) => Some(Disjoint::new(elements_mut(CHECK, "saved", bytes)?)),
             None => None,
         },
     };
-    let rows = rows(problem, &inputs.resets)?;
+    let rows = inputs.resets.rows(problem.batch, problem.steps)?;
     let blocks = channel_blocks(problem, lane_count());
     let arch = Arch::new();
     (0..rows.len() * blocks.len()).into_par_iter().for_each_init(Scratch::default, |scratch, i| {
@@ -136,12 +140,7 @@ fn source<'a, T: DeviceFloat>(
     options: &Options,
 ) -> Result<Source<'a, T>> {
     let strides = ActivationStrides::of(tensor, options.layout);
-    Ok(Source { values: elements(name, bytes)?, strides })
-}
-
-/// A parameter in f32.
-fn widened(parameter: Parameter<'_, Cpu>) -> Result<Vec<f32>> {
-    Ok(parameter.to_f64()?.into_iter().map(|value| value as f32).collect())
+    Ok(Source { values: elements(CHECK, name, bytes)?, strides })
 }
 
 /// How the decays of a call are made.
@@ -201,10 +200,10 @@ impl<'a, T: DeviceFloat> Map<'a, T> {
         options: &Options,
     ) -> Result<Self> {
         if constant {
-            return Ok(Self::Constant(widened(map)?));
+            return Ok(Self::Constant(map.to_f32()?));
         }
         let strides = MapStrides::of(&map, options.layout);
-        Ok(Self::Variable { values: elements(name, bytes)?, strides })
+        Ok(Self::Variable { values: elements(CHECK, name, bytes)?, strides })
     }
 }
 

@@ -19,9 +19,16 @@ pub(crate) const VARIANTS: [CpuVariant; 2] = [
         operation: NAME,
         pass: "forward",
         elements: &[DType::F32, DType::BF16, DType::F16],
+        layout: "BDL BLD",
         name: SIMD,
     },
-    CpuVariant { operation: NAME, pass: "forward", elements: &[DType::F64], name: REFERENCE },
+    CpuVariant {
+        operation: NAME,
+        pass: "forward",
+        elements: &[DType::F64],
+        layout: "BDL BLD",
+        name: REFERENCE,
+    },
 ];
 
 const SIMD: &str = "selective_scan_forward_simd";

@@ -252,13 +252,19 @@ impl<S: Simd> Recurrence<'_, S> {
         let mut h: [S::f32s; K] = array::from_fn(|k| self.state[n + k]);
         for i in steps {
             let mut step = decay.begin(i);
-            let mut y = self.output[i];
+            // Summed by themselves first: where the sum over all states cancels, fewer roundings
+            // meet its large parts.
+            let mut y = simd.splat_f32s(0.0);
             for k in 0..K {
                 let taken = simd.mul_f32s(self.input[i], b[k].at(simd, i));
                 h[k] = D::advance(simd, states[k], &mut step, h[k], taken);
-                y = simd.mul_add_f32s(c[k].at(simd, i), h[k], y);
+                let read = c[k].at(simd, i);
+                y = match k {
+                    0 => simd.mul_f32s(read, h[k]),
+                    _ => simd.mul_add_f32s(read, h[k], y),
+                };
             }
-            self.output[i] = y;
+            self.output[i] = simd.add_f32s(self.output[i], y);
             decay.end(i, step);
         }
         self.state[n..n + K].copy_from_slice(&h);

@@ -1,8 +1,6 @@
 //! What a thread works in: tiles and states of one block of channels.
 
-use std::ops::{Deref, DerefMut};
-
-use bytemuck::{Pod, Zeroable};
+use crate::backend::cpu::aligned::Aligned;
 
 /// What a thread keeps between its tasks, all in f32.
 #[derive(Default)]
@@ -44,42 +42,4 @@ pub(super) enum Form {
     Lanes,
     /// (N, lane): constant in time.
     Constant,
-}
-
-/// Numbers from the start of a cache line on, so that no vector of them lies across two lines.
-#[derive(Default)]
-pub(super) struct Aligned {
-    lines: Vec<Line>,
-    length: usize,
-}
-
-#[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C, align(64))]
-struct Line([f32; LINE]);
-
-/// Numbers in a cache line.
-const LINE: usize = 16;
-
-impl Aligned {
-    /// Makes it `length` zeros.
-    pub fn reset(&mut self, length: usize) {
-        self.lines.clear();
-        self.lines.resize(length.div_ceil(LINE), Line::zeroed());
-        self.length = length;
-    }
-}
-
-impl Deref for Aligned {
-    type Target = [f32];
-    #[inline(always)]
-    fn deref(&self) -> &[f32] {
-        &bytemuck::cast_slice(&self.lines)[..self.length]
-    }
-}
-
-impl DerefMut for Aligned {
-    #[inline(always)]
-    fn deref_mut(&mut self) -> &mut [f32] {
-        &mut bytemuck::cast_slice_mut(&mut self.lines)[..self.length]
-    }
 }

@@ -10,7 +10,6 @@ use crate::backend::cpu::disjoint::Disjoint;
 use crate::element::DeviceFloat;
 use crate::selective_scan::Layout;
 use crate::tensor::View;
-use crate::{Error, Result};
 
 /// Most time steps in a tile; divides the distance of checkpoints.
 pub(super) const TILE: usize = 32;
@@ -79,24 +78,6 @@ impl MapStrides {
             Layout::Bld => Self { batch, group: third, state: 1, time: second },
         }
     }
-}
-
-/// The elements that a view's bytes hold.
-pub(super) fn elements<'a, T: DeviceFloat>(name: &str, bytes: &'a [u8]) -> Result<&'a [T]> {
-    bytemuck::try_cast_slice(bytes).map_err(|_| misaligned::<T>(name, bytes.as_ptr()))
-}
-
-/// The same for writing.
-pub(super) fn elements_mut<'a, T: DeviceFloat>(
-    name: &str,
-    bytes: &'a mut [u8],
-) -> Result<&'a mut [T]> {
-    let start = bytes.as_ptr();
-    bytemuck::try_cast_slice_mut(bytes).map_err(|_| misaligned::<T>(name, start))
-}
-
-fn misaligned<T: DeviceFloat>(name: &str, start: *const u8) -> Error {
-    super::super::check::CHECK.misaligned(name, T::DTYPE, start as usize)
 }
 
 /// Runs a piece of code with a length, in a copy of its own where it is the usual one: there the

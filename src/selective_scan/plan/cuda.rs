@@ -2,12 +2,14 @@
 
 use std::cmp::Reverse;
 
-use super::{Plan, Schedule, forced, no_such_variant};
+use super::{Plan, Schedule};
+use crate::backend::cuda::{Workspace, bytes, grid_length};
 use crate::backend::kernel::{Language, VariantInfo};
 use crate::backend::{Limits, Tier};
 use crate::element::DType;
 use crate::selective_scan::kernels::{ForwardChunkedPtx, ForwardPtx};
 use crate::selective_scan::{Layout, NAME, Options, Problem};
+use crate::variant::{forced, no_such_variant};
 use crate::{Error, Result};
 
 /// Steps that the kernels count, in 32 bits with a sign, with room for a tile behind the last.
@@ -45,7 +47,7 @@ pub(in crate::selective_scan) fn cuda(
     };
     let chunks = Chunks::of(schedule, problem);
     let blocks = spread.blocks(problem).saturating_mul(u64::from(chunks.count));
-    let blocks = grid_length(device, limits, blocks)?;
+    let blocks = grid_length(NAME, device, limits, blocks)?;
     Ok(Plan {
         variant: spread.0.name,
         schedule,
@@ -80,14 +82,14 @@ struct Choice {
 /// The kernel that is forced; else the highest tier of those with the least room for states that
 /// has enough, with the most channels in a thread that still leave warps for every scheduler.
 fn choose(device: &str, limits: &Limits, problem: &Problem, options: &Options) -> Result<Choice> {
-    if let Some(asked) = forced(options) {
+    if let Some(asked) = forced(NAME, options.variant.as_ref()) {
         return match fitting(limits, problem, options).find(|(spread, _)| spread.0.name == asked) {
             Some((spread, chunked)) => {
                 Ok(Choice { spread, chunked, reason: "the variant was asked for".to_owned() })
             }
             None => {
                 let names = fitting(limits, problem, options).map(|(spread, _)| spread.0.name);
-                Err(no_such_variant(device.to_owned(), &asked, names))
+                Err(no_such_variant(NAME, device.to_owned(), &asked, names))
             }
         };
     }
@@ -210,7 +212,7 @@ impl Spread {
             || options.keeps_decays_accurate();
         let usual = !unusual && problem.group_channels().is_multiple_of(self.block_channels());
         self.tier() <= limits.tier
-            && element(self.0) == Some(problem.dtype.name())
+            && self.0.parameter("element") == Some(problem.dtype.name())
             && self.0.parameter("layout") == Some(layout(problem))
             && self.padded() >= problem.states
             && (usual || self.channels() == 1)
@@ -260,21 +262,6 @@ impl Chunks {
     }
 }
 
-/// The length of a grid, where the device takes it.
-pub(in crate::selective_scan) fn grid_length(
-    device: &str,
-    limits: &Limits,
-    blocks: u64,
-) -> Result<u32> {
-    let most = limits.grid[0];
-    u32::try_from(blocks).ok().filter(|&blocks| blocks <= most).ok_or_else(|| Error::Unsupported {
-        operation: NAME,
-        backend: device.to_owned(),
-        what: format!("{blocks} blocks in a grid of at most {most}"),
-        instead: "split the batch".to_owned(),
-    })
-}
-
 /// What the kernels can do.
 fn check_ability(device: &str, problem: &Problem) -> Result<()> {
     if problem.steps > MOST_STEPS || u32::try_from(problem.channels).is_err() {
@@ -306,39 +293,6 @@ fn workspace(problem: &Problem, chunks: Chunks) -> u64 {
         chunks.take(problem, &mut workspace);
     }
     workspace.bytes()
-}
-
-/// The bytes of so many elements.
-fn bytes(elements: &[usize], size: u64) -> u64 {
-    elements.iter().fold(size, |bytes, &factor| bytes.saturating_mul(factor as u64))
-}
-
-/// Workspace that is handed out piece by piece, each from a boundary that suits any access.
-#[derive(Clone, Copy, Debug, Default)]
-pub(in crate::selective_scan) struct Workspace {
-    bytes: u64,
-}
-
-impl Workspace {
-    const BOUNDARY: u64 = 256;
-
-    /// The first byte of the next piece.
-    pub fn take(&mut self, bytes: u64) -> u64 {
-        let at = self.bytes;
-        let whole = bytes.div_ceil(Self::BOUNDARY).saturating_mul(Self::BOUNDARY);
-        self.bytes = at.saturating_add(whole);
-        at
-    }
-
-    /// All that was handed out.
-    pub fn bytes(&self) -> u64 {
-        self.bytes
-    }
-}
-
-/// The element type that a variant is for.
-pub(in crate::selective_scan) fn element(info: &VariantInfo) -> Option<&'static str> {
-    info.parameter("element")
 }
 
 /// A whole number among a variant's parameters; 0 where there is none.

@@ -1,10 +1,11 @@
 //! The plan of WebGPU devices.
 
-use super::{Plan, Schedule, forced, no_such_variant};
+use super::{Plan, Schedule};
 use crate::backend::Limits;
 use crate::backend::kernel::VariantInfo;
 use crate::selective_scan::kernels::{ForwardChunkedWgsl, ForwardDirectWgsl, ForwardSerialWgsl};
 use crate::selective_scan::{NAME, Options, Problem};
+use crate::variant::{forced, no_such_variant};
 use crate::{Error, Result};
 
 /// Storage buffers that a device must allow before small tensors get bindings of their own. The
@@ -50,7 +51,7 @@ pub(in crate::selective_scan) fn wgpu(
             instead: "use `cpu`".to_owned(),
         });
     }
-    let choice = match forced(options) {
+    let choice = match forced(NAME, options.variant.as_ref()) {
         Some(asked) => kernels.named(&asked, device)?,
         None => kernels.best(problem, limits),
     };
@@ -245,7 +246,7 @@ impl Kernels {
         let found = self.all().find(|(spread, _)| spread.info.name == asked);
         let Some((spread, chunked)) = found else {
             let names = self.all().map(|(spread, _)| spread.info.name);
-            return Err(no_such_variant(device.to_owned(), asked, names));
+            return Err(no_such_variant(NAME, device.to_owned(), asked, names));
         };
         let direct = if chunked { !self.direct.is_empty() } else { is_direct(spread.info) };
         Ok(Choice { spread, chunked, direct, forced: true })

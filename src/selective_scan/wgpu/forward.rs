@@ -5,14 +5,15 @@ use super::super::kernels::{
     ForwardDirectWgsl, ForwardDirectWgslParams, ForwardSerialWgsl, ForwardSerialWgslParams,
 };
 use super::super::{
-    Inputs, Layout as Axes, Options, OutputsMut, Plan, Problem, Resets, Schedule, plan,
+    Inputs, Layout as Axes, NAME, Options, OutputsMut, Plan, Problem, Resets, Schedule, plan,
 };
 use super::parts::Part;
-use super::scratch::{Layout, refused, workgroups};
 use super::tensors::{Bound, Tensors};
 use super::{Kernels, Scan};
 use crate::Result;
-use crate::backend::wgpu::{Recorder, Slice, Wgpu, WgpuBuffer, folded};
+use crate::backend::wgpu::{
+    Recorder, Scratch, Slice, Wgpu, WgpuBuffer, folded, refused, workgroups,
+};
 use crate::backend::{Backend, Buffer};
 use crate::element::DeviceFloat;
 
@@ -83,10 +84,10 @@ impl<'a, T: DeviceFloat> Call<'a, T> {
     /// Records the part.
     pub(super) fn record(&self, encoder: &mut ::wgpu::CommandEncoder, part: &Part) -> Result<()> {
         let device = self.device;
-        let mut layout = Layout::new();
-        let tensors = self.tensors(part, &mut layout)?;
+        let mut scratch = Scratch::new(NAME);
+        let tensors = self.tensors(part, &mut scratch)?;
         let mut recorder = Recorder::new(device, encoder);
-        let scratch = layout.fill(device, &mut recorder)?;
+        let scratch = scratch.fill(device, &mut recorder)?;
         let bound = Bound { device, scratch: Slice::new(&scratch, 0..scratch.bytes()) };
         if let Some((carry_at, sums_at)) = tensors.carries {
             self.record_ends(&mut recorder, part, &tensors, &bound, carry_at, sums_at)?;
@@ -100,7 +101,7 @@ impl<'a, T: DeviceFloat> Call<'a, T> {
         u32::try_from(self.problem.steps)
             .ok()
             .filter(|&steps| steps < 1 << 31)
-            .ok_or_else(|| refused(self.device, format!("{} steps", self.problem.steps)))
+            .ok_or_else(|| refused(NAME, self.device, format!("{} steps", self.problem.steps)))
     }
 
     fn flags(&self) -> u32 {
@@ -131,9 +132,9 @@ impl<'a, T: DeviceFloat> Call<'a, T> {
         let tiles = (problem.group_channels() as u64).div_ceil(channels);
         let lines = (part.rows.len() * problem.groups) as u64;
         let count = lines.checked_mul(tiles).and_then(|count| count.checked_mul(self.chunks()));
-        count
-            .and_then(|count| folded(count, self.device.limits().grid))
-            .ok_or_else(|| refused(self.device, "so many channels in one dispatch".to_owned()))
+        count.and_then(|count| folded(count, self.device.limits().grid)).ok_or_else(|| {
+            refused(NAME, self.device, "so many channels in one dispatch".to_owned())
+        })
     }
 
     /// The first pass of the chunked schedule.
@@ -232,7 +233,7 @@ impl<'a, T: DeviceFloat> Call<'a, T> {
             last_at,
         };
         let variant = &ForwardCarryWgsl::VARIANTS[0];
-        let grid = workgroups(self.device, lines * states, variant.info.block[0])?;
+        let grid = workgroups(NAME, self.device, lines * states, variant.info.block[0])?;
         ForwardCarryWgsl { params, a, h0, carries: bound.scratch, last_state }
             .record(recorder, variant, grid)
     }
@@ -416,7 +417,7 @@ struct Sizes {
 impl Sizes {
     fn new<T: DeviceFloat>(call: &Call<'_, T>, part: &Part) -> Result<Self> {
         let small = |what: &str, size: u64| {
-            u32::try_from(size).map_err(|_| refused(call.device, format!("{size} {what}")))
+            u32::try_from(size).map_err(|_| refused(NAME, call.device, format!("{size} {what}")))
         };
         let (delta_min, delta_max) = call.options.delta_clamp.unwrap_or((0.0, 0.0));
         Ok(Self {

@@ -3,7 +3,7 @@
 //! A scan is recorded as copies of small tensors into a scratch buffer, one compute pass, and
 //! copies of the states out of a workspace buffer; where the device allows 16 storage buffers,
 //! small tensors are bound where they lie and most copies fall away. The pass widens parameters
-//! that are not f32 ([`scratch`]), turns what separates documents into codes, and scans: serially
+//! that are not f32, turns what separates documents into codes, and scans: serially
 //! in time, or first each chunk's end, then the carries, then each chunk ([`forward`]). Batches
 //! that no binding can hold are recorded in parts ([`parts`]).
 
@@ -17,7 +17,6 @@ use crate::{Error, Result};
 
 mod forward;
 mod parts;
-mod scratch;
 mod tensors;
 
 /// Records the scan into the caller's encoder; nothing is submitted. The encoder and the tensors

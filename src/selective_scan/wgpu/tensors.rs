@@ -2,12 +2,11 @@
 
 use std::ops::Range;
 
-use super::super::{Layout as Axes, Resets};
+use super::super::{Layout as Axes, NAME, Resets};
 use super::forward::Call;
 use super::parts::Part;
-use super::scratch::{Codes, Home, Layout, Mode, refused};
 use crate::Result;
-use crate::backend::wgpu::{Slice, Wgpu};
+use crate::backend::wgpu::{Codes, Home, Mode, Scratch, Slice, Wgpu, refused};
 use crate::element::DeviceFloat;
 use crate::parameter::Parameter;
 use crate::shape::span;
@@ -55,7 +54,7 @@ pub(super) struct Tensors<'a> {
 
 impl<'a, T: DeviceFloat> Call<'a, T> {
     /// Where every tensor of the part lies, and what goes into scratch.
-    pub(super) fn tensors(&self, part: &Part, layout: &mut Layout<'a>) -> Result<Tensors<'a>> {
+    pub(super) fn tensors(&self, part: &Part, scratch: &mut Scratch<'a>) -> Result<Tensors<'a>> {
         let (device, inputs, problem) = (self.device, self.inputs, self.problem);
         let batch = &part.batch;
         let activation = |view: &'a View<Wgpu>| self.activation(view, batch);
@@ -64,7 +63,7 @@ impl<'a, T: DeviceFloat> Call<'a, T> {
         let whole = |view: &'a View<Wgpu>| Slice::new(view.buffer(), view.byte_range());
         let mut parameter = |parameter: Parameter<'a, Wgpu>, moved: bool| {
             let view = parameter.view();
-            layout.parameter(device, whole(view), view.dtype(), moved)
+            scratch.parameter(device, whole(view), view.dtype(), moved)
         };
         let a = parameter(inputs.a, moved)?;
         let d = inputs.d.map_or(Ok(Home::Absent), |d| parameter(d, moved))?;
@@ -85,11 +84,11 @@ impl<'a, T: DeviceFloat> Call<'a, T> {
                 let view = h0.view();
                 let source = rows(view, &part.rows, state);
                 // The carries read it where it is; the scan then starts from them.
-                layout.parameter(device, source, view.dtype(), moved && !chunked)?
+                scratch.parameter(device, source, view.dtype(), moved && !chunked)?
             }
             None => Home::Absent,
         };
-        let positions = self.positions(part, layout)?;
+        let positions = self.positions(part, scratch)?;
         let last_state =
             self.outputs.last_state.as_deref().map(|last| rows(last, &part.rows, state));
         let saved = self.outputs.saved.as_deref();
@@ -97,14 +96,14 @@ impl<'a, T: DeviceFloat> Call<'a, T> {
         let carries = match chunked {
             true => {
                 let lines = (part.rows.len() * problem.channels) as u64 * self.chunks();
-                let carry_at = layout.reserve(device, lines * problem.states as u64)?;
-                Some((carry_at, layout.reserve(device, lines)?))
+                let carry_at = scratch.reserve(device, lines * problem.states as u64)?;
+                Some((carry_at, scratch.reserve(device, lines)?))
             }
             false => None,
         };
         let several = self.starts().len() > 1 && last_state.is_none();
         let between = match several {
-            true => Some(layout.reserve(device, (part.rows.len() * state) as u64)?),
+            true => Some(scratch.reserve(device, (part.rows.len() * state) as u64)?),
             false => None,
         };
         Ok(Tensors {
@@ -144,14 +143,14 @@ impl<'a, T: DeviceFloat> Call<'a, T> {
             // The stride of a lone entry is never used, and may be anything.
             if length > 1 {
                 *into = u32::try_from(stride)
-                    .map_err(|_| refused(device, format!("a stride of {stride} elements")))?;
+                    .map_err(|_| refused(NAME, device, format!("a stride of {stride} elements")))?;
             }
         }
         Ok(Activation { slice: Some(slice), at: (slice.skipped(device) / size) as u32, strides })
     }
 
     /// What separates documents, in scratch.
-    fn positions(&self, part: &Part, layout: &mut Layout<'a>) -> Result<Home<'a>> {
+    fn positions(&self, part: &Part, scratch: &mut Scratch<'a>) -> Result<Home<'a>> {
         let problem = self.problem;
         let (view, mode, range, columns) = match &self.inputs.resets {
             Resets::None => return Ok(Home::Absent),
@@ -164,10 +163,11 @@ impl<'a, T: DeviceFloat> Call<'a, T> {
             }
             Resets::CuSeqlens(bounds) => (bounds.view(), Mode::Bounds, 0..problem.rows + 1, 1),
         };
-        let count = u32::try_from(range.len() * columns)
-            .map_err(|_| refused(self.device, format!("{} positions", range.len() * columns)))?;
+        let count = u32::try_from(range.len() * columns).map_err(|_| {
+            refused(NAME, self.device, format!("{} positions", range.len() * columns))
+        })?;
         let codes = Codes { mode, dtype: view.dtype(), count, steps: self.steps()? };
-        layout.codes(self.device, rows(view, &range, columns), codes)
+        scratch.codes(self.device, rows(view, &range, columns), codes)
     }
 }
 

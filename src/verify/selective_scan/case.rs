@@ -155,7 +155,7 @@ impl Case {
             Layout::Bdl => [rows, groups, states, steps],
             Layout::Bld => [rows, steps, groups, states],
         };
-        draw.activation("u", &activation, Self::input)?;
+        draw.activation("u", &activation, |case, random, i| case.input(T::DTYPE, random, i))?;
         draw.activation("delta", &activation, Self::raw_step)?;
         match self.a_per_channel {
             true => draw.parameter("A", &[channels], Self::decay)?,
@@ -189,12 +189,11 @@ impl Case {
         self.resets == ResetForm::CuSeqlens
     }
 
-    fn input(&self, random: &mut Random, i: usize) -> f64 {
+    fn input(&self, dtype: DType, random: &mut Random, i: usize) -> f64 {
         match self.distribution {
             Distribution::Adversarial => match i % 7 {
                 0 => 0.0,
-                // Small enough that no result leaves the range of f16.
-                3 if random.chance(0.1) => 100.0,
+                3 if random.chance(0.1) => self.spike(dtype),
                 _ => {
                     if i.is_multiple_of(2) {
                         1.0
@@ -204,6 +203,15 @@ impl Case {
                 }
             },
             _ => random.normal(),
+        }
+    }
+
+    /// Of the specification's size where results cannot leave the range of the type: they are
+    /// sums over n of spike · Δ B C, with Δ up to 25, gated by up to 10.
+    fn spike(&self, dtype: DType) -> f64 {
+        match dtype {
+            DType::F16 => 25.0 / (self.sizes.states.max(1) as f64).sqrt(),
+            _ => 1e4,
         }
     }
 

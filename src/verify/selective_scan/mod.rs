@@ -1,19 +1,33 @@
 //! The cases of the selective scan.
 
 mod case;
+#[cfg(feature = "interpreter")]
+mod count;
+mod time;
+
+#[cfg(feature = "interpreter")]
+#[cfg_attr(docsrs, doc(cfg(feature = "interpreter")))]
+pub use count::count;
 
 pub use case::{Case, Distribution, ResetForm, Sizes};
 
 use std::time::{Duration, Instant};
 
+#[cfg(feature = "interpreter")]
+use warpwright_ptx::interpreter::Options as Interpretation;
+
+#[cfg(feature = "interpreter")]
+use super::count::Counted;
 use super::place::OneBuffer;
-use super::{Comparison, Outcome, Random, Report, Size};
+use super::time::{Setting, Timing};
+use super::{Comparison, Outcome, Random, Report, Size, Suite};
 use crate::backend::{Cpu, Device, Named, dispatch, on_backend};
 use crate::element::{DType, Element, Float};
+use crate::operation::{Operation, Sizes as Lengths};
 use crate::selective_scan::reference::{self, Exact};
 use crate::selective_scan::{
-    CHECKPOINT, Inputs, Layout, NAME, Options, Outputs, OutputsMut, Problem, SelectiveScan,
-    forward, forward_into,
+    CHECKPOINT, Inputs, Layout, NAME, Options, Outputs, OutputsMut, Problem, RunTime,
+    SelectiveScan, forward, forward_into,
 };
 use crate::tensor::Tensor;
 use crate::{ErrorKind, Result};
@@ -74,6 +88,7 @@ fn edge_cases() -> Vec<Case> {
         Case { distribution: Distribution::Strong, ..plain.clone() },
         Case { narrow_parameters: true, b_constant: true, ..plain.clone() },
         Case { a_per_channel: true, ..plain.clone() },
+        cancelling(),
     ];
     for resets in [ResetForm::Flags, ResetForm::SeqIdx, ResetForm::CuSeqlens] {
         cases.push(Case { resets, ..plain.clone() });
@@ -82,20 +97,72 @@ fn edge_cases() -> Vec<Case> {
     cases
 }
 
+/// A wide state whose sum over n cancels to a tenth of its parts at the largest output: the order
+/// of the sum shows.
+fn cancelling() -> Case {
+    Case {
+        layout: Layout::Bld,
+        distribution: Distribution::Adversarial,
+        resets: ResetForm::CuSeqlens,
+        gate: false,
+        bias: false,
+        narrow_parameters: true,
+        seed: 63_653_628,
+        ..Case::new(1, 1, 256, 128, 1)
+    }
+}
+
 /// The element types that each case is run in.
 const DTYPES: [DType; 3] = [DType::F32, DType::BF16, DType::F16];
 
-/// How many cases [`run`] goes through, element types counted.
-pub fn count(size: Size) -> usize {
-    cases(size).len() * DTYPES.len()
-}
+/// The cases of the scan.
+pub struct Cases;
 
-/// Runs the cases on a device, in every element type and with every variant that fits.
-pub fn run(device: &Device, size: Size, report: &mut impl FnMut(Report)) {
-    for (number, case) in cases(size).iter().enumerate() {
-        run_case(device, case, |case| {
-            report(Report { index: number * DTYPES.len() + case.index, ..case });
-        });
+impl Suite for Cases {
+    fn operation(&self) -> &'static dyn Operation {
+        &RunTime
+    }
+
+    fn count(&self, size: Size) -> usize {
+        cases(size).len() * DTYPES.len()
+    }
+
+    fn run(&self, device: &Device, size: Size, report: &mut dyn FnMut(Report)) {
+        for (number, case) in cases(size).iter().enumerate() {
+            run_case(device, case, |case| {
+                report(Report { index: number * DTYPES.len() + case.index, ..case });
+            });
+        }
+    }
+
+    fn settings(&self) -> Vec<Setting> {
+        time::settings()
+    }
+
+    fn elements(&self, sizes: &Lengths) -> usize {
+        let per_group = |(axis, _): &&(&str, usize)| *axis != "G";
+        sizes.axes().iter().filter(per_group).map(|(_, length)| length).product()
+    }
+
+    fn time(
+        &self,
+        device: &Device,
+        setting: &Setting,
+        dtype: DType,
+        runs: Option<usize>,
+    ) -> Result<Timing> {
+        time::time(device, &time::case(setting)?, dtype, runs)
+    }
+
+    #[cfg(feature = "interpreter")]
+    fn count_kernels(
+        &self,
+        setting: &Setting,
+        dtype: DType,
+        interpretation: Interpretation,
+    ) -> Result<Counted> {
+        let case = time::case(setting)?;
+        count(&case, dtype, &case.options().with_save(false), interpretation)
     }
 }
 

@@ -44,7 +44,17 @@ fn a_plan_is_explained() {
 #[test]
 fn benches_and_lists_can_be_read_by_programs() {
     let shape = "B=1,D=8,L=16,N=4";
-    let bench = text(&["bench", "--device", "cpu", "--shape", shape, "--runs", "2", "--json"]);
+    let bench = text(&[
+        "bench",
+        "selective-scan",
+        "--device",
+        "cpu",
+        "--shape",
+        shape,
+        "--runs",
+        "2",
+        "--json",
+    ]);
     let rows: serde_json::Value = serde_json::from_str(&bench).expect("JSON");
     assert_eq!(rows.as_array().map(Vec::len), Some(3), "{bench}");
     assert_eq!(rows[0]["runs"], 2);

@@ -1,15 +1,14 @@
 //! Small tensors on their way to the kernels: copied, widened to f32, or turned into codes.
 
-use super::super::NAME;
-use super::super::kernels::{CodesWgsl, CodesWgslParams, WidenWgsl, WidenWgslParams};
-use crate::backend::wgpu::{Recorder, Slice, Wgpu, WgpuBuffer, folded};
+use super::{Recorder, Slice, Wgpu, WgpuBuffer, folded};
+use crate::backend::kernel::common::{CodesWgsl, CodesWgslParams, WidenWgsl, WidenWgslParams};
 use crate::backend::{Backend, Buffer};
 use crate::element::DType;
 use crate::{Error, Result};
 
 /// Where a small tensor lies when the kernels run.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Home<'a> {
+pub(crate) enum Home<'a> {
     /// Nowhere; no kernel reads it.
     Absent,
     /// Where the caller has put it.
@@ -19,7 +18,8 @@ pub(super) enum Home<'a> {
 }
 
 /// The scratch buffer while it is laid out: how long it gets, and what goes into it.
-pub(super) struct Layout<'a> {
+pub(crate) struct Scratch<'a> {
+    operation: &'static str,
     words: u64,
     jobs: Vec<(Job<'a>, u32)>,
 }
@@ -33,7 +33,7 @@ enum Job<'a> {
 
 /// What separates documents, as it lies in the caller's tensor.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Codes {
+pub(crate) struct Codes {
     pub mode: Mode,
     pub dtype: DType,
     pub count: u32,
@@ -41,26 +41,26 @@ pub(super) struct Codes {
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Mode {
+pub(crate) enum Mode {
     Flags = 0,
     SeqIdx = 1,
     Bounds = 2,
 }
 
-impl<'a> Layout<'a> {
-    pub(super) fn new() -> Self {
-        Self { words: 0, jobs: Vec::new() }
+impl<'a> Scratch<'a> {
+    pub(crate) fn new(operation: &'static str) -> Self {
+        Self { operation, words: 0, jobs: Vec::new() }
     }
 
     /// Room for `words` words; the first one's index.
-    pub(super) fn reserve(&mut self, device: &Wgpu, words: u64) -> Result<u32> {
+    pub(crate) fn reserve(&mut self, device: &Wgpu, words: u64) -> Result<u32> {
         let first = self.words;
         self.words = first.saturating_add(words);
         let most = device.limits().binding_bytes / 4;
         match u32::try_from(first) {
             Ok(word) if self.words <= most => Ok(word),
             _ => Err(Error::Unsupported {
-                operation: NAME,
+                operation: self.operation,
                 backend: device.name(),
                 what: format!(
                     "states and parameters of {} bytes for one row, {} are most",
@@ -73,7 +73,7 @@ impl<'a> Layout<'a> {
     }
 
     /// A parameter, as f32: where it lies, unless it has to be `moved` or widened.
-    pub(super) fn parameter(
+    pub(crate) fn parameter(
         &mut self,
         device: &Wgpu,
         source: Slice<'a>,
@@ -98,7 +98,7 @@ impl<'a> Layout<'a> {
     }
 
     /// Codes or bounds, one word each.
-    pub(super) fn codes(
+    pub(crate) fn codes(
         &mut self,
         device: &Wgpu,
         source: Slice<'a>,
@@ -114,7 +114,7 @@ impl<'a> Layout<'a> {
 
     /// Makes the buffer and records how it is filled: the copies first, so that all dispatches
     /// of the operation share one pass.
-    pub(super) fn fill(self, device: &Wgpu, recorder: &mut Recorder<'_>) -> Result<WgpuBuffer> {
+    pub(crate) fn fill(self, device: &Wgpu, recorder: &mut Recorder<'_>) -> Result<WgpuBuffer> {
         let scratch = device.allocate(4 * self.words)?;
         let target = Slice::new(&scratch, 0..scratch.bytes());
         for (job, word) in &self.jobs {
@@ -131,14 +131,16 @@ impl<'a> Layout<'a> {
                     let variant = WidenWgsl::VARIANTS
                         .iter()
                         .find(|one| one.info.parameter("element") == element)
-                        .ok_or_else(|| refused(device, format!("parameters of {dtype}")))?;
+                        .ok_or_else(|| {
+                            refused(self.operation, device, format!("parameters of {dtype}"))
+                        })?;
                     let skipped = source.skipped(device) / dtype.bytes() as u64;
                     let params =
                         WidenWgslParams { count, source_at: skipped as u32, target_at: *word };
                     WidenWgsl { params, source, target_words: target }.record(
                         recorder,
                         variant,
-                        workgroups(device, count, variant.info.block[0])?,
+                        workgroups(self.operation, device, count, variant.info.block[0])?,
                     )?;
                 }
                 Job::Codes { source, codes } => {
@@ -155,7 +157,7 @@ impl<'a> Layout<'a> {
                     CodesWgsl { params, source, target_words: target }.record(
                         recorder,
                         variant,
-                        workgroups(device, codes.count, variant.info.block[0])?,
+                        workgroups(self.operation, device, codes.count, variant.info.block[0])?,
                     )?;
                 }
             }
@@ -165,14 +167,19 @@ impl<'a> Layout<'a> {
 }
 
 /// The grid of a kernel with one invocation per element.
-pub(super) fn workgroups(device: &Wgpu, count: u32, block: u32) -> Result<[u32; 3]> {
+pub(crate) fn workgroups(
+    operation: &'static str,
+    device: &Wgpu,
+    count: u32,
+    block: u32,
+) -> Result<[u32; 3]> {
     folded(u64::from(count.div_ceil(block)), device.limits().grid)
-        .ok_or_else(|| refused(device, format!("{count} elements in one dispatch")))
+        .ok_or_else(|| refused(operation, device, format!("{count} elements in one dispatch")))
 }
 
-pub(super) fn refused(device: &Wgpu, what: String) -> Error {
+pub(crate) fn refused(operation: &'static str, device: &Wgpu, what: String) -> Error {
     Error::Unsupported {
-        operation: NAME,
+        operation,
         backend: device.name(),
         what,
         instead: "split the batch, or use `cpu`".to_owned(),
