@@ -6,8 +6,8 @@
 
 use super::kernels::{ForwardCarryPtx, ForwardChunkedPtx, ForwardPtx};
 use super::{
-    CHECKPOINT, Inputs, Layout, NAME, Options, OutputsMut, Plan, Problem, Resets, Schedule,
-    SelectiveScan, plan,
+    BackwardCall, CHECKPOINT, GradientsMut, Inputs, Layout, NAME, Options, OutputsMut, Plan,
+    Problem, Resets, Schedule, SelectiveScan, no_backward, plan,
 };
 use crate::Result;
 use crate::backend::Backend;
@@ -80,6 +80,24 @@ impl<T: DeviceFloat> SelectiveScan<T> for Cuda {
             stream.preload(only(NAME, ForwardCarryPtx::VARIANTS)?.info)?;
         }
         preload(NAME, stream)
+    }
+
+    fn plan_backward(&self, _problem: &Problem, _options: &Options) -> Result<Plan> {
+        Err(no_backward(self))
+    }
+
+    fn preload_backward(&self, _plan: &Plan) -> Result<()> {
+        Err(no_backward(self))
+    }
+
+    fn launch_backward(
+        &self,
+        _plan: &Plan,
+        _problem: &Problem,
+        _call: &BackwardCall<'_, Self, T>,
+        _gradients: &GradientsMut<'_, Self, T>,
+    ) -> Result<()> {
+        Err(no_backward(self))
     }
 }
 

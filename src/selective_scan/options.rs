@@ -44,6 +44,9 @@ pub struct Options {
     /// Whether the states at every [`CHECKPOINT`](super::CHECKPOINT)-th step are kept for the
     /// backward pass.
     pub save: bool,
+    /// Whether the gradients of variable `B` and `C` come out in the state's type instead of the
+    /// activation's.
+    pub wide_maps: bool,
     /// Whether `A`, `B` and `C` are complex, as pairs of f32. No backend does this yet.
     pub complex: bool,
     /// The kernel variant to use instead of the one that the plan would choose.
@@ -78,6 +81,12 @@ impl Options {
     /// With states kept for the backward pass.
     pub fn with_save(mut self, save: bool) -> Self {
         self.save = save;
+        self
+    }
+
+    /// With gradients of variable `B` and `C` in the state's type.
+    pub fn with_wide_maps(mut self, wide_maps: bool) -> Self {
+        self.wide_maps = wide_maps;
         self
     }
 

@@ -78,14 +78,6 @@ pub(crate) struct Split<V> {
     pub rest: V,
 }
 
-impl<V: Copy> Split<V> {
-    /// 2^x h + `addend`.
-    #[inline(always)]
-    pub fn times<S: Simd<f32s = V>>(self, simd: S, h: V, addend: V) -> V {
-        simd.add_f32s(simd.and_f32s(self.kept, h), simd.mul_add_f32s(self.rest, h, addend))
-    }
-}
-
 /// 2^x, for growth too.
 #[inline(always)]
 pub(crate) fn exp2_split<S: Simd>(simd: S, x: S::f32s) -> Split<S::f32s> {
@@ -205,9 +197,21 @@ pub(crate) fn softplus<S: Simd, const K: usize>(simd: S, values: &mut [S::f32s; 
 /// x / (1 + e^-x), without overflow.
 #[inline(always)]
 pub(crate) fn silu<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    simd.div_f32s(x, one_and_exp(simd, x))
+}
+
+/// 1 / (1 + e^-x), without overflow.
+#[inline(always)]
+pub(crate) fn sigmoid<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    simd.div_f32s(simd.splat_f32s(1.0), one_and_exp(simd, x))
+}
+
+/// 1 + e^-x, finite.
+#[inline(always)]
+fn one_and_exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     let least = simd.max_f32s(simd.splat_f32s(-88.0), simd.neg_f32s(x));
     let e = exp(simd, simd.min_f32s(simd.splat_f32s(88.0), least));
-    simd.div_f32s(x, simd.add_f32s(simd.splat_f32s(1.0), e))
+    simd.add_f32s(simd.splat_f32s(1.0), e)
 }
 
 #[cfg(test)]
@@ -233,6 +237,7 @@ mod tests {
         CubeLess1,
         Softplus,
         Silu,
+        Sigmoid,
     }
 
     fn cube<S: Simd>(simd: S, x: S::f32s) -> Split<S::f32s> {
@@ -255,7 +260,8 @@ mod tests {
                     Function::Base => exp2_powers(simd, x, 16).base,
                     Function::Cube => {
                         let cube = cube(simd, x);
-                        cube.times(simd, simd.splat_f32s(1.0), simd.splat_f32s(0.0))
+                        let whole = simd.and_f32s(cube.kept, simd.splat_f32s(1.0));
+                        simd.add_f32s(whole, cube.rest)
                     }
                     Function::CubeLess1 => cube(simd, x).rest,
                     Function::Softplus => {
@@ -264,6 +270,7 @@ mod tests {
                         values[0]
                     }
                     Function::Silu => silu(simd, x),
+                    Function::Sigmoid => sigmoid(simd, x),
                 };
                 bytemuck::cast_slice(std::slice::from_ref(&y))[0]
             };

@@ -9,7 +9,7 @@ use crate::backend::{Limits, Tier};
 use crate::element::DType;
 use crate::selective_scan::kernels::{ForwardChunkedPtx, ForwardPtx};
 use crate::selective_scan::{Layout, NAME, Options, Problem};
-use crate::variant::{forced, no_such_variant};
+use crate::variant::no_such_variant;
 use crate::{Error, Result};
 
 /// Steps that the kernels count, in 32 bits with a sign, with room for a tile behind the last.
@@ -82,7 +82,7 @@ struct Choice {
 /// The kernel that is forced; else the highest tier of those with the least room for states that
 /// has enough, with the most channels in a thread that still leave warps for every scheduler.
 fn choose(device: &str, limits: &Limits, problem: &Problem, options: &Options) -> Result<Choice> {
-    if let Some(asked) = forced(NAME, options.variant.as_ref()) {
+    if let Some(asked) = options.forward_variant() {
         return match fitting(limits, problem, options).find(|(spread, _)| spread.0.name == asked) {
             Some((spread, chunked)) => {
                 Ok(Choice { spread, chunked, reason: "the variant was asked for".to_owned() })

@@ -5,7 +5,7 @@ use crate::backend::Limits;
 use crate::backend::kernel::VariantInfo;
 use crate::selective_scan::kernels::{ForwardChunkedWgsl, ForwardDirectWgsl, ForwardSerialWgsl};
 use crate::selective_scan::{NAME, Options, Problem};
-use crate::variant::{forced, no_such_variant};
+use crate::variant::no_such_variant;
 use crate::{Error, Result};
 
 /// Storage buffers that a device must allow before small tensors get bindings of their own. The
@@ -51,7 +51,7 @@ pub(in crate::selective_scan) fn wgpu(
             instead: "use `cpu`".to_owned(),
         });
     }
-    let choice = match forced(NAME, options.variant.as_ref()) {
+    let choice = match options.forward_variant() {
         Some(asked) => kernels.named(&asked, device)?,
         None => kernels.best(problem, limits),
     };

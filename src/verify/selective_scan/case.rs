@@ -185,6 +185,28 @@ impl Case {
         Ok(draw.named)
     }
 
+    /// The gradients of its outputs.
+    ///
+    /// # Errors
+    ///
+    /// As [`tensors`](Self::tensors).
+    pub fn output_gradients<T: Float>(&self) -> Result<Named<Cpu>> {
+        let mut draw = Draw::<T>::new(self);
+        draw.random = Random::new(!self.seed);
+        let Sizes { batch, channels, steps, states, .. } = self.sizes;
+        let rows = if self.packed() { 1 } else { batch };
+        let activation = match self.layout {
+            Layout::Bdl => [rows, channels, steps],
+            Layout::Bld => [rows, steps, channels],
+        };
+        draw.activation("dout", &activation, |_, random, _| random.normal())?;
+        if self.h0 {
+            let state = [batch, channels, states];
+            draw.parameter("dlast_state", &state, |_, random, _| random.normal())?;
+        }
+        Ok(draw.named)
+    }
+
     fn packed(&self) -> bool {
         self.resets == ResetForm::CuSeqlens
     }
@@ -266,6 +288,23 @@ impl Case {
             (Distribution::NearUnit, true) => (out.max(5e-5), 5e-5),
             (Distribution::NearUnit, false) => (out.max(2e-3), 2e-3),
             _ => (out, state),
+        }
+    }
+
+    /// The largest scaled errors of the gradients of activations, of those of variable B and C,
+    /// and of those of parameters and states: section 11 of the specification.
+    pub fn gradient_tolerances(&self, device: &Device, dtype: DType) -> [f64; 3] {
+        let coarse = matches!(device.name().split(':').next(), Some("wgpu"));
+        let tolerances: [f64; 3] = match (dtype, coarse) {
+            (DType::BF16, _) => [8e-3, 8e-3, 1e-5],
+            (DType::F16, _) => [1e-3, 1e-3, 1e-5],
+            (_, true) => [2e-5, 2e-5, 3e-5],
+            (_, false) => [5e-6, 5e-6, 1e-5],
+        };
+        match (self.distribution, matches!(device, Device::Cpu(_))) {
+            (Distribution::NearUnit, true) => tolerances.map(|bound| bound.max(5e-5)),
+            (Distribution::NearUnit, false) => tolerances.map(|bound| bound.max(2e-3)),
+            _ => tolerances,
         }
     }
 

@@ -1,5 +1,6 @@
 //! The cases of the selective scan.
 
+mod backward;
 mod case;
 #[cfg(feature = "interpreter")]
 mod count;
@@ -9,6 +10,7 @@ mod time;
 #[cfg_attr(docsrs, doc(cfg(feature = "interpreter")))]
 pub use count::count;
 
+use backward::PreparedBackward;
 pub use case::{Case, Distribution, ResetForm, Sizes};
 
 use std::time::{Duration, Instant};
@@ -200,6 +202,23 @@ fn check_case(
             }
             Ok(())
         })
+    });
+    if let Err(error) = ran {
+        report(Report { outcome: outcome(Err(error)), ..base.clone() });
+    }
+    let base = Report { pass: "backward", ..base };
+    let ran: Result<()> = dispatch!(NAME, device, dtype, |backend, T| {
+        PreparedBackward::<T>::new(case, case.gradient_tolerances(device, dtype)).and_then(
+            |prepared| {
+                for variant in prepared.variants(backend)? {
+                    let start = Instant::now();
+                    let outcome = outcome(prepared.run(backend, variant));
+                    let elapsed = start.elapsed();
+                    report(Report { variant, elapsed, outcome, ..base.clone() });
+                }
+                Ok(())
+            },
+        )
     });
     if let Err(error) = ran {
         report(Report { outcome: outcome(Err(error)), ..base });
