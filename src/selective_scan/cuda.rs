@@ -28,6 +28,7 @@ mod flag {
     pub const CONSTANT_C: u32 = 8;
     pub const A_PER_CHANNEL: u32 = 16;
     pub const ANY_CODE_RESETS: u32 = 32;
+    pub const ACCURATE: u32 = 64;
 }
 
 impl<T: DeviceFloat> SelectiveScan<T> for Cuda {
@@ -356,6 +357,7 @@ impl<'a, T: DeviceFloat> Call<'a, T> {
             (problem.c_constant, flag::CONSTANT_C),
             (problem.a_per_channel, flag::A_PER_CHANNEL),
             (any_code_resets, flag::ANY_CODE_RESETS),
+            (options.keeps_decays_accurate(), flag::ACCURATE),
         ]
         .into_iter()
         .fold(0, |flags, (set, bit)| if set { flags | bit } else { flags })

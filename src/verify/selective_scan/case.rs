@@ -66,6 +66,8 @@ pub struct Case {
     pub h0: bool,
     pub softplus: bool,
     pub clamp: bool,
+    /// Decays keep their distance from 1 on every device.
+    pub accurate: bool,
     /// Parameters are given in the activations' type.
     pub narrow_parameters: bool,
     /// All tensors lie in one buffer, at odd places, with guards between.
@@ -90,6 +92,7 @@ impl Case {
             h0: true,
             softplus: true,
             clamp: false,
+            accurate: false,
             narrow_parameters: false,
             one_buffer: false,
             seed: 1,
@@ -115,6 +118,7 @@ impl Case {
             h0: random.chance(0.5),
             softplus: !matches!(distribution, Broad) || random.chance(0.5),
             clamp: random.chance(0.25),
+            accurate: false,
             narrow_parameters: random.chance(0.25),
             one_buffer: random.chance(0.3),
             seed: random.below(1 << 30) as u64,
@@ -126,6 +130,7 @@ impl Case {
         let options = Options::default()
             .with_layout(self.layout)
             .with_delta_softplus(self.softplus)
+            .with_accurate_decays(self.accurate)
             .with_save(true);
         match self.clamp {
             true => options.with_delta_clamp(0.01, 0.08),
@@ -276,18 +281,12 @@ impl Case {
             (_, true) => (1e-5, 1e-5),
             (_, false) => (2e-6, 2e-6),
         };
-        match (self.distribution, matches!(device, Device::Cpu(_))) {
-            // Long memory: the rounding of a decay near 1 limits every f32 recurrence; the CPU
-            // takes the route that keeps the distance from 1.
+        // Long memory: the rounding of a decay near 1 limits every f32 recurrence. The CPU and the
+        // WGSL always keep the distance from 1.
+        let accurate = self.accurate || coarse || matches!(device, Device::Cpu(_));
+        match (self.distribution, accurate) {
             (Distribution::NearUnit, true) => (out.max(5e-5), 5e-5),
             (Distribution::NearUnit, false) => (out.max(2e-3), 2e-3),
-            // A clamp makes many step sizes equal, and so the rounding of their decays, up to
-            // 2^-25 each: it no longer averages out, but adds up over the steps that a state
-            // remembers, at most 1 / (1 - e^{-0.01 * 0.01}) here.
-            (_, false) if self.clamp => {
-                let systematic = self.sizes.steps.min(10_000) as f64 * 2f64.powi(-25);
-                (out.max(systematic), state.max(systematic))
-            }
             _ => (out, state),
         }
     }
@@ -330,6 +329,7 @@ impl Case {
             (self.h0, "h0"),
             (self.softplus, "softplus"),
             (self.clamp, "clamp"),
+            (self.accurate, "accurate decays"),
             (self.narrow_parameters, "narrow parameters"),
             (self.one_buffer, "one buffer"),
         ];

@@ -63,7 +63,9 @@ pub fn cases(size: Size) -> Vec<Case> {
         cases.push(Case::random(sizes, &mut random));
     }
     if size > Size::Quick {
-        cases.push(Case { distribution: Distribution::NearUnit, ..Case::new(1, 8, 65_536, 4, 1) });
+        let long = Case { distribution: Distribution::NearUnit, ..Case::new(1, 8, 65_536, 4, 1) };
+        cases.push(Case { accurate: true, ..long.clone() });
+        cases.push(long);
         cases.push(Case::new(2, 768, 197, 16, 4));
         cases.push(Case { layout: Layout::Bld, ..Case::new(2, 768, 197, 16, 4) });
     }
