@@ -1,7 +1,7 @@
 //! The checks of a convolution, made once for all backends, and the sizes that they establish.
 
 use super::{
-    InputGradientsMut, Inputs, Layout, MAX_WIDTH, NAME, Options, OutputGradients, OutputsMut, Pass,
+    GradientsMut, Inputs, Layout, MAX_WIDTH, NAME, Options, OutputGradients, OutputsMut, Pass,
 };
 use crate::backend::{Backend, Cpu};
 use crate::check::Check;
@@ -156,7 +156,7 @@ impl Problem {
         &self,
         inputs: &Inputs<'_, B, T>,
         gradients: &OutputGradients<'_, B, T>,
-        outputs: &InputGradientsMut<'_, B, T>,
+        outputs: &GradientsMut<'_, B, T>,
     ) -> Result<()> {
         let (d, w) = (("D", self.channels), ("W", self.width));
         if let Some(dx) = &outputs.dx {

@@ -7,8 +7,8 @@ use super::kernels::{
     BackwardInitialPtx, BackwardPtx, BackwardSumsPtx, FinalStatePtx, ForwardPtx, MasksPtx,
 };
 use super::{
-    Activation, CausalConv1d, InputGradientsMut, Inputs, NAME, Options, OutputGradients,
-    OutputsMut, Pass, Plan, Problem, Resets, plan,
+    Activation, CausalConv1d, GradientsMut, Inputs, NAME, Options, OutputGradients, OutputsMut,
+    Pass, Plan, Problem, Resets, plan,
 };
 use crate::backend::Backend;
 use crate::backend::cuda::{
@@ -94,7 +94,7 @@ impl<T: DeviceFloat> CausalConv1d<T> for Cuda {
         inputs: &Inputs<'_, Self, T>,
         gradients: &OutputGradients<'_, Self, T>,
         options: &Options,
-        outputs: &InputGradientsMut<'_, Self, T>,
+        outputs: &GradientsMut<'_, Self, T>,
     ) -> Result<()> {
         self.check_streams(NAME, inputs.named())?;
         self.check_streams(NAME, gradients.named())?;
@@ -200,7 +200,7 @@ impl<'a, T: DeviceFloat> Call<'a, T> {
         &self,
         spans: &plan::Spans,
         gradients: &OutputGradients<'_, Cuda, T>,
-        outputs: &InputGradientsMut<'_, Cuda, T>,
+        outputs: &GradientsMut<'_, Cuda, T>,
         parts: Address,
     ) -> Result<BackwardPtx> {
         let &Self { problem, inputs, .. } = self;
@@ -268,7 +268,7 @@ impl<'a, T: DeviceFloat> Call<'a, T> {
         &self,
         stream: &Stream,
         spans: &plan::Spans,
-        outputs: &InputGradientsMut<'_, Cuda, T>,
+        outputs: &GradientsMut<'_, Cuda, T>,
         parts: Address,
     ) -> Result<()> {
         let &Problem { channels, width, .. } = self.problem;

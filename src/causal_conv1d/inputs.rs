@@ -67,6 +67,11 @@ pub struct Outputs<B: Backend, T: Float> {
 }
 
 impl<B: Backend, T: Float> Outputs<B, T> {
+    /// Every tensor, under its name.
+    pub fn named(&self) -> Vec<(&'static str, &View<B>)> {
+        vec![("out", &self.out), ("final_state", &self.final_state)]
+    }
+
     /// The same tensors, to be written into.
     pub fn as_mut(&mut self) -> OutputsMut<'_, B, T> {
         OutputsMut { out: &mut self.out, final_state: Some(&mut self.final_state) }
@@ -123,7 +128,7 @@ impl<'a, B: Backend, T: Float> OutputGradients<'a, B, T> {
 
 /// Gradients of the inputs.
 #[derive(Clone, Debug)]
-pub struct InputGradients<B: Backend, T: Float> {
+pub struct Gradients<B: Backend, T: Float> {
     /// Of `x`, and shaped as it.
     pub dx: Tensor<B, T>,
     /// Of `weight`, and shaped as it.
@@ -134,10 +139,19 @@ pub struct InputGradients<B: Backend, T: Float> {
     pub ds0: Option<Tensor<B, T::State>>,
 }
 
-impl<B: Backend, T: Float> InputGradients<B, T> {
+impl<B: Backend, T: Float> Gradients<B, T> {
+    /// Every tensor, under its name.
+    pub fn named(&self) -> Vec<(&'static str, &View<B>)> {
+        let mut named: Vec<(&'static str, &View<B>)> =
+            vec![("dx", &self.dx), ("dweight", &self.dweight)];
+        named.extend(self.dbias.as_ref().map(|dbias| ("dbias", &**dbias)));
+        named.extend(self.ds0.as_ref().map(|ds0| ("ds0", &**ds0)));
+        named
+    }
+
     /// The same tensors, to be written into.
-    pub fn as_mut(&mut self) -> InputGradientsMut<'_, B, T> {
-        InputGradientsMut {
+    pub fn as_mut(&mut self) -> GradientsMut<'_, B, T> {
+        GradientsMut {
             dx: Some(&mut self.dx),
             dweight: Some(&mut self.dweight),
             dbias: self.dbias.as_mut(),
@@ -148,7 +162,7 @@ impl<B: Backend, T: Float> InputGradients<B, T> {
 
 /// Where the backward pass writes; what is absent is not wanted.
 #[derive(Debug)]
-pub struct InputGradientsMut<'a, B: Backend, T: Float> {
+pub struct GradientsMut<'a, B: Backend, T: Float> {
     /// Of `x`, and shaped as it; the last axis has stride 1.
     pub dx: Option<&'a mut Tensor<B, T>>,
     /// Of `weight`, without gaps.
@@ -159,7 +173,7 @@ pub struct InputGradientsMut<'a, B: Backend, T: Float> {
     pub ds0: Option<&'a mut Tensor<B, T::State>>,
 }
 
-impl<B: Backend, T: Float> InputGradientsMut<'_, B, T> {
+impl<B: Backend, T: Float> GradientsMut<'_, B, T> {
     /// Every tensor that is present, under its name.
     pub(crate) fn named(&self) -> Vec<(&'static str, &View<B>)> {
         let mut named: Vec<(&'static str, &View<B>)> = Vec::new();

@@ -83,7 +83,7 @@ pub use crate::plan::Plan;
 pub use crate::resets::Resets;
 pub use check::Problem;
 pub(crate) use cpu::VARIANTS as CPU_VARIANTS;
-pub use inputs::{InputGradients, InputGradientsMut, Inputs, OutputGradients, Outputs, OutputsMut};
+pub use inputs::{Gradients, GradientsMut, Inputs, OutputGradients, Outputs, OutputsMut};
 pub(crate) use named::RunTime;
 pub use named::{check_named, plan_problem, run_named};
 pub use options::{Activation, Layout, Options};
@@ -174,7 +174,7 @@ pub trait CausalConv1d<T: Float>: Backend {
         inputs: &Inputs<'_, Self, T>,
         gradients: &OutputGradients<'_, Self, T>,
         options: &Options,
-        outputs: &InputGradientsMut<'_, Self, T>,
+        outputs: &GradientsMut<'_, Self, T>,
     ) -> Result<()>;
 }
 
@@ -249,12 +249,12 @@ pub fn backward<B: CausalConv1d<T>, T: Float>(
     inputs: &Inputs<'_, B, T>,
     gradients: &OutputGradients<'_, B, T>,
     options: &Options,
-) -> Result<InputGradients<B, T>> {
+) -> Result<Gradients<B, T>> {
     let problem = Problem::check(inputs, options)?;
     problem.check_gradients(inputs, gradients)?;
     let backend = inputs.x.backend();
     let bias = inputs.bias.map(|_| Tensor::new(backend, &[problem.channels]));
-    let mut outputs = InputGradients {
+    let mut outputs = Gradients {
         dx: Tensor::new(backend, inputs.x.shape())?,
         dweight: Tensor::new(backend, &problem.weight_shape())?,
         dbias: bias.transpose()?,
@@ -274,7 +274,7 @@ pub fn backward_into<B: CausalConv1d<T>, T: Float>(
     inputs: &Inputs<'_, B, T>,
     gradients: &OutputGradients<'_, B, T>,
     options: &Options,
-    outputs: &mut InputGradientsMut<'_, B, T>,
+    outputs: &mut GradientsMut<'_, B, T>,
 ) -> Result<()> {
     let problem = Problem::check(inputs, options)?;
     problem.check_gradients(inputs, gradients)?;
@@ -299,7 +299,7 @@ fn launch_backward<B: CausalConv1d<T>, T: Float>(
     inputs: &Inputs<'_, B, T>,
     gradients: &OutputGradients<'_, B, T>,
     options: &Options,
-    outputs: &InputGradientsMut<'_, B, T>,
+    outputs: &GradientsMut<'_, B, T>,
 ) -> Result<()> {
     let backend = inputs.x.backend();
     let plan = backend.plan(Pass::Backward, problem, options)?;

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::{
-    Activation, InputGradientsMut, Inputs, Layout, Options, OutputGradients, OutputsMut, Problem,
+    Activation, GradientsMut, Inputs, Layout, Options, OutputGradients, OutputsMut, Problem,
 };
 use crate::Result;
 use crate::backend::Cpu;
@@ -226,7 +226,7 @@ impl ExactGradients {
     pub(super) fn write<T: Float>(
         &self,
         layout: Layout,
-        outputs: &InputGradientsMut<'_, Cpu, T>,
+        outputs: &GradientsMut<'_, Cpu, T>,
     ) -> Result<()> {
         if let Some(dx) = outputs.dx.as_deref() {
             write_activation(layout, dx, &self.dx)?;

@@ -1,8 +1,8 @@
 //! Not there yet.
 
 use super::{
-    CausalConv1d, InputGradientsMut, Inputs, NAME, Options, OutputGradients, OutputsMut, Pass,
-    Plan, Problem,
+    CausalConv1d, GradientsMut, Inputs, NAME, Options, OutputGradients, OutputsMut, Pass, Plan,
+    Problem,
 };
 use crate::backend::Backend;
 use crate::backend::wgpu::Wgpu;
@@ -38,7 +38,7 @@ impl<T: DeviceFloat> CausalConv1d<T> for Wgpu {
         _inputs: &Inputs<'_, Self, T>,
         _gradients: &OutputGradients<'_, Self, T>,
         _options: &Options,
-        _outputs: &InputGradientsMut<'_, Self, T>,
+        _outputs: &GradientsMut<'_, Self, T>,
     ) -> Result<()> {
         Ok(())
     }

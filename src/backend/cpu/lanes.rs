@@ -78,14 +78,6 @@ pub(crate) struct Split<V> {
     pub rest: V,
 }
 
-impl<V: Copy> Split<V> {
-    /// 2^x h + `addend`.
-    #[inline(always)]
-    pub fn times<S: Simd<f32s = V>>(self, simd: S, h: V, addend: V) -> V {
-        simd.add_f32s(simd.and_f32s(self.kept, h), simd.mul_add_f32s(self.rest, h, addend))
-    }
-}
-
 /// 2^x, for growth too.
 #[inline(always)]
 pub(crate) fn exp2_split<S: Simd>(simd: S, x: S::f32s) -> Split<S::f32s> {
@@ -202,9 +194,28 @@ pub(crate) fn softplus<S: Simd, const K: usize>(simd: S, values: &mut [S::f32s; 
     }
 }
 
-/// 1 + e^-x, without overflow.
+/// x / (1 + e^-x), without overflow; 0 below -88.
 #[inline(always)]
-fn one_plus_exp_neg<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+pub(crate) fn silu<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    unless_far_below(simd, x, simd.div_f32s(x, one_and_exp(simd, x)))
+}
+
+/// 1 / (1 + e^-x), without overflow; 0 below -88.
+#[inline(always)]
+pub(crate) fn sigmoid<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    unless_far_below(simd, x, simd.div_f32s(simd.splat_f32s(1.0), one_and_exp(simd, x)))
+}
+
+/// The derivative of silu: s (1 + x (1 - s)) with s = sigmoid(x).
+#[inline(always)]
+pub(crate) fn silu_slope<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    let (one, s) = (simd.splat_f32s(1.0), sigmoid(simd, x));
+    simd.mul_f32s(s, simd.mul_add_f32s(x, simd.sub_f32s(one, s), one))
+}
+
+/// 1 + e^-x, finite.
+#[inline(always)]
+fn one_and_exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     let least = simd.max_f32s(simd.splat_f32s(-88.0), simd.neg_f32s(x));
     let e = exp(simd, simd.min_f32s(simd.splat_f32s(88.0), least));
     simd.add_f32s(simd.splat_f32s(1.0), e)
@@ -215,20 +226,6 @@ fn one_plus_exp_neg<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
 fn unless_far_below<S: Simd>(simd: S, x: S::f32s, number: S::f32s) -> S::f32s {
     let far_below = simd.less_than_f32s(x, simd.splat_f32s(-88.0));
     simd.select_f32s(far_below, simd.splat_f32s(0.0), number)
-}
-
-/// x / (1 + e^-x), without overflow; 0 below -88.
-#[inline(always)]
-pub(crate) fn silu<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
-    unless_far_below(simd, x, simd.div_f32s(x, one_plus_exp_neg(simd, x)))
-}
-
-/// The derivative of silu: s (1 + x (1 - s)) with s = 1 / (1 + e^-x).
-#[inline(always)]
-pub(crate) fn silu_slope<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
-    let one = simd.splat_f32s(1.0);
-    let s = unless_far_below(simd, x, simd.div_f32s(one, one_plus_exp_neg(simd, x)));
-    simd.mul_f32s(s, simd.mul_add_f32s(x, simd.sub_f32s(one, s), one))
 }
 
 #[cfg(test)]
@@ -255,6 +252,7 @@ mod tests {
         Softplus,
         Silu,
         SiluSlope,
+        Sigmoid,
     }
 
     fn cube<S: Simd>(simd: S, x: S::f32s) -> Split<S::f32s> {
@@ -277,7 +275,8 @@ mod tests {
                     Function::Base => exp2_powers(simd, x, 16).base,
                     Function::Cube => {
                         let cube = cube(simd, x);
-                        cube.times(simd, simd.splat_f32s(1.0), simd.splat_f32s(0.0))
+                        let whole = simd.and_f32s(cube.kept, simd.splat_f32s(1.0));
+                        simd.add_f32s(whole, cube.rest)
                     }
                     Function::CubeLess1 => cube(simd, x).rest,
                     Function::Softplus => {
@@ -287,6 +286,7 @@ mod tests {
                     }
                     Function::Silu => silu(simd, x),
                     Function::SiluSlope => silu_slope(simd, x),
+                    Function::Sigmoid => sigmoid(simd, x),
                 };
                 bytemuck::cast_slice(std::slice::from_ref(&y))[0]
             };
@@ -368,6 +368,16 @@ mod tests {
             let worst = worst_ulps(Function::Softplus, &range(from, to), exact);
             assert!(worst <= 4.0, "{worst} ulp between {from} and {to}");
         }
+    }
+
+    #[test]
+    fn sigmoid_is_accurate_and_finite() {
+        let exact = |x: f64| 1.0 / (1.0 + (-x).exp());
+        let worst = worst_ulps(Function::Sigmoid, &range(-80.0, 100.0), exact);
+        assert!(worst <= 4.0, "{worst} ulp");
+        let numbers = [-f32::MAX, f32::MAX];
+        let found = Arch::new().dispatch(Apply { function: Function::Sigmoid, numbers: &numbers });
+        assert!(found[0].abs() < 1e-30 && found[1] == 1.0, "{found:?}");
     }
 
     #[test]

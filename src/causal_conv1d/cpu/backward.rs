@@ -16,9 +16,7 @@ use crate::backend::Cpu;
 use crate::backend::cpu::aligned::{Aligned, elements_mut};
 use crate::backend::cpu::disjoint::Disjoint;
 use crate::causal_conv1d::check::CHECK;
-use crate::causal_conv1d::{
-    InputGradientsMut, Inputs, MAX_WIDTH, Options, OutputGradients, Problem,
-};
+use crate::causal_conv1d::{GradientsMut, Inputs, MAX_WIDTH, Options, OutputGradients, Problem};
 use crate::element::DeviceFloat;
 use crate::layout::ActivationStrides;
 use crate::tensor::Tensor;
@@ -34,7 +32,7 @@ pub(super) fn run<T: DeviceFloat>(
     inputs: &Inputs<'_, Cpu, T>,
     gradients: &OutputGradients<'_, Cpu, T>,
     options: &Options,
-    outputs: &InputGradientsMut<'_, Cpu, T>,
+    outputs: &GradientsMut<'_, Cpu, T>,
 ) -> Result<()> {
     let x = inputs.x.read()?;
     let dout = gradients.dout.map(|dout| dout.read()).transpose()?;

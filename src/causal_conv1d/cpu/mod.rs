@@ -6,8 +6,8 @@
 //! apart, whatever the layout, so that one piece of code sums them ([`taps`]).
 
 use super::{
-    CausalConv1d, InputGradientsMut, Inputs, NAME, Options, OutputGradients, OutputsMut, Pass,
-    Plan, Problem, plan, reference,
+    CausalConv1d, GradientsMut, Inputs, NAME, Options, OutputGradients, OutputsMut, Pass, Plan,
+    Problem, plan, reference,
 };
 use crate::Result;
 use crate::backend::Cpu;
@@ -71,7 +71,7 @@ impl CausalConv1d<f64> for Cpu {
         inputs: &Inputs<'_, Self, f64>,
         gradients: &OutputGradients<'_, Self, f64>,
         options: &Options,
-        outputs: &InputGradientsMut<'_, Self, f64>,
+        outputs: &GradientsMut<'_, Self, f64>,
     ) -> Result<()> {
         reference::backward(inputs, gradients, options)?.write(options.layout, outputs)
     }
@@ -114,7 +114,7 @@ impl<T: DeviceFloat> CausalConv1d<T> for Cpu {
         inputs: &Inputs<'_, Self, T>,
         gradients: &OutputGradients<'_, Self, T>,
         options: &Options,
-        outputs: &InputGradientsMut<'_, Self, T>,
+        outputs: &GradientsMut<'_, Self, T>,
     ) -> Result<()> {
         problem.check_values(inputs)?;
         backward::run(problem, inputs, gradients, options, outputs)

@@ -23,7 +23,7 @@ use super::{Comparison, Outcome, Random, Report, Size, Suite};
 use crate::backend::{Backend, Cpu, Device, Named, dispatch, on_backend};
 use crate::causal_conv1d::reference::{self, Exact, ExactGradients};
 use crate::causal_conv1d::{
-    Activation, CausalConv1d, InputGradients, Inputs, Layout, NAME, OutputGradients, Outputs, Pass,
+    Activation, CausalConv1d, Gradients, Inputs, Layout, NAME, OutputGradients, Outputs, Pass,
     Problem, RunTime, backward, backward_into, forward, forward_into,
 };
 use crate::element::{DType, Element, Float};
@@ -264,7 +264,7 @@ impl<'a, T: Float> Prepared<'a, T> {
         let inputs = Inputs::<B, T>::from_named(&named)?;
         match (self.pass, OutputGradients::<B, T>::from_named(&named)?) {
             (Pass::Backward, Some(gradients)) => {
-                let InputGradients { dx, dweight, dbias, ds0 } =
+                let Gradients { dx, dweight, dbias, ds0 } =
                     backward(&inputs, &gradients, &options)?;
                 let mut found: Vec<&View<B>> = vec![&dx, &dweight];
                 found.extend(dbias.as_deref());
@@ -304,7 +304,7 @@ impl<'a, T: Float> Prepared<'a, T> {
                 let mut dx = placed.outputs["dx"].typed()?;
                 let (mut dweight, mut dbias) = (state("dweight")?, state("dbias")?);
                 let mut ds0 = state("ds0")?;
-                let mut outputs = crate::causal_conv1d::InputGradientsMut {
+                let mut outputs = crate::causal_conv1d::GradientsMut {
                     dx: Some(&mut dx),
                     dweight: dweight.as_mut(),
                     dbias: dbias.as_mut(),
