@@ -35,8 +35,11 @@ pub(crate) struct CpuVariant {
 }
 
 /// The CPU variants of every operation.
-const CPU_VARIANTS: [&[CpuVariant]; 2] =
-    [&selective_scan::CPU_VARIANTS, &causal_conv1d::CPU_VARIANTS];
+const CPU_VARIANTS: [&[CpuVariant]; 3] = [
+    &selective_scan::CPU_VARIANTS,
+    &causal_conv1d::CPU_VARIANTS,
+    &causal_conv1d::update::CPU_VARIANTS,
+];
 
 /// Every variant of every backend of this build.
 pub fn list() -> Vec<Listed> {

@@ -12,7 +12,8 @@ use crate::element::DType;
 use crate::{Error, Result, causal_conv1d, selective_scan};
 
 /// Every operation of the crate.
-pub const OPERATIONS: [&dyn Operation; 2] = [&selective_scan::RunTime, &causal_conv1d::RunTime];
+pub const OPERATIONS: [&dyn Operation; 3] =
+    [&selective_scan::RunTime, &causal_conv1d::RunTime, &causal_conv1d::update::RunTime];
 
 /// The operation of this name.
 ///

@@ -39,7 +39,7 @@
 //! and every element of dx is the same sum in the same order, whatever the layout and wherever
 //! a row is cut.
 //!
-//! [`update()`] is the same for one step or a few, from a state that it moves on.
+//! [`update`] is the same for one step or a few, from a state that it moves on.
 //!
 //! ```
 //! use warpwright::causal_conv1d::{self, Inputs, Options};
@@ -76,6 +76,7 @@ mod named;
 mod options;
 mod plan;
 pub mod reference;
+pub mod update;
 #[cfg(feature = "wgpu")]
 mod wgpu;
 

@@ -13,11 +13,12 @@ pub(super) use cuda::{Spans, cuda, cuda_variants, workspace};
 /// The variant that is forced on a pass. One of another pass has no say in it, so that a call that
 /// goes forward and backward may force either.
 fn forced_on(pass: Pass, options: &Options) -> Option<String> {
-    let other = match pass {
-        Pass::Forward => "causal_conv1d_backward_",
-        Pass::Backward => "causal_conv1d_forward_",
+    let others = match pass {
+        Pass::Forward => ["causal_conv1d_backward_", "causal_conv1d_update_"],
+        Pass::Backward => ["causal_conv1d_forward_", "causal_conv1d_update_"],
     };
-    forced(NAME, options.variant.as_ref()).filter(|name| !name.starts_with(other))
+    let of_other = |name: &String| others.iter().any(|other| name.starts_with(other));
+    forced(NAME, options.variant.as_ref()).filter(|name| !of_other(name))
 }
 
 /// The plan of the CPU, which has one kernel for each pass and kind of element.

@@ -219,7 +219,8 @@ pub trait Suite: Sync {
 }
 
 /// The cases of every operation.
-pub const SUITES: [&dyn Suite; 2] = [&selective_scan::Cases, &causal_conv1d::Cases];
+pub const SUITES: [&dyn Suite; 3] =
+    [&selective_scan::Cases, &causal_conv1d::Cases, &causal_conv1d::UpdateCases];
 
 /// The cases of the operation of this name.
 ///

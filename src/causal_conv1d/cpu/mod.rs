@@ -18,7 +18,7 @@ use crate::plan::Schedule;
 mod backward;
 mod call;
 mod forward;
-mod taps;
+pub(super) mod taps;
 mod tile;
 
 const FORWARD: &str = "causal_conv1d_forward_simd";

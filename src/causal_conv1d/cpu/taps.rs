@@ -12,7 +12,7 @@ use crate::causal_conv1d::Activation;
 
 /// Weights and bias of the channels of a tile, each (column, lane).
 #[derive(Clone, Copy)]
-pub(super) struct Weights<'a, const W: usize> {
+pub(in crate::causal_conv1d) struct Weights<'a, const W: usize> {
     /// By distance: 0 meets the present step.
     pub taps: [&'a [f32]; W],
     pub bias: &'a [f32],
@@ -26,7 +26,7 @@ fn vectors<S: Simd>(numbers: &[f32]) -> &[S::f32s] {
 
 /// out_i = activation(bias + Σ_d w_d taps_d,i), the farthest tap first.
 #[inline(always)]
-pub(super) fn convolve<S: Simd, const W: usize>(
+pub(in crate::causal_conv1d) fn convolve<S: Simd, const W: usize>(
     simd: S,
     weights: Weights<'_, W>,
     taps: [&[f32]; W],
@@ -45,7 +45,7 @@ pub(super) fn convolve<S: Simd, const W: usize>(
 
 /// e_i = dout_i activation'(pre_i), in place of dout.
 #[inline(always)]
-pub(super) fn before_activation<S: Simd, const W: usize>(
+pub(in crate::causal_conv1d) fn before_activation<S: Simd, const W: usize>(
     simd: S,
     weights: Weights<'_, W>,
     taps: [&[f32]; W],
@@ -64,7 +64,7 @@ pub(super) fn before_activation<S: Simd, const W: usize>(
 
 /// dx_i += Σ_d w_d e_{i+d}, the present step first; `ahead` holds e by distance.
 #[inline(always)]
-pub(super) fn spread<S: Simd, const W: usize>(
+pub(in crate::causal_conv1d) fn spread<S: Simd, const W: usize>(
     simd: S,
     weights: Weights<'_, W>,
     ahead: [&[f32]; W],
@@ -82,7 +82,7 @@ pub(super) fn spread<S: Simd, const W: usize>(
 
 /// Adds Σ_i e_i taps_d,i to `dweight` for each distance, and Σ_i e_i to `dbias`; both (column, lane).
 #[inline(always)]
-pub(super) fn correlate<S: Simd, const W: usize>(
+pub(in crate::causal_conv1d) fn correlate<S: Simd, const W: usize>(
     simd: S,
     e: &[f32],
     taps: [&[f32]; W],

@@ -4,11 +4,13 @@ mod case;
 #[cfg(feature = "interpreter")]
 mod count;
 mod time;
+mod update;
 
 pub use case::{Case, Distribution, ResetForm, Sizes};
 #[cfg(feature = "interpreter")]
 #[cfg_attr(docsrs, doc(cfg(feature = "interpreter")))]
 pub use count::count;
+pub use update::{UpdateCase, UpdateCases, run_update_case, update_cases};
 
 use std::time::{Duration, Instant};
 
