@@ -88,6 +88,8 @@ pub use inputs::{Gradients, GradientsMut, Inputs, OutputGradients, Outputs, Outp
 pub(crate) use named::RunTime;
 pub use named::{check_named, plan_problem, run_named};
 pub use options::{Activation, Layout, Options};
+#[cfg(feature = "wgpu")]
+pub use wgpu::{record_backward, record_forward};
 
 /// The operation, as messages and the command name it.
 pub const NAME: &str = "causal-conv1d";

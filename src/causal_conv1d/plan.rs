@@ -9,6 +9,10 @@ use crate::variant::{forced, no_such_variant};
 mod cuda;
 #[cfg(feature = "cuda")]
 pub(super) use cuda::{Spans, cuda, cuda_variants, workspace};
+#[cfg(feature = "wgpu")]
+mod wgpu;
+#[cfg(feature = "wgpu")]
+pub(super) use wgpu::{Spans as WgpuSpans, wgpu};
 
 /// The variant that is forced on a pass. One of another pass has no say in it, so that a call that
 /// goes forward and backward may force either.

@@ -65,6 +65,8 @@ pub use check::Problem;
 pub(crate) use cpu::VARIANTS as CPU_VARIANTS;
 pub(crate) use named::RunTime;
 pub use named::{check_named, plan_problem, run_named};
+#[cfg(feature = "wgpu")]
+pub use wgpu::record;
 
 /// The operation, as messages and the command name it.
 pub const NAME: &str = "causal-conv1d-update";
