@@ -93,6 +93,8 @@ mod outputs;
 mod plan;
 pub mod reference;
 mod step;
+#[cfg(feature = "wgpu")]
+mod wgpu;
 
 pub use crate::resets::Resets;
 pub use check::Problem;

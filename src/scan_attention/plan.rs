@@ -5,12 +5,24 @@ use crate::Result;
 use crate::plan::{Plan, Schedule};
 use crate::variant::{forced, no_such_variant};
 
+/// Features of a block, or workgroup.
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+pub(super) const BLOCK_FEATURES: usize = 64;
+
+/// Column blocks of a head; one where it has no features.
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+pub(super) fn columns(width: usize) -> usize {
+    width.div_ceil(BLOCK_FEATURES).max(1)
+}
+
+#[cfg(feature = "wgpu")]
+mod wgpu;
+#[cfg(feature = "wgpu")]
+pub(super) use wgpu::wgpu;
 #[cfg(feature = "cuda")]
 mod cuda;
 #[cfg(feature = "cuda")]
-pub(super) use cuda::{
-    BLOCK_FEATURES, ChunkGradients, ChunkStates, Chunks, Parts, columns, cuda, cuda_variants,
-};
+pub(super) use cuda::{ChunkGradients, ChunkStates, Chunks, Parts, cuda, cuda_variants};
 
 /// A pass of the operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

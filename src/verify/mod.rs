@@ -71,10 +71,26 @@ impl Comparison {
         exact: &[f64],
         tolerance: f64,
     ) -> Result<Self> {
+        Self::of_terms(tensor, found, exact, tolerance, 0.0)
+    }
+
+    /// The same where the exact values are small differences of large terms: the error is
+    /// relative to the largest term, or to the largest value if that is larger.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new).
+    pub fn of_terms(
+        tensor: &'static str,
+        found: &View<Cpu>,
+        exact: &[f64],
+        tolerance: f64,
+        terms: f64,
+    ) -> Result<Self> {
         let flushed = |x: &f64| if x.abs() < f64::from(f32::MIN_POSITIVE) { 0.0 } else { *x };
         let found: Vec<f64> = found.to_f64()?.iter().map(flushed).collect();
         let exact: Vec<f64> = exact.iter().map(flushed).collect();
-        let scale = exact.iter().filter(|x| x.is_finite()).fold(0.0f64, |max, x| max.max(x.abs()));
+        let scale = exact.iter().filter(|x| x.is_finite()).fold(terms, |max, x| max.max(x.abs()));
         let mut comparison = Self { tensor, error: 0.0, tolerance, worst: None };
         if found.len() != exact.len() {
             comparison.error = f64::INFINITY;

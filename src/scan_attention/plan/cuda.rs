@@ -1,6 +1,6 @@
 //! The plans of a CUDA device.
 
-use super::Pass;
+use super::{Pass, columns};
 use crate::backend::Limits;
 use crate::backend::cuda::{Workspace, bytes, grid_length};
 use crate::backend::kernel::VariantInfo;
@@ -15,9 +15,6 @@ use crate::{Error, Result};
 
 /// Steps that the kernels count, in 32 bits with a sign, with room for a tile behind the last.
 const MOST_STEPS: usize = i32::MAX as usize - 512;
-
-/// Features of a block.
-pub(in crate::scan_attention) const BLOCK_FEATURES: usize = 64;
 
 /// Steps of a chunk are a multiple of this, which is a multiple of every kernel's block tile.
 const CHUNK_UNIT: u64 = 256;
@@ -131,11 +128,6 @@ fn fitting(pass: Pass, problem: &Problem) -> Vec<(&'static VariantInfo, bool)> {
         info.parameter("element") == Some(problem.dtype.name()) && !(chunked && problem.packed)
     };
     serial.chain(chunked).filter(|&(info, chunked)| fits(info, chunked)).collect()
-}
-
-/// Column blocks of a head; one where it has no features.
-pub(in crate::scan_attention) fn columns(width: usize) -> usize {
-    width.div_ceil(BLOCK_FEATURES).max(1)
 }
 
 /// Blocks that walk all rows, cut into so many chunks.

@@ -259,26 +259,24 @@ impl<T: Float> Prepared<T> {
         let Tolerances { activations, scores, parameters, .. } = self.tolerances;
         // Where all scores lie far apart, ds is the small difference of large terms: what is
         // bounded is the error of these. So it is with dm0.
-        let strained = |term: f64, exact: &[f64]| (term / largest(exact).max(1e-300)).max(1.0);
-        let score_strain = strained(terms[0], ds);
+        let of_terms = Comparison::of_terms;
         let mut comparisons =
             vec![Comparison::new("dv", &self.heads_first(&gradients.v)?, dv, activations)?];
         match &gradients.scores {
             ScoreGradients::Given(view) => {
                 let tolerance = if view.dtype() == DType::F32 { scores } else { activations };
                 let view = view.to_backend(&Cpu)?;
-                comparisons.push(Comparison::new("ds", &view, ds, tolerance * score_strain)?);
+                comparisons.push(of_terms("ds", &view, ds, tolerance, terms[0])?);
             }
             ScoreGradients::Keys { q, k } => {
                 let (q, k) = (q.to_backend(&Cpu)?, self.heads_first(k)?);
-                comparisons.push(Comparison::new("dq", &q, dq, parameters * score_strain)?);
-                comparisons.push(Comparison::new("dk", &k, dk, activations * score_strain)?);
+                comparisons.push(Comparison::new("dq", &q, dq, parameters)?);
+                comparisons.push(Comparison::new("dk", &k, dk, activations)?);
             }
         }
         if let Some(State { m, u, w }) = &gradients.carry {
-            let strain = strained(terms[1], &carry[0]);
             comparisons.extend([
-                Comparison::new("dm0", &m.to_backend(&Cpu)?, &carry[0], parameters * strain)?,
+                of_terms("dm0", &m.to_backend(&Cpu)?, &carry[0], parameters, terms[1])?,
                 Comparison::new("du0", &u.to_backend(&Cpu)?, &carry[1], parameters)?,
                 Comparison::new("dw0", &w.to_backend(&Cpu)?, &carry[2], parameters)?,
             ]);
