@@ -9,5 +9,6 @@ mod errors;
 mod interpreter;
 mod properties;
 mod resources;
+mod scan_attention;
 #[cfg(feature = "wgpu")]
 mod wgpu;

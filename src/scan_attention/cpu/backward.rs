@@ -280,15 +280,14 @@ impl<T: DeviceFloat> Group<'_, '_, T> {
 
         // y, and what lets x through: nothing before a reset.
         let next = beyond.m.unwrap_or(tile.m[count - 1]);
-        let mut fading = fading(simd, &tile.m[..count], next);
+        let fading = fading(simd, &tile.m[..count], next);
         let mut y = [0.0; TILE];
+        let cut = beyond.cut;
+        let cut = |i: usize| meanings.get(i + 1).map_or(cut, |next| *next == Step::Reset);
         for i in (0..count).rev() {
-            let cut = meanings.get(i + 1).map_or(beyond.cut, |next| *next == Step::Reset);
-            if cut {
-                fading[i] = 0.0;
-            }
             let product = simd.reduce_sum_f32s(products[i]);
-            beyond.y = fading[i] * beyond.y - product * tile.inverse[i];
+            let kept = if cut(i) { 0.0 } else { fading[i] * beyond.y };
+            beyond.y = kept - product * tile.inverse[i];
             y[i] = beyond.y;
         }
         beyond.m = Some(tile.m[0]);
@@ -302,7 +301,10 @@ impl<T: DeviceFloat> Group<'_, '_, T> {
             for i in (0..count).rev() {
                 let at = i * vectors + column;
                 let own = simd.mul_f32s(d_o[at], simd.splat_f32s(tile.inverse[i]));
-                *x = simd.mul_add_f32s(*x, simd.splat_f32s(fading[i]), own);
+                *x = match cut(i) {
+                    true => own,
+                    false => simd.mul_add_f32s(*x, simd.splat_f32s(fading[i]), own),
+                };
                 let weight = simd.splat_f32s(tile.weight[i] * tile.inside[i]);
                 dv[at] = simd.mul_add_f32s(weight, *x, dv[at]);
                 products[i] = simd.mul_add_f32s(*x, values[at], products[i]);
@@ -360,12 +362,13 @@ impl<T: DeviceFloat> Group<'_, '_, T> {
         let (m0, u0, w0) = initial.state(state);
         let fades = match beyond.m {
             None => 1.0,
-            Some(_) if beyond.cut => 0.0,
             Some(m) => (m0 - m.max(f32::MIN)).exp(),
         };
         let x = &self.scratch.x[member * padded(width)..][..width];
-        let dw0: Vec<f32> = x.iter().map(|x| x * fades).collect();
-        let du0 = beyond.y * fades;
+        // What is cut off is 0, whatever it was.
+        let through = |x: f32| if beyond.cut { 0.0 } else { x * fades };
+        let dw0: Vec<f32> = x.iter().map(|&x| through(x)).collect();
+        let du0 = through(beyond.y);
         let product: f32 = w0.iter().zip(&dw0).map(|(w, dw)| w * dw).sum();
         // SAFETY: a task for each head and row.
         unsafe { target.write(state, u0 * du0 + product, du0, &dw0) };
