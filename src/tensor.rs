@@ -308,6 +308,32 @@ impl View<Cpu> {
         })
     }
 
+    /// Rounds `values`, in order, into the elements, which are floats.
+    pub(crate) fn write_f64(&self, values: &[f64]) -> Result<()> {
+        match self.dtype {
+            DType::F16 => self.round::<half::f16>(values),
+            DType::BF16 => self.round::<half::bf16>(values),
+            DType::F32 => self.round::<f32>(values),
+            DType::F64 => self.round::<f64>(values),
+            DType::U8 | DType::I32 | DType::U32 | DType::I64 | DType::U64 => Err(Error::Dtype {
+                operation: "tensor",
+                tensor: "view".to_owned(),
+                expected: "of a float type".to_owned(),
+                found: self.dtype.to_string(),
+            }),
+        }
+    }
+
+    fn round<T: Float>(&self, values: &[f64]) -> Result<()> {
+        let mut bytes = self.write()?;
+        let size = size_of::<T>();
+        for (position, &value) in positions(&self.shape, &self.strides).zip(values) {
+            bytes[position * size..][..size]
+                .copy_from_slice(bytemuck::bytes_of(&T::from_f64(value)));
+        }
+        Ok(())
+    }
+
     /// The elements in order as i64; for integers, and saturated where a u64 does not fit.
     pub(crate) fn to_i64(&self) -> Result<Vec<i64>> {
         fn widen<T: Index>(bytes: &[u8]) -> Vec<i64> {
@@ -331,19 +357,6 @@ impl View<Cpu> {
                 found: self.dtype.to_string(),
             }),
         }
-    }
-}
-
-impl<T: Float> Tensor<Cpu, T> {
-    /// Rounds `values`, in order, into the tensor's elements.
-    pub(crate) fn write_f64(&self, values: &[f64]) -> Result<()> {
-        let mut bytes = self.view.write()?;
-        let size = size_of::<T>();
-        for (position, &value) in positions(&self.view.shape, &self.view.strides).zip(values) {
-            bytes[position * size..][..size]
-                .copy_from_slice(bytemuck::bytes_of(&T::from_f64(value)));
-        }
-        Ok(())
     }
 }
 

@@ -1,10 +1,14 @@
 //! The checks of a scan, made once for all backends, and the sizes that they establish.
 
-use super::{CHECKPOINT, Inputs, Layout, MAX_STATES, NAME, Options, OutputsMut};
+use super::{
+    CHECKPOINT, GradientsMut, Inputs, Layout, MAX_STATES, NAME, Options, OutputGradients,
+    OutputsMut,
+};
 use crate::backend::{Backend, Cpu};
 use crate::check::Check;
 use crate::element::{DType, Element, Float};
 use crate::parameter::Parameter;
+use crate::tensor::Tensor;
 use crate::{Error, Result};
 
 pub(super) const CHECK: Check = Check { operation: NAME };
@@ -255,6 +259,73 @@ impl Problem {
         CHECK.disjoint(&written, &inputs.named())
     }
 
+    /// The gradients of the outputs fit, and the saved states.
+    pub(super) fn check_output_gradients<B: Backend, T: Float>(
+        &self,
+        inputs: &Inputs<'_, B, T>,
+        saved: &Tensor<B, T::State>,
+        outer: &OutputGradients<'_, B, T>,
+    ) -> Result<()> {
+        CHECK.shape("saved", saved, &self.saved_axes())?;
+        CHECK.contiguous("saved", saved)?;
+        CHECK.shape("dout", outer.dout, &self.activation_axes())?;
+        CHECK.fastest_last("dout", outer.dout)?;
+        self.check_parameter::<B, T>("dlast_state", outer.dlast_state, &self.state_axes())?;
+        let device = inputs.u.backend();
+        CHECK.same_device(device, [("saved", &**saved)])?;
+        CHECK.same_device(device, outer.named())
+    }
+
+    /// The caller's gradients have the right shapes, belong to inputs that are there, and share no
+    /// memory.
+    pub(super) fn check_gradients<B: Backend, T: Float>(
+        &self,
+        inputs: &Inputs<'_, B, T>,
+        saved: &Tensor<B, T::State>,
+        outer: &OutputGradients<'_, B, T>,
+        options: &Options,
+        gradients: &GradientsMut<'_, B, T>,
+    ) -> Result<()> {
+        let read = inputs.named();
+        let written = gradients.named();
+        let shape_of = |gradient: &str| match gradient {
+            "dh0" => Some(self.state_shape().to_vec()),
+            gradient => {
+                let input = gradient.strip_prefix('d').unwrap_or(gradient);
+                let found = read.iter().find(|(name, _)| *name == input);
+                found.map(|(_, view)| view.shape().to_vec())
+            }
+        };
+        for (name, view) in &written {
+            let Some(shape) = shape_of(name) else {
+                return Err(Error::Tensor {
+                    operation: NAME,
+                    tensor: (*name).to_owned(),
+                    expected: "a gradient of an input that is there".to_owned(),
+                    found: "one whose input is absent".to_owned(),
+                });
+            };
+            if **view.shape() != *shape {
+                return Err(CHECK.wrong_shape(name, view, format!("shape {shape:?}")));
+            }
+            match *name {
+                "du" | "ddelta" | "dz" => CHECK.fastest_last(name, view)?,
+                _ => CHECK.contiguous(name, view)?,
+            }
+        }
+        let maps = [("dB", &gradients.db, self.b_constant), ("dC", &gradients.dc, self.c_constant)];
+        for (name, view, constant) in maps {
+            if let Some(view) = view {
+                CHECK.dtype(name, view, &[self.map_gradient_dtype::<T>(constant, options)])?;
+            }
+        }
+        CHECK.same_device(inputs.u.backend(), written.iter().copied())?;
+        let mut read = read;
+        read.push(("saved", saved));
+        read.extend(outer.named());
+        CHECK.disjoint(&written, &read)
+    }
+
     /// What only the host can see: the values of `cu_seqlens`.
     pub(super) fn check_values<T: Float>(&self, inputs: &Inputs<'_, Cpu, T>) -> Result<()> {
         inputs.resets.check_values(CHECK, self.steps)
@@ -271,6 +342,20 @@ impl Problem {
         let elements = activations + map(self.b_constant) + map(self.c_constant);
         let states = 2 * self.rows * self.channels * self.states * DType::F32.bytes();
         (elements * self.dtype.bytes() + states) as u64
+    }
+
+    /// The least bytes that a backward call can move: every activation and its gradient once, B,
+    /// C and theirs once, the checkpoints, and the states at both ends.
+    pub fn least_backward_bytes(&self, gated: bool) -> u64 {
+        let activations = if gated { 7 } else { 5 } * self.batch * self.channels * self.steps;
+        let map = |constant: bool| match constant {
+            true => 0,
+            false => 2 * self.batch * self.groups * self.states * self.steps,
+        };
+        let elements = activations + map(self.b_constant) + map(self.c_constant);
+        let states = 2 * self.rows * self.channels * self.states
+            + self.batch * self.channels * self.checkpoints() * self.states;
+        (elements * self.dtype.bytes() + states * DType::F32.bytes()) as u64
     }
 
     /// Channels of one group.

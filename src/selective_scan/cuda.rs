@@ -6,8 +6,8 @@
 
 use super::kernels::{ForwardCarryPtx, ForwardChunkedPtx, ForwardPtx};
 use super::{
-    CHECKPOINT, Inputs, Layout, NAME, Options, OutputsMut, Plan, Problem, Resets, Schedule,
-    SelectiveScan, plan,
+    BackwardCall, CHECKPOINT, GradientsMut, Inputs, Layout, NAME, Options, OutputsMut, Plan,
+    Problem, Resets, Schedule, SelectiveScan, no_backward, plan,
 };
 use crate::Result;
 use crate::backend::Backend;
@@ -28,6 +28,7 @@ mod flag {
     pub const CONSTANT_C: u32 = 8;
     pub const A_PER_CHANNEL: u32 = 16;
     pub const ANY_CODE_RESETS: u32 = 32;
+    pub const ACCURATE: u32 = 64;
 }
 
 impl<T: DeviceFloat> SelectiveScan<T> for Cuda {
@@ -79,6 +80,24 @@ impl<T: DeviceFloat> SelectiveScan<T> for Cuda {
             stream.preload(only(NAME, ForwardCarryPtx::VARIANTS)?.info)?;
         }
         preload(NAME, stream)
+    }
+
+    fn plan_backward(&self, _problem: &Problem, _options: &Options) -> Result<Plan> {
+        Err(no_backward(self))
+    }
+
+    fn preload_backward(&self, _plan: &Plan) -> Result<()> {
+        Err(no_backward(self))
+    }
+
+    fn launch_backward(
+        &self,
+        _plan: &Plan,
+        _problem: &Problem,
+        _call: &BackwardCall<'_, Self, T>,
+        _gradients: &GradientsMut<'_, Self, T>,
+    ) -> Result<()> {
+        Err(no_backward(self))
     }
 }
 
@@ -337,6 +356,7 @@ impl<'a, T: DeviceFloat> Call<'a, T> {
             (problem.c_constant, flag::CONSTANT_C),
             (problem.a_per_channel, flag::A_PER_CHANNEL),
             (self.codes.any_resets(), flag::ANY_CODE_RESETS),
+            (options.keeps_decays_accurate(), flag::ACCURATE),
         ]
         .into_iter()
         .fold(0, |flags, (set, bit)| if set { flags | bit } else { flags })

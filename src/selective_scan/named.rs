@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use super::check::CHECK;
 use super::{
-    AXES, Inputs, NAME, Options, Plan, Problem, Resets, SelectiveScan, forward, plan_forward,
-    preload,
+    AXES, Inputs, NAME, Options, OutputGradients, Outputs, Plan, Problem, Resets, SelectiveScan,
+    backward, forward, plan_backward, plan_forward, preload, preload_backward,
 };
 use crate::backend::{Backend, Cpu, Device, Named, dispatch, on_backend};
 use crate::element::{DType, Element, Float};
@@ -98,6 +98,24 @@ impl<'a, B: Backend, T: Float> Inputs<'a, B, T> {
     }
 }
 
+impl<'a, B: Backend, T: Float> OutputGradients<'a, B, T> {
+    /// The gradients of outputs among tensors that carry the names `dout` and `dlast_state`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Inputs::from_named`].
+    pub fn from_named(named: &'a Named<B>) -> Result<Self> {
+        let missing = || wrong_tensor("dout", "this tensor".to_owned(), "none");
+        let dout = named.get("dout").ok_or_else(missing)?;
+        CHECK.dtype("dout", dout, &[T::DTYPE])?;
+        let dlast_state = named.get("dlast_state").map(|state| {
+            CHECK.dtype("dlast_state", state, &[T::State::DTYPE, T::DTYPE])?;
+            Parameter::from_view(state)
+        });
+        Ok(Self { dout: dout.as_typed()?, dlast_state: dlast_state.transpose()? })
+    }
+}
+
 fn wrong_tensor(name: &str, expected: String, found: &str) -> Error {
     Error::Tensor { operation: NAME, tensor: name.to_owned(), expected, found: found.to_owned() }
 }
@@ -126,22 +144,20 @@ pub fn check_named(named: &Named<Cpu>, options: &Options) -> Result<()> {
     })
 }
 
-/// Runs the scan on a device: uploads, warms up, runs, downloads.
+/// Runs the scan on a device: uploads, warms up, runs, downloads. Where the gradient of an output
+/// is present the backward pass runs too.
 ///
 /// # Errors
 ///
-/// As [`forward`]; [`Error::Unsupported`] where gradients of outputs are present.
+/// As [`forward`] and [`backward`](super::backward).
 pub fn run_named(device: &Device, named: &Named<Cpu>, options: &Options) -> Result<Ran> {
     let (inputs, gradients) = split(named);
-    if let Some(gradient) = gradients.keys().next() {
-        return Err(Error::Unsupported {
-            operation: NAME,
-            backend: device.name(),
-            what: format!("the backward pass, which `{gradient}` asks for: it is not there yet"),
-            instead: "leave out the gradients of outputs".to_owned(),
-        });
-    }
-    dispatch!(NAME, device, dtype(&inputs)?, |backend, T| run_on::<_, T>(backend, &inputs, options))
+    dispatch!(NAME, device, dtype(&inputs)?, |backend, T| {
+        match gradients.is_empty() {
+            true => run_on::<_, T>(backend, &inputs, options),
+            false => run_both_on::<_, T>(backend, &inputs, gradients, options),
+        }
+    })
 }
 
 /// The plan for a call of these sizes on a device, without any tensor.
@@ -169,10 +185,49 @@ fn run_on<B: SelectiveScan<T>, T: Float>(
     let outputs = forward(&inputs, options)?;
     backend.synchronise()?;
     let elapsed = start.elapsed();
-    let mut named = Named::new();
-    named.insert("out".to_owned(), outputs.out.to_backend(&Cpu)?);
-    named.insert("last_state".to_owned(), outputs.last_state.to_backend(&Cpu)?);
-    Ok(Ran::new(plan.variant, elapsed, named))
+    Ok(Ran::new(plan.variant, elapsed, outputs_named(&outputs)?))
+}
+
+/// Both passes; the time is that of both, the variant that of the backward pass.
+fn run_both_on<B: SelectiveScan<T>, T: Float>(
+    backend: &B,
+    inputs: &Named<Cpu>,
+    mut gradients: Named<Cpu>,
+    options: &Options,
+) -> Result<Ran> {
+    let options = options.clone().with_save(true);
+    if !gradients.contains_key("dout") {
+        let shape = inputs["u"].shape();
+        gradients.insert("dout".to_owned(), Tensor::<Cpu, T>::new(&Cpu, shape)?.into_view());
+    }
+    let (uploaded, gradients) = (on_backend(backend, inputs)?, on_backend(backend, &gradients)?);
+    let inputs = Inputs::<B, T>::from_named(&uploaded)?;
+    let outer = OutputGradients::<B, T>::from_named(&gradients)?;
+    let (plan, back) = (plan_forward(&inputs, &options)?, plan_backward(&inputs, &options)?);
+    preload(backend, &plan)?;
+    preload_backward(backend, &back)?;
+    backend.synchronise()?;
+    let start = Instant::now();
+    let outputs = forward(&inputs, &options)?;
+    let Some(saved) = &outputs.saved else {
+        return Err(wrong_tensor("saved", "states for the backward pass".to_owned(), "none"));
+    };
+    let gradients = backward(&inputs, &options, saved, &outer)?;
+    backend.synchronise()?;
+    let elapsed = start.elapsed();
+    let mut named = outputs_named(&outputs)?;
+    let present = |(name, _): &(&str, &View<B>)| *name != "dh0" || inputs.h0.is_some();
+    for (name, gradient) in gradients.named().into_iter().filter(present) {
+        named.insert(name.to_owned(), gradient.to_backend(&Cpu)?);
+    }
+    Ok(Ran::new(back.variant, elapsed, named))
+}
+
+fn outputs_named<B: Backend, T: Float>(outputs: &Outputs<B, T>) -> Result<Named<Cpu>> {
+    Ok(Named::from([
+        ("out".to_owned(), outputs.out.to_backend(&Cpu)?),
+        ("last_state".to_owned(), outputs.last_state.to_backend(&Cpu)?),
+    ]))
 }
 
 /// The inputs, and the gradients of outputs.

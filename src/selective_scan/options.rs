@@ -35,9 +35,18 @@ pub struct Options {
     pub delta_softplus: bool,
     /// The least and the largest step size, after softplus.
     pub delta_clamp: Option<(f32, f32)>,
+    /// Whether decays keep their distance from 1, at two to three times the arithmetic: for memories
+    /// that last some thousand steps. Where decays are rounded, to 24 bits and by the GPU's `ex2`
+    /// always to the same side, such a memory has a wrong length. [`Cpu`](crate::Cpu) and the WGSL
+    /// always do it, CUDA also wherever step sizes are clamped: many are equal then, and so are the
+    /// errors of their decays.
+    pub accurate_decays: bool,
     /// Whether the states at every [`CHECKPOINT`](super::CHECKPOINT)-th step are kept for the
     /// backward pass.
     pub save: bool,
+    /// Whether the gradients of variable `B` and `C` come out in the state's type instead of the
+    /// activation's.
+    pub wide_maps: bool,
     /// Whether `A`, `B` and `C` are complex, as pairs of f32. No backend does this yet.
     pub complex: bool,
     /// The kernel variant to use instead of the one that the plan would choose.
@@ -63,9 +72,21 @@ impl Options {
         self
     }
 
+    /// With decays that keep their distance from 1.
+    pub fn with_accurate_decays(mut self, accurate_decays: bool) -> Self {
+        self.accurate_decays = accurate_decays;
+        self
+    }
+
     /// With states kept for the backward pass.
     pub fn with_save(mut self, save: bool) -> Self {
         self.save = save;
+        self
+    }
+
+    /// With gradients of variable `B` and `C` in the state's type.
+    pub fn with_wide_maps(mut self, wide_maps: bool) -> Self {
+        self.wide_maps = wide_maps;
         self
     }
 
@@ -90,6 +111,7 @@ impl Options {
                 }
             }
             "delta_softplus" => self.delta_softplus = parse_bool(key, value)?,
+            "accurate_decays" => self.accurate_decays = parse_bool(key, value)?,
             "complex" => self.complex = parse_bool(key, value)?,
             "delta_clamp" => {
                 let bounds = value.split_once(',').and_then(|(min, max)| {
@@ -100,7 +122,7 @@ impl Options {
                 self.check()?;
             }
             _ => {
-                let known = "one of layout, delta_softplus, delta_clamp, complex";
+                let known = "one of layout, delta_softplus, delta_clamp, accurate_decays, complex";
                 return Err(wrong(key, known, "an unknown option"));
             }
         }
@@ -114,6 +136,12 @@ impl Options {
             options.set(key, value)?;
         }
         Ok(options)
+    }
+
+    /// Whether a backend with two routes takes the one that keeps decays' distance from 1.
+    #[cfg(feature = "cuda")]
+    pub(super) fn keeps_decays_accurate(&self) -> bool {
+        self.accurate_decays || self.delta_clamp.is_some()
     }
 
     /// The options make sense together.
@@ -150,10 +178,12 @@ mod tests {
         options.set("layout", "BLD").unwrap();
         options.set("delta_softplus", "true").unwrap();
         options.set("delta_clamp", "0.001, 0.1").unwrap();
+        options.set("accurate_decays", "true").unwrap();
         let expected = Options::default()
             .with_layout(Layout::Bld)
             .with_delta_softplus(true)
-            .with_delta_clamp(0.001, 0.1);
+            .with_delta_clamp(0.001, 0.1)
+            .with_accurate_decays(true);
         assert_eq!(options, expected);
     }
 

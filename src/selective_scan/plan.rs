@@ -16,7 +16,26 @@ pub(super) use wgpu::{Spread, binds_directly, segment, wgpu, wgpu_variants};
 
 /// The plan of the CPU, which has one kernel for each element type.
 pub(super) fn cpu(variant: &'static str, tasks: usize, options: &super::Options) -> Result<Plan> {
-    match forced(NAME, options.variant.as_ref()) {
+    on_cpu(variant, tasks, 0, options.forward_variant())
+}
+
+/// The same for the backward pass.
+pub(super) fn cpu_backward(
+    variant: &'static str,
+    tasks: usize,
+    workspace: u64,
+    options: &super::Options,
+) -> Result<Plan> {
+    on_cpu(variant, tasks, workspace, options.backward_variant())
+}
+
+fn on_cpu(
+    variant: &'static str,
+    tasks: usize,
+    workspace: u64,
+    forced: Option<String>,
+) -> Result<Plan> {
+    match forced {
         Some(asked) if asked != variant => {
             Err(no_such_variant(NAME, "cpu".to_owned(), &asked, [variant]))
         }
@@ -24,9 +43,25 @@ pub(super) fn cpu(variant: &'static str, tasks: usize, options: &super::Options)
             variant,
             schedule: Schedule::Serial,
             blocks: [u32::try_from(tasks).unwrap_or(u32::MAX), 1, 1],
-            workspace: 0,
+            workspace,
             reason: "the CPU walks time serially, rows and blocks of channels in parallel"
                 .to_owned(),
         }),
     }
+}
+
+impl super::Options {
+    /// The variant that is forced for the forward pass: one that is not of the backward pass.
+    pub(super) fn forward_variant(&self) -> Option<String> {
+        forced(NAME, self.variant.as_ref()).filter(|name| !of_backward(name))
+    }
+
+    /// The variant that is forced for the backward pass.
+    pub(super) fn backward_variant(&self) -> Option<String> {
+        forced(NAME, self.variant.as_ref()).filter(|name| of_backward(name))
+    }
+}
+
+fn of_backward(variant: &str) -> bool {
+    variant.starts_with("selective_scan_backward_")
 }

@@ -9,6 +9,10 @@ use crate::element::Float;
 use crate::resets::Step;
 use crate::tensor::{Tensor, View};
 
+mod backward;
+
+pub use backward::{ExactGradients, backward};
+
 /// What a scan gives, exact up to f64 rounding.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
@@ -72,11 +76,7 @@ struct Arrays {
 
 impl Arrays {
     fn read<T: Float>(inputs: &Inputs<'_, Cpu, T>, options: &Options) -> Result<Self> {
-        let time_last = |view: &View<Cpu>| match (options.layout, view.shape().len()) {
-            (Layout::Bld, 3) => view.transposed(1, 2)?.to_f64(),
-            (Layout::Bld, 4) => view.transposed(1, 2)?.transposed(2, 3)?.to_f64(),
-            _ => view.to_f64(),
-        };
+        let time_last = |view: &View<Cpu>| Self::time_last(view, options);
         Ok(Self {
             u: time_last(inputs.u)?,
             delta: time_last(inputs.delta)?,
@@ -88,6 +88,51 @@ impl Arrays {
             delta_bias: inputs.delta_bias.map(|bias| bias.to_f64()).transpose()?,
             h0: inputs.h0.map(|h0| h0.to_f64()).transpose()?,
         })
+    }
+
+    /// The elements of an activation, or of a map, with time as the fastest axis.
+    fn time_last(view: &View<Cpu>, options: &Options) -> Result<Vec<f64>> {
+        match (options.layout, view.shape().len()) {
+            (Layout::Bld, 3) => view.transposed(1, 2)?.to_f64(),
+            (Layout::Bld, 4) => view.transposed(1, 2)?.transposed(2, 3)?.to_f64(),
+            _ => view.to_f64(),
+        }
+    }
+
+    /// h before the first step.
+    fn initial_state(&self, problem: &Problem, place: Place) -> Vec<f64> {
+        let states = problem.states;
+        let state = (place.row * problem.channels + place.channel) * states;
+        match &self.h0 {
+            Some(h0) => h0[state..][..states].to_vec(),
+            None => vec![0.0; states],
+        }
+    }
+
+    /// h_tn from h_{t-1,n}, at a step that is no padding.
+    fn next_state(
+        &self,
+        problem: &Problem,
+        options: &Options,
+        place: Place,
+        (n, t): (usize, usize),
+        meaning: Step,
+        h: f64,
+    ) -> f64 {
+        let i = (place.batch * problem.channels + place.channel) * problem.steps + t;
+        let step_size = self.step_size(options, place.channel, i);
+        let a = self.a[self.a_index(problem, place.channel, n)];
+        let b = self.b[map_index(problem, problem.b_constant, place, n, t)];
+        let decayed = if meaning == Step::Reset { 0.0 } else { (step_size * a).exp() * h };
+        decayed + step_size * b * self.u[i]
+    }
+
+    /// Where A_n lies.
+    fn a_index(&self, problem: &Problem, channel: usize, n: usize) -> usize {
+        match problem.a_per_channel {
+            true => channel,
+            false => channel * problem.states + n,
+        }
     }
 
     /// The recurrence of one channel over the steps of one row.
@@ -103,29 +148,16 @@ impl Arrays {
         let Place { row, batch, channel } = place;
         let states = problem.states;
         let state = (row * problem.channels + channel) * states;
-        let mut h = match &self.h0 {
-            Some(h0) => h0[state..][..states].to_vec(),
-            None => vec![0.0; states],
-        };
+        let mut h = self.initial_state(problem, place);
         let line = batch * problem.channels + channel;
         for t in steps {
             let i = line * problem.steps + t;
             let meaning = meanings[batch * problem.steps + t];
             if meaning != Step::Padding {
-                let step_size = self.step_size(options, channel, i);
                 let mut y = self.d.as_ref().map_or(0.0, |d| d[channel] * self.u[i]);
                 for (n, h) in h.iter_mut().enumerate() {
-                    let a = match problem.a_per_channel {
-                        true => self.a[channel],
-                        false => self.a[channel * states + n],
-                    };
-                    let b = self.b[map_index(problem, problem.b_constant, place, n, t)];
                     let c = self.c[map_index(problem, problem.c_constant, place, n, t)];
-                    let decayed = match meaning {
-                        Step::Reset => 0.0,
-                        _ => (step_size * a).exp() * *h,
-                    };
-                    *h = decayed + step_size * b * self.u[i];
+                    *h = self.next_state(problem, options, place, (n, t), meaning, *h);
                     y += c * *h;
                 }
                 exact.out[i] = self.z.as_ref().map_or(y, |z| y * silu(z[i]));
@@ -140,14 +172,35 @@ impl Arrays {
 
     /// Δ_t.
     fn step_size(&self, options: &Options, channel: usize, i: usize) -> f64 {
-        let p = self.delta[i] + self.delta_bias.as_ref().map_or(0.0, |bias| bias[channel]);
-        let s = if options.delta_softplus { softplus(p) } else { p };
+        let s = self.unclamped(options, channel, i);
         match options.delta_clamp {
             // Comparisons, so that a NaN stays a NaN.
             Some((min, _)) if s < f64::from(min) => f64::from(min),
             Some((_, max)) if s > f64::from(max) => f64::from(max),
             _ => s,
         }
+    }
+
+    /// dΔ_t / ddelta_t.
+    fn step_slope(&self, options: &Options, channel: usize, i: usize) -> f64 {
+        let s = self.unclamped(options, channel, i);
+        let p = self.raw(channel, i);
+        match options.delta_clamp {
+            Some((min, max)) if s < f64::from(min) || s > f64::from(max) => 0.0,
+            _ if options.delta_softplus && p <= 20.0 => 1.0 / (1.0 + (-p).exp()),
+            _ => 1.0,
+        }
+    }
+
+    /// s_t.
+    fn unclamped(&self, options: &Options, channel: usize, i: usize) -> f64 {
+        let p = self.raw(channel, i);
+        if options.delta_softplus { softplus(p) } else { p }
+    }
+
+    /// p_t.
+    fn raw(&self, channel: usize, i: usize) -> f64 {
+        self.delta[i] + self.delta_bias.as_ref().map_or(0.0, |bias| bias[channel])
     }
 }
 

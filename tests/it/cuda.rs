@@ -7,6 +7,8 @@ use warpwright::backend::cuda::{Cuda, CudaBuffer};
 use warpwright::selective_scan::{self, Inputs, Layout, Options, Resets};
 use warpwright::{Element, Error, Tensor, bf16, f16};
 
+#[cfg(feature = "interpreter")]
+mod interpreted;
 mod recorder;
 
 use recorder::{Call, Launched, Recorder};
@@ -119,8 +121,8 @@ fn arguments_arrive_under_the_kernels_names() {
         ("chunks", 1),
         ("chunk", 10),
         ("save_every", 256),
-        // Softplus, clamp, constant C.
-        ("flags", 1 | 2 | 8),
+        // Softplus, clamp, constant C, accurate decays.
+        ("flags", 1 | 2 | 8 | 64),
         ("delta_min", u64::from(0.001f32.to_bits())),
         ("delta_max", u64::from(0.1f32.to_bits())),
     ];

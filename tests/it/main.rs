@@ -5,6 +5,7 @@ mod cases;
 mod cuda;
 mod devices;
 mod errors;
+mod gradients;
 #[cfg(feature = "interpreter")]
 mod interpreter;
 mod properties;

@@ -5,19 +5,20 @@
 //! B and C read from a tile in f32, and y in the first-level cache; then the output is gated and
 //! stored.
 
+use std::f32::consts::LOG2_E;
 use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
-use super::forward::{Decays, Map, Scan, wide_groups};
+use super::call::{Decays, Segment, spread};
+use super::forward::Scan;
 use super::recurrence::{DecayTile, OwnDecay, PowerDecay, Recurrence, SharedDecay};
-use super::scratch::{Form, Scratch};
-use super::tile::{TILE, rows, rows_mut, tile, tile_mut, with_usual};
+use super::scratch::Scratch;
+use super::tile::{TILE, rows, rows_mut, tile, tile_mut};
 use crate::backend::cpu::aligned::Aligned;
 use crate::backend::cpu::disjoint::Disjoint;
 use crate::backend::cpu::lanes;
 use crate::element::DeviceFloat;
-use crate::resets::Step;
 use crate::selective_scan::CHECKPOINT;
 
 /// Vectors that go through softplus together.
@@ -34,12 +35,6 @@ pub(super) struct Block<'a, 'scan, T> {
     pub steps: Range<usize>,
 }
 
-/// Steps of a tile without a reset in between.
-pub(super) struct Segment {
-    pub steps: Range<usize>,
-    pub from_zero: bool,
-}
-
 impl<T: DeviceFloat> WithSimd for Block<'_, '_, T> {
     type Output = ();
 
@@ -53,10 +48,10 @@ impl<T: DeviceFloat> WithSimd for Block<'_, '_, T> {
             // Tiles end at multiples of their length, so that checkpoints fall on their ends.
             let end = self.steps.end.min((start / TILE + 1) * TILE);
             self.load(simd, start..end);
-            let segments = self.segments(start..end);
+            let segments = self.segments(lanes, start..end);
             self.recur(simd, &segments, &mut decays);
             self.finish(simd, start..end);
-            if end.is_multiple_of(CHECKPOINT) || end == self.scan.problem.steps {
+            if end.is_multiple_of(CHECKPOINT) || end == self.scan.call.problem.steps {
                 self.save(lanes, end);
             }
             start = end;
@@ -69,45 +64,26 @@ impl<T: DeviceFloat> Block<'_, '_, T> {
     /// Brings in what does not depend on time.
     fn begin(&mut self, lanes: usize) {
         let Self { scan, scratch, channels, row, .. } = self;
-        let problem = scan.problem;
+        let (call, channels) = (&scan.call, &*channels);
+        let problem = call.problem;
         let states = problem.states;
         let spread = |place: &mut Aligned, rows: usize, value: &dyn Fn(usize, usize) -> f32| {
             place.reset(rows * lanes);
-            for n in 0..rows {
-                for (lane, channel) in channels.clone().enumerate() {
-                    place[n * lanes + lane] = value(channel, n);
-                }
-            }
+            spread(place, lanes, channels, value);
         };
         let state = |channel: usize, n: usize| (*row * problem.channels + channel) * states + n;
         spread(&mut scratch.state, states, &|channel, n| {
-            scan.h0.as_ref().map_or(0.0, |h0| h0[state(channel, n)])
+            call.h0.as_ref().map_or(0.0, |h0| h0[state(channel, n)])
         });
-        match problem.a_per_channel {
-            true => spread(&mut scratch.a, 1, &|channel, _| scan.a[channel]),
-            false => spread(&mut scratch.a, states, &|channel, n| scan.a[channel * states + n]),
-        }
+        let decays = if problem.a_per_channel { 1 } else { states };
+        spread(&mut scratch.a, decays, &|channel, n| call.a(channel, n) * LOG2_E);
         let per_channel = |values: &Option<Vec<f32>>, channel: usize| {
             values.as_ref().map_or(0.0, |values| values[channel])
         };
-        spread(&mut scratch.d, 1, &|channel, _| per_channel(&scan.d, channel));
-        spread(&mut scratch.delta_bias, 1, &|channel, _| per_channel(&scan.delta_bias, channel));
-        for (map, tile) in [(&scan.b, &mut scratch.b), (&scan.c, &mut scratch.c)] {
-            tile.form = match map {
-                Map::Constant(_) => Form::Constant,
-                Map::Variable { .. } if wide_groups(problem, lanes) => Form::Shared,
-                Map::Variable { .. } => Form::Lanes,
-            };
-            match map {
-                Map::Constant(values) => {
-                    spread(&mut tile.values, states, &|channel, n| values[channel * states + n]);
-                }
-                Map::Variable { .. } => {
-                    let width = if tile.form == Form::Lanes { lanes } else { 1 };
-                    tile.values.reset(states * TILE * width);
-                }
-            }
-        }
+        spread(&mut scratch.d, 1, &|channel, _| per_channel(&call.d, channel));
+        spread(&mut scratch.delta_bias, 1, &|channel, _| per_channel(&call.delta_bias, channel));
+        scratch.b.begin(&call.b, problem, lanes, channels);
+        scratch.c.begin(&call.c, problem, lanes, channels);
         let Scratch { step, input, output, gate, lines, .. } = &mut **scratch;
         for tile in [step, input, output, gate, lines] {
             tile.reset(TILE * lanes);
@@ -120,8 +96,8 @@ impl<T: DeviceFloat> Block<'_, '_, T> {
         let Self { scan, scratch, batch, channels, .. } = self;
         let lanes = S::F32_LANES;
         let Scratch { step, input, lines, .. } = &mut **scratch;
-        scan.delta.load(simd, step, lines, *batch, channels.clone(), steps.clone());
-        scan.u.load(simd, input, lines, *batch, channels.clone(), steps.clone());
+        scan.call.delta.load(simd, step, lines, *batch, channels.clone(), steps.clone());
+        scan.call.u.load(simd, input, lines, *batch, channels.clone(), steps.clone());
         let bias = rows::<S>(&scratch.delta_bias)[0];
         let d = rows::<S>(&scratch.d)[0];
         let step = tile_mut::<S>(&mut scratch.step);
@@ -129,79 +105,30 @@ impl<T: DeviceFloat> Block<'_, '_, T> {
             for size in &mut *sizes {
                 *size = simd.add_f32s(*size, bias);
             }
-            if scan.options.delta_softplus {
+            if scan.call.options.delta_softplus {
                 lanes::softplus(simd, sizes);
             }
         }
         let input = tile_mut::<S>(&mut scratch.input);
         let output = tile_mut::<S>(&mut scratch.output);
         for ((size, input), output) in step.iter_mut().zip(input).zip(output) {
-            if let Some((min, max)) = scan.options.delta_clamp {
+            if let Some((min, max)) = scan.call.options.delta_clamp {
                 *size = lanes::keep_below(simd, lanes::keep_above(simd, *size, min), max);
             }
             *output = simd.mul_f32s(d, *input);
             *input = simd.mul_f32s(*size, *input);
         }
-        self.load_maps(lanes, steps);
-    }
-
-    /// Brings in B and C of a tile, in f32.
-    #[inline(always)]
-    fn load_maps(&mut self, lanes: usize, steps: Range<usize>) {
-        let Self { scan, scratch, batch, channels, .. } = self;
-        let problem = scan.problem;
-        if problem.states == 0 {
-            return;
-        }
-        for (map, tile) in [(&scan.b, &mut scratch.b), (&scan.c, &mut scratch.c)] {
-            let Map::Variable { values, strides } = map else { continue };
-            let group = |channel: usize| channel / problem.group_channels();
-            let first = |group: usize| {
-                *batch * strides.batch + group * strides.group + steps.start * strides.time
-            };
-            match (tile.form, strides.time) {
-                (Form::Shared, 1) => with_usual!(steps.len(), TILE, |length| {
-                    let values = &values[first(group(channels.start))..];
-                    for (n, line) in tile.values.chunks_exact_mut(TILE).enumerate() {
-                        T::widen(&values[n * strides.state..][..length], &mut line[..length]);
-                    }
-                }),
-                (form, _) => {
-                    let width = if form == Form::Lanes { lanes } else { 1 };
-                    for (lane, channel) in channels.clone().enumerate().take(width) {
-                        let values = &values[first(group(channel))..];
-                        for i in 0..steps.len() {
-                            for n in 0..problem.states {
-                                let value = values[i * strides.time + n * strides.state];
-                                tile.values[(n * TILE + i) * width + lane] = value.to_f32();
-                            }
-                        }
-                    }
-                }
-            }
-        }
+        let Scratch { b, c, .. } = &mut **scratch;
+        b.load(&scan.call.b, scan.call.problem, lanes, *batch, channels, steps.clone());
+        c.load(&scan.call.c, scan.call.problem, lanes, *batch, channels, steps);
     }
 
     /// The runs of ordinary steps in a tile. At a reset the decay sees Δ = 0 and the state is
-    /// zero, so that no overflow of the decay meets it; padding belongs to no run.
-    fn segments(&mut self, steps: Range<usize>) -> Vec<Segment> {
-        let whole = Segment { steps: 0..steps.len(), from_zero: false };
-        let Some(meanings) = &self.scan.meanings else { return vec![whole] };
-        let first = self.batch * self.scan.problem.steps;
-        let lanes = self.scratch.step.len() / TILE;
-        let mut segments: Vec<Segment> = Vec::new();
-        for (i, meaning) in meanings[first + steps.start..first + steps.end].iter().enumerate() {
-            match (meaning, segments.last_mut()) {
-                (Step::Padding, _) => {}
-                (Step::Ordinary, Some(last)) if last.steps.end == i => last.steps.end += 1,
-                _ => {
-                    let from_zero = *meaning == Step::Reset;
-                    segments.push(Segment { steps: i..i + 1, from_zero });
-                    if from_zero {
-                        self.scratch.step[i * lanes..][..lanes].fill(0.0);
-                    }
-                }
-            }
+    /// zero, so that no overflow of the decay meets it.
+    fn segments(&mut self, lanes: usize, steps: Range<usize>) -> Vec<Segment> {
+        let segments = self.scan.call.segments(self.batch, steps);
+        for segment in segments.iter().filter(|segment| segment.from_zero) {
+            self.scratch.step[segment.steps.start * lanes..][..lanes].fill(0.0);
         }
         segments
     }
@@ -218,8 +145,9 @@ impl<T: DeviceFloat> Block<'_, '_, T> {
             output: tile_mut::<S>(output),
             b,
             c,
+            history: (),
         };
-        match self.scan.decays {
+        match self.scan.call.decays {
             Decays::Own => recurrence.run(segments, &mut OwnDecay { step, a }),
             Decays::Shared => {
                 recurrence.run(segments, &mut SharedDecay::new(simd, decays, step, a[0]));
@@ -235,7 +163,7 @@ impl<T: DeviceFloat> Block<'_, '_, T> {
     fn finish<S: Simd>(&mut self, simd: S, steps: Range<usize>) {
         let Self { scan, scratch, batch, channels, .. } = self;
         let lanes = S::F32_LANES;
-        if let Some(z) = &scan.z {
+        if let Some(z) = &scan.call.z {
             let Scratch { gate, lines, .. } = &mut **scratch;
             z.load(simd, gate, lines, *batch, channels.clone(), steps.clone());
             let gates = tile::<S>(&scratch.gate);
@@ -243,15 +171,7 @@ impl<T: DeviceFloat> Block<'_, '_, T> {
                 *output = simd.mul_f32s(*output, lanes::silu(simd, gate));
             }
         }
-        if let Some(meanings) = &scan.meanings {
-            let first = *batch * scan.problem.steps;
-            let meanings = &meanings[first + steps.start..first + steps.end];
-            for (output, meaning) in scratch.output.chunks_exact_mut(lanes).zip(meanings) {
-                if *meaning == Step::Padding {
-                    output.fill(0.0);
-                }
-            }
-        }
+        scan.call.clear_padding(*batch, steps.clone(), lanes, &mut scratch.output);
         // SAFETY: rows and channels of tasks are disjoint, and each tile is stored once.
         unsafe {
             let Scratch { output, lines, .. } = &mut **scratch;
@@ -261,7 +181,7 @@ impl<T: DeviceFloat> Block<'_, '_, T> {
 
     /// Stores the state as the checkpoint of the steps before `end`.
     fn save(&self, lanes: usize, end: usize) {
-        let problem = self.scan.problem;
+        let problem = self.scan.call.problem;
         let Some(saved) = &self.scan.saved else { return };
         let checkpoint = (end - 1) / CHECKPOINT;
         self.write_state(lanes, saved, |channel| {
@@ -273,13 +193,13 @@ impl<T: DeviceFloat> Block<'_, '_, T> {
     fn end(&self, lanes: usize) {
         let Some(last_state) = &self.scan.last_state else { return };
         self.write_state(lanes, last_state, |channel| {
-            self.row * self.scan.problem.channels + channel
+            self.row * self.scan.call.problem.channels + channel
         });
     }
 
     /// Writes the state of each channel to the place that `line` gives, in lengths of a state.
     fn write_state(&self, lanes: usize, to: &Disjoint<'_, f32>, line: impl Fn(usize) -> usize) {
-        let states = self.scan.problem.states;
+        let states = self.scan.call.problem.states;
         for (lane, channel) in self.channels.clone().enumerate() {
             for n in 0..states {
                 let value = self.scratch.state[n * lanes + lane];

@@ -20,12 +20,12 @@
 use std::array;
 use std::ops::Range;
 
-use pulp::Simd;
+use pulp::{NullaryFnOnce, Simd};
 
-use super::block::Segment;
-use super::scratch::{Form, MapTile};
+use super::call::Segment;
+use super::maps::{Form, MapTile};
 use super::tile::{TILE, rows};
-use crate::backend::cpu::lanes::{self, Powers, Split};
+use crate::backend::cpu::lanes::{self, Exp2, Powers, Split};
 
 /// States that run through the steps together, enough to hide the latency of one another.
 const TOGETHER: usize = 4;
@@ -36,18 +36,35 @@ pub(super) trait Decay<S: Simd> {
     type State: Copy;
     /// What a step keeps in registers over the states.
     type Step: Copy;
+    /// a, ready to multiply.
+    type Factor: Factor<S>;
     fn state(&self, n: usize) -> Self::State;
     /// Step i, as the states before have left it.
     fn begin(&self, i: usize) -> Self::Step;
-    /// a h + taken, and on to the next state.
-    fn advance(
-        simd: S,
-        state: Self::State,
-        step: &mut Self::Step,
-        h: S::f32s,
-        taken: S::f32s,
-    ) -> S::f32s;
+    /// a of the state, and on to the next state.
+    fn factor(simd: S, state: Self::State, step: &mut Self::Step) -> Self::Factor;
     fn end(&mut self, i: usize, step: Self::Step);
+}
+
+/// A decay that is no number by itself.
+pub(super) trait Factor<S: Simd>: Copy {
+    /// a h + addend.
+    fn times(self, simd: S, h: S::f32s, addend: S::f32s) -> S::f32s;
+}
+
+impl<S: Simd> Factor<S> for Exp2<S::f32s> {
+    #[inline(always)]
+    fn times(self, simd: S, h: S::f32s, addend: S::f32s) -> S::f32s {
+        let scaled = simd.mul_f32s(self.scale, h);
+        simd.add_f32s(scaled, simd.mul_add_f32s(scaled, self.above, addend))
+    }
+}
+
+impl<S: Simd> Factor<S> for Split<S::f32s> {
+    #[inline(always)]
+    fn times(self, simd: S, h: S::f32s, addend: S::f32s) -> S::f32s {
+        simd.add_f32s(simd.and_f32s(self.kept, h), simd.mul_add_f32s(self.rest, h, addend))
+    }
 }
 
 /// A differs over n: an exponential for each state and step.
@@ -59,6 +76,7 @@ pub(super) struct OwnDecay<'a, S: Simd> {
 impl<S: Simd> Decay<S> for OwnDecay<'_, S> {
     type State = S::f32s;
     type Step = S::f32s;
+    type Factor = Exp2<S::f32s>;
     #[inline(always)]
     fn state(&self, n: usize) -> S::f32s {
         self.a[n]
@@ -68,10 +86,8 @@ impl<S: Simd> Decay<S> for OwnDecay<'_, S> {
         self.step[i]
     }
     #[inline(always)]
-    fn advance(simd: S, a: S::f32s, step: &mut S::f32s, h: S::f32s, taken: S::f32s) -> S::f32s {
-        let decay = lanes::exp2(simd, simd.mul_f32s(*step, a));
-        let scaled = simd.mul_f32s(decay.scale, h);
-        simd.add_f32s(scaled, simd.mul_add_f32s(scaled, decay.above, taken))
+    fn factor(simd: S, a: S::f32s, step: &mut S::f32s) -> Exp2<S::f32s> {
+        lanes::exp2(simd, simd.mul_f32s(*step, a))
     }
     #[inline(always)]
     fn end(&mut self, _i: usize, _step: S::f32s) {}
@@ -106,6 +122,7 @@ impl<'a, S: Simd> SharedDecay<'a, S> {
 impl<S: Simd> Decay<S> for SharedDecay<'_, S> {
     type State = ();
     type Step = Split<S::f32s>;
+    type Factor = Split<S::f32s>;
     #[inline(always)]
     fn state(&self, _n: usize) {}
     #[inline(always)]
@@ -113,8 +130,8 @@ impl<S: Simd> Decay<S> for SharedDecay<'_, S> {
         self.0.0[i].power
     }
     #[inline(always)]
-    fn advance(simd: S, _state: (), step: &mut Self::Step, h: S::f32s, taken: S::f32s) -> S::f32s {
-        step.times(simd, h, taken)
+    fn factor(_simd: S, _state: (), step: &mut Self::Step) -> Split<S::f32s> {
+        *step
     }
     #[inline(always)]
     fn end(&mut self, _i: usize, _step: Self::Step) {}
@@ -136,6 +153,7 @@ impl<'a, S: Simd> PowerDecay<'a, S> {
 impl<S: Simd> Decay<S> for PowerDecay<'_, S> {
     type State = ();
     type Step = Powers<S::f32s>;
+    type Factor = Split<S::f32s>;
     #[inline(always)]
     fn state(&self, _n: usize) {}
     #[inline(always)]
@@ -143,10 +161,10 @@ impl<S: Simd> Decay<S> for PowerDecay<'_, S> {
         self.0.0[i]
     }
     #[inline(always)]
-    fn advance(simd: S, _state: (), step: &mut Self::Step, h: S::f32s, taken: S::f32s) -> S::f32s {
-        let h = step.power.times(simd, h, taken);
+    fn factor(simd: S, _state: (), step: &mut Self::Step) -> Split<S::f32s> {
+        let power = step.power;
         step.advance(simd);
-        h
+        power
     }
     #[inline(always)]
     fn end(&mut self, i: usize, step: Self::Step) {
@@ -155,7 +173,7 @@ impl<S: Simd> Decay<S> for PowerDecay<'_, S> {
 }
 
 /// B or C of one state over the steps.
-trait Row<S: Simd>: Copy {
+pub(super) trait Row<S: Simd>: Copy {
     fn at(self, simd: S, i: usize) -> S::f32s;
 }
 
@@ -167,7 +185,7 @@ impl<S: Simd> Row<S> for &[f32; TILE] {
 }
 
 #[derive(Clone, Copy)]
-struct LaneRow<'a, S: Simd> {
+pub(super) struct LaneRow<'a, S: Simd> {
     values: &'a [S::f32s],
     /// 0 where the map is constant in time, else 1.
     stride: usize,
@@ -180,8 +198,30 @@ impl<S: Simd> Row<S> for LaneRow<'_, S> {
     }
 }
 
+/// What becomes of the states on the way.
+pub(super) trait Keep<S: Simd> {
+    /// h of state n after step i.
+    fn keep(&mut self, n: usize, i: usize, h: S::f32s);
+}
+
+/// Nothing: the forward pass needs the last one alone.
+impl<S: Simd> Keep<S> for () {
+    #[inline(always)]
+    fn keep(&mut self, _n: usize, _i: usize, _h: S::f32s) {}
+}
+
+/// All states of a tile, (N, t).
+pub(super) struct History<'a, V>(pub &'a mut [V]);
+
+impl<S: Simd> Keep<S> for History<'_, S::f32s> {
+    #[inline(always)]
+    fn keep(&mut self, n: usize, i: usize, h: S::f32s) {
+        self.0[n * TILE + i] = h;
+    }
+}
+
 /// A block of channels on its way through a tile.
-pub(super) struct Recurrence<'a, S: Simd> {
+pub(super) struct Recurrence<'a, S: Simd, K> {
     pub simd: S,
     /// h of each state.
     pub state: &'a mut [S::f32s],
@@ -191,15 +231,13 @@ pub(super) struct Recurrence<'a, S: Simd> {
     pub output: &'a mut [S::f32s; TILE],
     pub b: &'a MapTile,
     pub c: &'a MapTile,
+    pub history: K,
 }
 
-impl<S: Simd> Recurrence<'_, S> {
+impl<S: Simd, H: Keep<S>> Recurrence<'_, S, H> {
     /// Runs all states through the segments.
-    #[inline(always)]
-    pub fn run(mut self, segments: &[Segment], decay: &mut impl Decay<S>) {
-        for segment in segments {
-            self.segment(segment, decay);
-        }
+    pub fn run(self, segments: &[Segment], decay: &mut impl Decay<S>) {
+        self.simd.vectorize(Run { recurrence: self, segments, decay });
     }
 
     #[inline(always)]
@@ -252,27 +290,52 @@ impl<S: Simd> Recurrence<'_, S> {
         let mut h: [S::f32s; K] = array::from_fn(|k| self.state[n + k]);
         for i in steps {
             let mut step = decay.begin(i);
-            let mut y = self.output[i];
+            // Summed by themselves first: where the sum over all states cancels, fewer roundings
+            // meet its large parts.
+            let mut y = simd.splat_f32s(0.0);
             for k in 0..K {
                 let taken = simd.mul_f32s(self.input[i], b[k].at(simd, i));
-                h[k] = D::advance(simd, states[k], &mut step, h[k], taken);
-                y = simd.mul_add_f32s(c[k].at(simd, i), h[k], y);
+                h[k] = D::factor(simd, states[k], &mut step).times(simd, h[k], taken);
+                let read = c[k].at(simd, i);
+                self.history.keep(n + k, i, h[k]);
+                y = match k {
+                    0 => simd.mul_f32s(read, h[k]),
+                    _ => simd.mul_add_f32s(read, h[k], y),
+                };
             }
-            self.output[i] = y;
+            self.output[i] = simd.add_f32s(self.output[i], y);
             decay.end(i, step);
         }
         self.state[n..n + K].copy_from_slice(&h);
     }
 }
 
+/// A piece of code of its own, so that the element types of calls share it.
+struct Run<'a, 'r, S: Simd, H, D> {
+    recurrence: Recurrence<'r, S, H>,
+    segments: &'a [Segment],
+    decay: &'a mut D,
+}
+
+impl<S: Simd, H: Keep<S>, D: Decay<S>> NullaryFnOnce for Run<'_, '_, S, H, D> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(mut self) {
+        for segment in self.segments {
+            self.recurrence.segment(segment, self.decay);
+        }
+    }
+}
+
 impl MapTile {
     #[inline(always)]
-    fn shared(&self, n: usize) -> &[f32; TILE] {
+    pub(super) fn shared(&self, n: usize) -> &[f32; TILE] {
         &self.values.as_chunks().0[n]
     }
 
     #[inline(always)]
-    fn lanes<S: Simd>(&self, n: usize) -> LaneRow<'_, S> {
+    pub(super) fn lanes<S: Simd>(&self, n: usize) -> LaneRow<'_, S> {
         let values = rows::<S>(&self.values);
         match self.form {
             Form::Constant => LaneRow { values: &values[n..=n], stride: 0 },

@@ -1,5 +1,6 @@
 //! What a thread works in: tiles and states of one block of channels.
 
+use super::maps::MapTile;
 use crate::backend::cpu::aligned::Aligned;
 
 /// What a thread keeps between its tasks, all in f32.
@@ -23,23 +24,4 @@ pub(super) struct Scratch {
     pub lines: Aligned,
     pub b: MapTile,
     pub c: MapTile,
-}
-
-/// The values of B or C in a tile.
-#[derive(Default)]
-pub(super) struct MapTile {
-    pub values: Aligned,
-    pub form: Form,
-}
-
-/// How the values of a [`MapTile`] lie.
-#[derive(Clone, Copy, Default, PartialEq)]
-pub(super) enum Form {
-    /// (N, t): all lanes share them.
-    #[default]
-    Shared,
-    /// (N, t, lane): lanes are of different groups.
-    Lanes,
-    /// (N, lane): constant in time.
-    Constant,
 }

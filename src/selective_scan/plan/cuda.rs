@@ -9,7 +9,7 @@ use crate::backend::{Limits, Tier};
 use crate::element::DType;
 use crate::selective_scan::kernels::{ForwardChunkedPtx, ForwardPtx};
 use crate::selective_scan::{Layout, NAME, Options, Problem};
-use crate::variant::{forced, no_such_variant};
+use crate::variant::no_such_variant;
 use crate::{Error, Result};
 
 /// Steps that the kernels count, in 32 bits with a sign, with room for a tile behind the last.
@@ -17,6 +17,14 @@ const MOST_STEPS: usize = i32::MAX as usize - 256;
 
 /// Blocks that keep a multiprocessor busy: as many fit on it at once.
 const BLOCKS_PER_UNIT: u64 = 2;
+
+/// Warps that keep the schedulers of a multiprocessor busy, one each: several channels of a thread
+/// are independent work enough.
+const SCHEDULERS: u64 = 4;
+
+/// Shared memory that the system takes of every block; a multiprocessor has as much more than a
+/// block can have.
+const RESERVED: u64 = 1024;
 
 /// Steps of a chunk are a multiple of this, which is a multiple of every kernel's tile.
 const CHUNK_UNIT: u64 = 64;
@@ -57,8 +65,8 @@ pub(in crate::selective_scan) fn cuda_variants(
     options: &Options,
 ) -> Result<Vec<&'static str>> {
     let planned = cuda(device, limits, problem, options)?.variant;
-    let least = fitting(limits, problem).map(|(spread, _)| spread.padded()).min();
-    let others = fitting(limits, problem)
+    let least = fitting(limits, problem, options).map(|(spread, _)| spread.padded()).min();
+    let others = fitting(limits, problem, options)
         .filter(|(spread, _)| Some(spread.padded()) == least)
         .map(|(spread, _)| spread.0.name);
     Ok(std::iter::once(planned).chain(others.filter(|&name| name != planned)).collect())
@@ -72,24 +80,25 @@ struct Choice {
 }
 
 /// The kernel that is forced; else the highest tier of those with the least room for states that
-/// has enough, with the most channels in a thread that still leave blocks for every multiprocessor.
+/// has enough, with the most channels in a thread that still leave warps for every scheduler.
 fn choose(device: &str, limits: &Limits, problem: &Problem, options: &Options) -> Result<Choice> {
-    if let Some(asked) = forced(NAME, options.variant.as_ref()) {
-        return match fitting(limits, problem).find(|(spread, _)| spread.0.name == asked) {
+    if let Some(asked) = options.forward_variant() {
+        return match fitting(limits, problem, options).find(|(spread, _)| spread.0.name == asked) {
             Some((spread, chunked)) => {
                 Ok(Choice { spread, chunked, reason: "the variant was asked for".to_owned() })
             }
             None => {
-                let names = fitting(limits, problem).map(|(spread, _)| spread.0.name);
+                let names = fitting(limits, problem, options).map(|(spread, _)| spread.0.name);
                 Err(no_such_variant(NAME, device.to_owned(), &asked, names))
             }
         };
     }
-    let full = u64::from(limits.units.max(1)) * BLOCKS_PER_UNIT;
+    let units = u64::from(limits.units.max(1));
     let best = |cuts: bool| {
-        fitting(limits, problem)
+        fitting(limits, problem, options)
             .filter(|&(spread, chunked)| {
-                chunked == cuts && (spread.channels() == 1 || spread.blocks(problem) >= full)
+                let busy = spread.warps_per_unit(limits, problem) >= SCHEDULERS;
+                chunked == cuts && (spread.channels() == 1 || busy)
             })
             .map(|(spread, _)| spread)
             .min_by_key(|spread| {
@@ -100,7 +109,7 @@ fn choose(device: &str, limits: &Limits, problem: &Problem, options: &Options) -
         best(false).ok_or_else(|| unsupported(device, format!("elements {}", problem.dtype)))?;
     let room = format!("{} is the least room for N = {} states", serial.padded(), problem.states);
     // The first pass costs nearly as much as the scan: cutting has to win more than that.
-    let idle = serial.blocks(problem) * 4 <= full && problem.steps >= LEAST_CUT;
+    let idle = serial.blocks(problem) * 4 <= units * BLOCKS_PER_UNIT && problem.steps >= LEAST_CUT;
     match best(true).filter(|_| idle) {
         Some(spread) => Ok(Choice {
             spread,
@@ -116,8 +125,11 @@ fn choose(device: &str, limits: &Limits, problem: &Problem, options: &Options) -
             spread: serial,
             chunked: false,
             reason: format!(
-                "{room}; a block walks {} channels of a row through time",
-                serial.block_channels()
+                "{room}; a block walks {} channels of a row through time, {} of them in a thread, \
+                 with {} warps on a multiprocessor",
+                serial.block_channels(),
+                serial.channels(),
+                serial.warps_per_unit(limits, problem)
             ),
         }),
     }
@@ -125,11 +137,15 @@ fn choose(device: &str, limits: &Limits, problem: &Problem, options: &Options) -
 
 /// Every kernel that can run the problem, and whether it begins a chunked schedule. Packed
 /// sequences are never cut: their bounds lie on the device, and they are many already.
-fn fitting(limits: &Limits, problem: &Problem) -> impl Iterator<Item = (Spread, bool)> {
+fn fitting(
+    limits: &Limits,
+    problem: &Problem,
+    options: &Options,
+) -> impl Iterator<Item = (Spread, bool)> {
     let serial = ForwardPtx::VARIANTS.iter().map(|variant| (Spread(variant.info), false));
     let chunked = ForwardChunkedPtx::VARIANTS.iter().map(|variant| (Spread(variant.info), true));
     serial.chain(chunked).filter(move |&(spread, chunked)| {
-        spread.fits(limits, problem) && !(chunked && problem.packed)
+        spread.fits(limits, problem, options) && !(chunked && problem.packed)
     })
 }
 
@@ -171,6 +187,14 @@ impl Spread {
             .unwrap_or(u64::MAX)
     }
 
+    /// Warps of these blocks that a multiprocessor gets and has shared memory for at once.
+    fn warps_per_unit(self, limits: &Limits, problem: &Problem) -> u64 {
+        let shared = u64::from(limits.shared_bytes) + RESERVED;
+        let room = shared / (u64::from(self.0.shared_bytes) + RESERVED);
+        let share = self.blocks(problem) / u64::from(limits.units.max(1));
+        room.min(share) * u64::from(self.0.block[0] / 32)
+    }
+
     fn tier(self) -> Option<Tier> {
         match self.0.language {
             Language::Ptx(tier) => Some(tier),
@@ -178,10 +202,15 @@ impl Spread {
         }
     }
 
-    /// Whether the kernel can run the problem on a device. Several channels of a thread leave no
-    /// registers for constant maps.
-    fn fits(self, limits: &Limits, problem: &Problem) -> bool {
-        let usual = !(problem.b_constant || problem.c_constant || problem.a_per_channel);
+    /// Whether the kernel can run the problem on a device. With several channels of a thread it
+    /// spares the registers for constant maps and for the tests which channels exist, and the
+    /// instructions for accurate decays.
+    fn fits(self, limits: &Limits, problem: &Problem, options: &Options) -> bool {
+        let unusual = problem.b_constant
+            || problem.c_constant
+            || problem.a_per_channel
+            || options.keeps_decays_accurate();
+        let usual = !unusual && problem.group_channels().is_multiple_of(self.block_channels());
         self.tier() <= limits.tier
             && self.0.parameter("element") == Some(problem.dtype.name())
             && self.0.parameter("layout") == Some(layout(problem))
@@ -356,15 +385,28 @@ mod tests {
     }
 
     #[test]
-    fn threads_take_two_channels_where_there_are_many() {
-        // 128 channels of a block, two blocks for each of 132 multiprocessors.
+    fn threads_take_four_channels_where_there_are_many() {
+        // 128 channels of a warp, four warps for each of 132 multiprocessors.
         let variant = |problem: &Problem| plan(problem).unwrap().variant;
-        let many = Problem { batch: 1, rows: 1, channels: 128 * 264, ..problem() };
-        assert!(variant(&many).ends_with("_n16x2"));
-        assert!(variant(&Problem { channels: 128 * 263, ..many.clone() }).ends_with("_n16x1"));
-        // Constant maps need the registers, and A as (D) has no use for them.
+        let many = Problem { batch: 1, rows: 1, channels: 128 * 528, ..problem() };
+        assert!(variant(&many).ends_with("_n16x4"));
+        assert!(variant(&Problem { channels: 128 * 527, ..many.clone() }).ends_with("_n16x1"));
+        // Constant maps need the registers; A as (D) has no use for them; blocks have to be full.
         assert!(variant(&Problem { b_constant: true, ..many.clone() }).ends_with("_n16x1"));
-        assert!(variant(&Problem { a_per_channel: true, ..many }).ends_with("_n16x1"));
+        assert!(variant(&Problem { channels: 128 * 528 + 64, ..many.clone() }).ends_with("_n16x1"));
+        assert!(variant(&Problem { a_per_channel: true, ..many.clone() }).ends_with("_n16x1"));
+        // Clamped or not, accurate decays take instructions.
+        for options in [
+            Options::default().with_delta_clamp(0.0, 1.0),
+            Options::default().with_accurate_decays(true),
+        ] {
+            let accurate = cuda("cuda:0", &limits(), &many, &options).unwrap();
+            assert!(accurate.variant.ends_with("_n16x1"), "{accurate}");
+        }
+        // Where shared memory holds no four blocks, schedulers would stand idle.
+        let small = Limits { shared_bytes: 99 << 10, ..limits() };
+        let narrow = cuda("cuda:0", &small, &many, &Options::default()).unwrap();
+        assert!(narrow.variant.ends_with("_n16x1"), "{narrow}");
     }
 
     #[test]

@@ -1,11 +1,18 @@
 //! The plan of WebGPU devices.
+//!
+//! There is no variant that sums y by subgroup operations, because it would gain nothing. With k
+//! lanes to a channel, each step costs an invocation one store of its part of y, and later one
+//! load and one addition, among some four operations and an exponential for each of its states;
+//! a sum by shuffles costs log2(k) shuffles and as many additions instead, and WGSL does not
+//! promise that neighbouring invocations lie in one subgroup, so that it would need the other
+//! path as well.
 
 use super::{Plan, Schedule};
 use crate::backend::Limits;
 use crate::backend::kernel::VariantInfo;
 use crate::selective_scan::kernels::{ForwardChunkedWgsl, ForwardDirectWgsl, ForwardSerialWgsl};
 use crate::selective_scan::{NAME, Options, Problem};
-use crate::variant::{forced, no_such_variant};
+use crate::variant::no_such_variant;
 use crate::{Error, Result};
 
 /// Storage buffers that a device must allow before small tensors get bindings of their own. The
@@ -51,7 +58,7 @@ pub(in crate::selective_scan) fn wgpu(
             instead: "use `cpu`".to_owned(),
         });
     }
-    let choice = match forced(NAME, options.variant.as_ref()) {
+    let choice = match options.forward_variant() {
         Some(asked) => kernels.named(&asked, device)?,
         None => kernels.best(problem, limits),
     };

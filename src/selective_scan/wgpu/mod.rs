@@ -8,7 +8,10 @@
 //! that no binding can hold are recorded in parts ([`parts`]).
 
 use super::kernels::{ForwardChunkedWgsl, ForwardDirectWgsl, ForwardSerialWgsl};
-use super::{Inputs, NAME, Options, OutputsMut, Plan, Problem, SelectiveScan, check::CHECK, plan};
+use super::{
+    BackwardCall, GradientsMut, Inputs, NAME, Options, OutputsMut, Plan, Problem, SelectiveScan,
+    check::CHECK, no_backward, plan,
+};
 use crate::backend::Backend;
 use crate::backend::kernel::{Variant, VariantInfo};
 use crate::backend::wgpu::Wgpu;
@@ -72,6 +75,24 @@ impl<T: DeviceFloat> SelectiveScan<T> for Wgpu {
             self.preload(info)?;
         }
         Ok(())
+    }
+
+    fn plan_backward(&self, _problem: &Problem, _options: &Options) -> Result<Plan> {
+        Err(no_backward(self))
+    }
+
+    fn preload_backward(&self, _plan: &Plan) -> Result<()> {
+        Err(no_backward(self))
+    }
+
+    fn launch_backward(
+        &self,
+        _plan: &Plan,
+        _problem: &Problem,
+        _call: &BackwardCall<'_, Self, T>,
+        _gradients: &GradientsMut<'_, Self, T>,
+    ) -> Result<()> {
+        Err(no_backward(self))
     }
 }
 

@@ -66,6 +66,8 @@ pub struct Case {
     pub h0: bool,
     pub softplus: bool,
     pub clamp: bool,
+    /// Decays keep their distance from 1 on every device.
+    pub accurate: bool,
     /// Parameters are given in the activations' type.
     pub narrow_parameters: bool,
     /// All tensors lie in one buffer, at odd places, with guards between.
@@ -90,6 +92,7 @@ impl Case {
             h0: true,
             softplus: true,
             clamp: false,
+            accurate: false,
             narrow_parameters: false,
             one_buffer: false,
             seed: 1,
@@ -115,6 +118,7 @@ impl Case {
             h0: random.chance(0.5),
             softplus: !matches!(distribution, Broad) || random.chance(0.5),
             clamp: random.chance(0.25),
+            accurate: false,
             narrow_parameters: random.chance(0.25),
             one_buffer: random.chance(0.3),
             seed: random.below(1 << 30) as u64,
@@ -126,6 +130,7 @@ impl Case {
         let options = Options::default()
             .with_layout(self.layout)
             .with_delta_softplus(self.softplus)
+            .with_accurate_decays(self.accurate)
             .with_save(true);
         match self.clamp {
             true => options.with_delta_clamp(0.01, 0.08),
@@ -150,7 +155,7 @@ impl Case {
             Layout::Bdl => [rows, groups, states, steps],
             Layout::Bld => [rows, steps, groups, states],
         };
-        draw.activation("u", &activation, Self::input)?;
+        draw.activation("u", &activation, |case, random, i| case.input(T::DTYPE, random, i))?;
         draw.activation("delta", &activation, Self::raw_step)?;
         match self.a_per_channel {
             true => draw.parameter("A", &[channels], Self::decay)?,
@@ -180,16 +185,37 @@ impl Case {
         Ok(draw.named)
     }
 
+    /// The gradients of its outputs.
+    ///
+    /// # Errors
+    ///
+    /// As [`tensors`](Self::tensors).
+    pub fn output_gradients<T: Float>(&self) -> Result<Named<Cpu>> {
+        let mut draw = Draw::<T>::new(self);
+        draw.random = Random::new(!self.seed);
+        let Sizes { batch, channels, steps, states, .. } = self.sizes;
+        let rows = if self.packed() { 1 } else { batch };
+        let activation = match self.layout {
+            Layout::Bdl => [rows, channels, steps],
+            Layout::Bld => [rows, steps, channels],
+        };
+        draw.activation("dout", &activation, |_, random, _| random.normal())?;
+        if self.h0 {
+            let state = [batch, channels, states];
+            draw.parameter("dlast_state", &state, |_, random, _| random.normal())?;
+        }
+        Ok(draw.named)
+    }
+
     fn packed(&self) -> bool {
         self.resets == ResetForm::CuSeqlens
     }
 
-    fn input(&self, random: &mut Random, i: usize) -> f64 {
+    fn input(&self, dtype: DType, random: &mut Random, i: usize) -> f64 {
         match self.distribution {
             Distribution::Adversarial => match i % 7 {
                 0 => 0.0,
-                // Small enough that no result leaves the range of f16.
-                3 if random.chance(0.1) => 100.0,
+                3 if random.chance(0.1) => self.spike(dtype),
                 _ => {
                     if i.is_multiple_of(2) {
                         1.0
@@ -199,6 +225,15 @@ impl Case {
                 }
             },
             _ => random.normal(),
+        }
+    }
+
+    /// Of the specification's size where results cannot leave the range of the type: they are
+    /// sums over n of spike · Δ B C, with Δ up to 25, gated by up to 10.
+    fn spike(&self, dtype: DType) -> f64 {
+        match dtype {
+            DType::F16 => 25.0 / (self.sizes.states.max(1) as f64).sqrt(),
+            _ => 1e4,
         }
     }
 
@@ -246,19 +281,30 @@ impl Case {
             (_, true) => (1e-5, 1e-5),
             (_, false) => (2e-6, 2e-6),
         };
-        match (self.distribution, matches!(device, Device::Cpu(_))) {
-            // Long memory: the rounding of a decay near 1 limits every f32 recurrence; the CPU
-            // takes the route that keeps the distance from 1.
+        // Long memory: the rounding of a decay near 1 limits every f32 recurrence. The CPU and the
+        // WGSL always keep the distance from 1.
+        let accurate = self.accurate || coarse || matches!(device, Device::Cpu(_));
+        match (self.distribution, accurate) {
             (Distribution::NearUnit, true) => (out.max(5e-5), 5e-5),
             (Distribution::NearUnit, false) => (out.max(2e-3), 2e-3),
-            // A clamp makes many step sizes equal, and so the rounding of their decays, up to
-            // 2^-25 each: it no longer averages out, but adds up over the steps that a state
-            // remembers, at most 1 / (1 - e^{-0.01 * 0.01}) here.
-            (_, false) if self.clamp => {
-                let systematic = self.sizes.steps.min(10_000) as f64 * 2f64.powi(-25);
-                (out.max(systematic), state.max(systematic))
-            }
             _ => (out, state),
+        }
+    }
+
+    /// The largest scaled errors of the gradients of activations, of those of variable B and C,
+    /// and of those of parameters and states: section 11 of the specification.
+    pub fn gradient_tolerances(&self, device: &Device, dtype: DType) -> [f64; 3] {
+        let coarse = matches!(device.name().split(':').next(), Some("wgpu"));
+        let tolerances: [f64; 3] = match (dtype, coarse) {
+            (DType::BF16, _) => [8e-3, 8e-3, 1e-5],
+            (DType::F16, _) => [1e-3, 1e-3, 1e-5],
+            (_, true) => [2e-5, 2e-5, 3e-5],
+            (_, false) => [5e-6, 5e-6, 1e-5],
+        };
+        match (self.distribution, matches!(device, Device::Cpu(_))) {
+            (Distribution::NearUnit, true) => tolerances.map(|bound| bound.max(5e-5)),
+            (Distribution::NearUnit, false) => tolerances.map(|bound| bound.max(2e-3)),
+            _ => tolerances,
         }
     }
 
@@ -283,6 +329,7 @@ impl Case {
             (self.h0, "h0"),
             (self.softplus, "softplus"),
             (self.clamp, "clamp"),
+            (self.accurate, "accurate decays"),
             (self.narrow_parameters, "narrow parameters"),
             (self.one_buffer, "one buffer"),
         ];

@@ -1,5 +1,6 @@
 //! The cases of the selective scan.
 
+mod backward;
 mod case;
 #[cfg(feature = "interpreter")]
 mod count;
@@ -9,6 +10,7 @@ mod time;
 #[cfg_attr(docsrs, doc(cfg(feature = "interpreter")))]
 pub use count::count;
 
+use backward::PreparedBackward;
 pub use case::{Case, Distribution, ResetForm, Sizes};
 
 use std::time::{Duration, Instant};
@@ -61,7 +63,9 @@ pub fn cases(size: Size) -> Vec<Case> {
         cases.push(Case::random(sizes, &mut random));
     }
     if size > Size::Quick {
-        cases.push(Case { distribution: Distribution::NearUnit, ..Case::new(1, 8, 65_536, 4, 1) });
+        let long = Case { distribution: Distribution::NearUnit, ..Case::new(1, 8, 65_536, 4, 1) };
+        cases.push(Case { accurate: true, ..long.clone() });
+        cases.push(long);
         cases.push(Case::new(2, 768, 197, 16, 4));
         cases.push(Case { layout: Layout::Bld, ..Case::new(2, 768, 197, 16, 4) });
     }
@@ -86,12 +90,28 @@ fn edge_cases() -> Vec<Case> {
         Case { distribution: Distribution::Strong, ..plain.clone() },
         Case { narrow_parameters: true, b_constant: true, ..plain.clone() },
         Case { a_per_channel: true, ..plain.clone() },
+        cancelling(),
     ];
     for resets in [ResetForm::Flags, ResetForm::SeqIdx, ResetForm::CuSeqlens] {
         cases.push(Case { resets, ..plain.clone() });
         cases.push(Case { resets, one_buffer: true, layout: Layout::Bld, ..plain.clone() });
     }
     cases
+}
+
+/// A wide state whose sum over n cancels to a tenth of its parts at the largest output: the order
+/// of the sum shows.
+fn cancelling() -> Case {
+    Case {
+        layout: Layout::Bld,
+        distribution: Distribution::Adversarial,
+        resets: ResetForm::CuSeqlens,
+        gate: false,
+        bias: false,
+        narrow_parameters: true,
+        seed: 63_653_628,
+        ..Case::new(1, 1, 256, 128, 1)
+    }
 }
 
 /// The element types that each case is run in.
@@ -133,7 +153,7 @@ impl Suite for Cases {
         dtype: DType,
         runs: Option<usize>,
     ) -> Result<Timing> {
-        time::time(device, &time::case(setting)?, dtype, runs)
+        time::time(device, setting, dtype, runs)
     }
 
     #[cfg(feature = "interpreter")]
@@ -182,6 +202,23 @@ fn check_case(
             }
             Ok(())
         })
+    });
+    if let Err(error) = ran {
+        report(Report { outcome: outcome(Err(error)), ..base.clone() });
+    }
+    let base = Report { pass: "backward", ..base };
+    let ran: Result<()> = dispatch!(NAME, device, dtype, |backend, T| {
+        PreparedBackward::<T>::new(case, case.gradient_tolerances(device, dtype)).and_then(
+            |prepared| {
+                for variant in prepared.variants(backend)? {
+                    let start = Instant::now();
+                    let outcome = outcome(prepared.run(backend, variant));
+                    let elapsed = start.elapsed();
+                    report(Report { variant, elapsed, outcome, ..base.clone() });
+                }
+                Ok(())
+            },
+        )
     });
     if let Err(error) = ran {
         report(Report { outcome: outcome(Err(error)), ..base });

@@ -6,7 +6,8 @@ use crate::backend::{Device, dispatch, on_backend};
 use crate::element::{DType, Float};
 use crate::operation::{Settings, Sizes};
 use crate::selective_scan::{
-    AXES, Inputs, NAME, Outputs, OutputsMut, Problem, SelectiveScan, forward, forward_into,
+    AXES, Inputs, NAME, OutputGradients, Outputs, OutputsMut, Problem, SelectiveScan, backward,
+    backward_into, forward, forward_into,
 };
 use crate::verify::time::{Setting, Timing, repeat};
 
@@ -31,12 +32,18 @@ const SETTINGS: [(&str, [usize; 5], bool); 17] = [
     ("peers", [4, 768, 1024, 16, 1], false),
 ];
 
+/// The passes that are timed; the backward pass with the forward pass that saves its states.
+const FORWARD: &str = "forward";
+const BOTH: &str = "forward+backward";
+
 pub(super) fn settings() -> Vec<Setting> {
-    let setting = |(id, sizes, large)| {
+    let setting = |pass: &'static str, (id, sizes, large)| {
         let sizes = Sizes::new(&AXES, sizes);
-        Setting { large, ..Setting::new(id, "forward", sizes, Settings::default()) }
+        Setting { large, ..Setting::new(id, pass, sizes, Settings::default()) }
     };
-    SETTINGS.map(setting).into()
+    let forward = SETTINGS.map(|chosen| setting(FORWARD, chosen));
+    let trained = SETTINGS.into_iter().filter(|(id, ..)| matches!(*id, "S1" | "peers"));
+    forward.into_iter().chain(trained.map(|chosen| setting(BOTH, chosen))).collect()
 }
 
 /// The case of a setting.
@@ -57,11 +64,15 @@ pub(super) fn case(setting: &Setting) -> Result<Case> {
 /// the device has finished.
 pub(super) fn time(
     device: &Device,
-    case: &Case,
+    setting: &Setting,
     dtype: DType,
     runs: Option<usize>,
 ) -> Result<Timing> {
-    dispatch!(NAME, device, dtype, |backend, T| time_on::<_, T>(backend, case, runs))
+    let case = &case(setting)?;
+    dispatch!(NAME, device, dtype, |backend, T| match setting.pass {
+        BOTH => time_both_on::<_, T>(backend, case, runs),
+        _ => time_on::<_, T>(backend, case, runs),
+    })
 }
 
 fn time_on<B: SelectiveScan<T>, T: Float>(
@@ -82,4 +93,36 @@ fn time_on<B: SelectiveScan<T>, T: Float>(
         backend.synchronise()
     })?;
     Ok(Timing { variant, seconds, bytes: problem.least_bytes(case.gate) })
+}
+
+fn time_both_on<B: SelectiveScan<T>, T: Float>(
+    backend: &B,
+    case: &Case,
+    runs: Option<usize>,
+) -> Result<Timing> {
+    let options = case.options();
+    let named = on_backend(backend, &case.tensors::<T>()?)?;
+    let gradients = on_backend(backend, &case.output_gradients::<T>()?)?;
+    let inputs = Inputs::<B, T>::from_named(&named)?;
+    let outer = OutputGradients::<B, T>::from_named(&gradients)?;
+    let problem = Problem::check(&inputs, &options)?;
+    let variant = backend.plan_backward(&problem, &options)?.variant;
+    let Outputs { mut out, mut last_state, saved } = forward(&inputs, &options)?;
+    let Some(mut saved) = saved else {
+        return Ok(Timing { variant, seconds: Vec::new(), bytes: 0 });
+    };
+    let mut gradients = backward(&inputs, &options, &saved, &outer)?;
+    backend.synchronise()?;
+    let seconds = repeat(runs, || {
+        let mut outputs = OutputsMut {
+            out: &mut out,
+            last_state: Some(&mut last_state),
+            saved: Some(&mut saved),
+        };
+        forward_into(&inputs, &options, &mut outputs)?;
+        backward_into(&inputs, &options, &saved, &outer, &mut gradients.as_mut())?;
+        backend.synchronise()
+    })?;
+    let bytes = problem.least_bytes(case.gate) + problem.least_backward_bytes(case.gate);
+    Ok(Timing { variant, seconds, bytes })
 }
