@@ -2,7 +2,8 @@
 {%- import "common/activation.wgsl" as activation -%}
 {%- import "scan_attention/lines.wgsl" as lines -%}
 {%- import "scan_attention/tile.wgsl" as tile -%}
-// Scan attention, backward; {{ element }}.
+{%- set whole_pass = stage == "gradients" -%}
+// Scan attention, {% if whole_pass %}backward{% else %}first pass of the chunked backward: what each chunk of time hands on to earlier ones, from nothing{% endif %}; {{ element }}.
 //
 //   x[t] = do[t] / u[t] + exp(m[t] - m[t+1]) x[t+1];  y[t] = -(do[t] . o[t]) / u[t] + exp(m[t] - m[t+1]) y[t+1]
 //   dv[t] = exp(s[t] - m[t]) x[t];  ds[t] = exp(s[t] - m[t]) (x[t] . v[t] + y[t])
@@ -20,7 +21,8 @@ struct Params {
   steps: u32,
   width: u32,
   columns: u32,      // blocks of 64 features
-  chunk: u32,        // steps of a row
+  chunks: u32,       // spans of time side by side
+  chunk: u32,        // steps of a span, a multiple of 32
   tiles: u32,
   flags: u32,
   count: u32,        // workgroups with work
@@ -33,13 +35,14 @@ struct Params {
   saved_w_at: u32, saved_m_at: u32, saved_u_at: u32,
   m0_at: u32, u0_at: u32, w0_at: u32,
   codes_at: u32, mask_at: u32, bounds_at: u32,
-  du_at: u32, dw_at: u32,
+  du_at: u32, dw_at: u32,   // of spans; where there are several, each column block has its du
   ds_at: u32,        // (column blocks, B, H, L)
   ds_column: u32,    // from column block to column block
-  y_at: u32,         // (column blocks, lines)
+  y_at: u32,         // (column blocks, rows, H{{ "" if whole_pass else ", chunks" }})
   lines: u32,        // rows times heads
-  x_at: u32,         // (lines, width)
+  x_at: u32,         // (rows, H{{ "" if whole_pass else ", chunks" }}, Dv)
   dv_parts_at: u32,  // (B, H, L, Dv) f32, where several heads share values
+  fades_at: u32,     // (rows, H, chunks): how x and y fade in the chunk; 0 where it is cut
 }
 
 const HAS_CARRY: u32 = 1u;
@@ -56,9 +59,11 @@ const PARTS: u32 = 256u;
 @group(0) @binding(1) var<storage, read_write> scores: array<u32>;
 @group(0) @binding(2) var<storage, read_write> v: array<u32>;
 @group(0) @binding(3) var<storage, read_write> d_o: array<u32>;
-@group(0) @binding(4) var<storage, read_write> dv: array<{{ "u32" if element == "f32" else "atomic<u32>" }}>;
-@group(0) @binding(5) var<storage, read_write> saved_w: array<u32>;
-@group(0) @binding(6) var<storage, read_write> scratch: array<u32>;
+@group(0) @binding(4) var<storage, read_write> saved_w: array<u32>;
+@group(0) @binding(5) var<storage, read_write> scratch: array<u32>;
+{%- if whole_pass %}
+@group(0) @binding(6) var<storage, read_write> dv: array<{{ "u32" if element == "f32" else "atomic<u32>" }}>;
+{%- endif %}
 
 fn has(flag: u32) -> bool {
   return (params.flags & flag) != 0u;
@@ -67,11 +72,13 @@ fn has(flag: u32) -> bool {
 {{ tile.declarations(element) }}
 {{ lines.load_pair(element, "v") }}
 {{ lines.load_pair(element, "d_o") }}
+{%- if whole_pass %}
 {{ elements.rounding(element) }}
 {%- if element != "f32" %}
 {{ elements.store_masked("dv") }}
 {%- endif %}
 {{ lines.store_pair(element, "dv") }}
+{%- endif %}
 
 var<workgroup> parts: array<f32, {{ 32 * 33 }}>;
 var<workgroup> ms: array<f32, 32>;
@@ -89,11 +96,12 @@ fn {{ entry_name }}(
     return;
   }
   let column_block = id % params.columns;
-  let line = id / params.columns;
+  let state = id / params.columns;     // (row, head, chunk)
+  let line = state / params.chunks;
   let row = line / params.heads;
   let head = line % params.heads;
   if (thread == 0u) {
-    span = span_of(row, 0u);
+    span = span_of(row, state % params.chunks);
   }
   let bounds = workgroupUniformLoad(&span);
   let start = bounds.x;
@@ -105,19 +113,23 @@ fn {{ entry_name }}(
   let scores_first = params.scores_at + entry * params.scores_batch + head * params.scores_head;
   let v_first = params.v_at + entry * params.v_batch + (head / params.group) * params.v_head + column;
   let d_o_first = params.d_o_at + entry * params.d_o_batch + head * params.d_o_head + column;
+{%- if whole_pass %}
   let dv_first = params.dv_at + entry * params.dv_batch + head * params.dv_head + column;
   let dv_part = params.dv_parts_at + entry_line * params.steps * params.width + column;
+{%- else %}
+  var fade_all = 1.0;
+{%- endif %}
 
-  // Gradients of the state behind the last step.
+  // Gradients of the state behind the span.
   var x = vec2<f32>();
   var y_in = 0.0;
   if (has(HAS_DW)) {
     for (var f = 0u; f < count; f++) {
-      x[f] = bitcast<f32>(scratch[params.dw_at + line * params.width + column + f]);
+      x[f] = bitcast<f32>(scratch[params.dw_at + state * params.width + column + f]);
     }
   }
-  if (has(HAS_DU) && column_block == 0u) {
-    y_in = bitcast<f32>(scratch[params.du_at + line]);
+  if (has(HAS_DU) && (column_block == 0u || params.chunks > 1u)) {
+    y_in = bitcast<f32>(scratch[params.du_at + column_block * params.lines * params.chunks + state]);
   }
   let first_tile = start / TILE;
   let tiles = select((end + TILE - 1u) / TILE - first_tile, 0u, start == end);
@@ -218,6 +230,7 @@ fn {{ entry_name }}(
         gradient = pair_d_o(d_o_first + (tile + {{ i }}u) * params.d_o_time, count);
       }
       x = x * back.x + gradient * back.y;
+{%- if whole_pass %}
       var value = vec2<f32>();
       var result = vec2<f32>();
       if ((step & TAKEN) != 0u) {
@@ -234,8 +247,10 @@ fn {{ entry_name }}(
         }
       }
       parts[{{ i * 33 }}u + thread] = x.x * value.x + x.y * value.y;
+{%- endif %}
     }
 {%- endfor %}
+{%- if whole_pass %}
     workgroupBarrier();
     product = 0.0;
 {%- for i in range(32) %}
@@ -245,16 +260,41 @@ fn {{ entry_name }}(
       let place = params.ds_at + column_block * params.ds_column + entry_line * params.steps + time;
       scratch[place] = bitcast<u32>(select(0.0, p * (product + y), (meaning & TAKEN) != 0u));
     }
+{%- endif %}
     // To the state before the tile.
     let front = select(exp_below(m_in, ms[0]), 0.0, (tokens[0] & RESET) != 0u);
     x = select(x * front, vec2<f32>(), (tokens[0] & RESET) != 0u);
     y_in = select(ys[0] * front, 0.0, (tokens[0] & RESET) != 0u);
+{%- if not whole_pass %}
+    var tile_fade = exp_below(m_in, ms[31]);
+    for (var i = 0u; i < TILE; i++) {
+      if ((tokens[i] & RESET) != 0u) {
+        tile_fade = 0.0;
+      }
+    }
+    fade_all *= tile_fade;
+{%- endif %}
     workgroupBarrier();
   }
+{%- if whole_pass %}
+  if (state % params.chunks != 0u) {
+    return;
+  }
+  let place = line;
+  let places = params.lines;
+{%- else %}
+  let place = state;
+  let places = params.lines * params.chunks;
+{%- endif %}
   if (thread == 0u) {
-    scratch[params.y_at + column_block * params.lines + line] = bitcast<u32>(y_in);
+    scratch[params.y_at + column_block * places + place] = bitcast<u32>(y_in);
+{%- if not whole_pass %}
+    if (column_block == 0u) {
+      scratch[params.fades_at + place] = bitcast<u32>(fade_all);
+    }
+{%- endif %}
   }
   for (var f = 0u; f < count; f++) {
-    scratch[params.x_at + line * params.width + column + f] = bitcast<u32>(x[f]);
+    scratch[params.x_at + place * params.width + column + f] = bitcast<u32>(x[f]);
   }
 }

@@ -397,7 +397,7 @@ impl Problem {
     }
 }
 
-fn divides(value_heads: usize, heads: usize) -> bool {
+pub(super) fn divides(value_heads: usize, heads: usize) -> bool {
     match value_heads {
         0 => heads == 0,
         _ => heads.is_multiple_of(value_heads),

@@ -18,7 +18,7 @@ pub(super) fn columns(width: usize) -> usize {
 #[cfg(feature = "wgpu")]
 mod wgpu;
 #[cfg(feature = "wgpu")]
-pub(super) use wgpu::wgpu;
+pub(super) use wgpu::{wgpu, wgpu_variants};
 #[cfg(feature = "cuda")]
 mod cuda;
 #[cfg(feature = "cuda")]

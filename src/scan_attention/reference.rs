@@ -255,7 +255,7 @@ impl Arrays {
         let width = self.problem.width;
         let mut state = self.initial(place);
         for t in span {
-            if t % TILE == 0 {
+            if t.is_multiple_of(TILE) {
                 let line = place.batch * self.problem.heads + place.head;
                 let tile = line * self.problem.tiles() + t / TILE;
                 (exact.saved[0][tile], exact.saved[1][tile]) = (state.m, state.u);

@@ -1,6 +1,6 @@
 //! One token at a time: states in place, in slots.
 
-use super::check::CHECK;
+use super::check::{CHECK, divides};
 use super::{NAME, Options, ScanAttention, Scores, State};
 use crate::backend::{Backend, Cpu};
 use crate::element::{DType, Element, Float};
@@ -97,9 +97,7 @@ impl StepProblem {
     ) -> Result<()> {
         let (batch, heads, width) = (("B", self.batch), ("H", self.heads), ("Dv", self.width));
         let shared = ("Hk", self.value_heads);
-        if !(self.value_heads == 0 && self.heads == 0)
-            && !(self.value_heads > 0 && self.heads.is_multiple_of(self.value_heads))
-        {
+        if !divides(self.value_heads, self.heads) {
             let expected = format!("a number of heads Hk that divides H = {}", self.heads);
             return Err(CHECK.wrong_shape("v", inputs.v, expected));
         }

@@ -113,7 +113,7 @@ impl<T> Scan<'_, T> {
     /// m, u and w before the steps of a tile.
     fn state_before(&self, steps: &Range<usize>, [row, batch, head]: [usize; 3]) -> Before<'_> {
         let Problem { heads, width, .. } = *self.problem;
-        if steps.start % TILE == 0 {
+        if steps.start.is_multiple_of(TILE) {
             let [m, u, w] = &self.before;
             let tile = (batch * heads + head) * self.problem.tiles() + steps.start / TILE;
             return (m[tile], u[tile], Some(&w[tile * width..][..width]));

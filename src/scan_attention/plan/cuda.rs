@@ -22,9 +22,6 @@ const CHUNK_UNIT: u64 = 256;
 /// Rows of fewer steps are not worth cutting.
 const LEAST_CUT: usize = 2048;
 
-/// Rows of no more steps keep few warps busy.
-const SHORT: usize = 64;
-
 /// Chooses the kernel and the schedule of a pass.
 pub(in crate::scan_attention) fn cuda(
     pass: Pass,
@@ -67,7 +64,7 @@ pub(in crate::scan_attention) fn cuda_variants(
 type Choice = (&'static VariantInfo, bool, String);
 
 /// The kernel that is forced; else the chunked one where the others leave most of the device idle
-/// and there is time to cut, else the one whose warps rows of this length keep busy.
+/// and there is time to cut, else the serial one.
 fn choose(
     pass: Pass,
     device: &str,
@@ -87,12 +84,7 @@ fn choose(
     }
     let blocks = blocks(problem, 1);
     let idle = blocks * 4 <= u64::from(limits.units) && problem.steps >= LEAST_CUT;
-    let short = problem.steps <= SHORT;
-    let found = fitting
-        .iter()
-        .filter(|(_, chunked)| *chunked == (idle && !problem.packed))
-        .min_by_key(|(info, _)| (info.block[0] > 64) == short);
-    match found {
+    match fitting.iter().find(|(_, chunked)| *chunked == (idle && !problem.packed)) {
         Some(&(info, true)) => {
             let (units, steps) = (limits.units, problem.steps);
             let reason = format!(
@@ -317,16 +309,10 @@ mod tests {
     #[test]
     fn heads_enough_walk_time_serially() {
         let plan = planned(Pass::Forward, [8, 16, 16, 4096, 64, 64]);
-        assert_eq!(plan.variant, "scan_attention_forward_serial_bf16_w8");
+        assert_eq!(plan.variant, "scan_attention_forward_serial_bf16");
         assert_eq!((plan.schedule, plan.blocks), (Schedule::Serial, [128, 1, 1]));
         let plan = planned(Pass::Backward, [8, 16, 16, 4096, 64, 64]);
         assert_eq!(plan.variant, "scan_attention_backward_serial_bf16");
-    }
-
-    #[test]
-    fn short_rows_have_few_warps() {
-        let plan = planned(Pass::Forward, [512, 16, 16, 64, 64, 64]);
-        assert_eq!(plan.variant, "scan_attention_forward_serial_bf16_w2");
     }
 
     #[test]
@@ -346,7 +332,7 @@ mod tests {
         let problem = Problem::new(DType::F32, [1, 1, 1, 100, 0, 5], &Options::default()).unwrap();
         let options = Options::default().with_variant("scan_attention_forward_fast");
         let error = cuda(Pass::Forward, "cuda", &limits(), &problem, &options).unwrap_err();
-        assert!(error.to_string().contains("serial_f32_w8"), "{error}");
+        assert!(error.to_string().contains("serial_f32"), "{error}");
         // A variant of the other pass leaves this one alone.
         assert!(cuda(Pass::Backward, "cuda", &limits(), &problem, &options).is_ok());
     }

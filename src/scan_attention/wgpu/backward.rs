@@ -5,19 +5,25 @@ use super::super::{
     Carry, Gradients, Inputs, Options, OutputGradients, Problem, Saved, ScoreGradients, Scores,
 };
 use super::forward::workgroups;
-use super::{Lines, Rooms, Slices, Tokens, copy_out, flag, for_element, word};
+use super::{Lines, Rooms, Slices, Tokens, copy_out, flag, for_element, spans, word};
 use crate::Result;
 use crate::backend::wgpu::{Recorder, Slice, Wgpu};
 use crate::element::{DType, DeviceFloat};
+use crate::plan::{Plan, Schedule};
 use crate::scan_attention::kernels::{
+    BackwardCarryWgsl, BackwardCarryWgslParams, BackwardChunkedWgsl, BackwardChunkedWgslParams,
     BackwardKeysWgsl, BackwardKeysWgslParams, BackwardStatesWgsl, BackwardStatesWgslParams,
     BackwardWgsl, BackwardWgslParams, SumWgsl, SumWgslParams,
 };
 use crate::scan_attention::plan::columns;
 
+// The parameters are filled in once for both entries.
+const _: () = assert!(size_of::<BackwardWgslParams>() == size_of::<BackwardChunkedWgslParams>());
+
 /// A checked call.
 pub(super) struct Call<'a, T: DeviceFloat> {
     pub device: &'a Wgpu,
+    pub plan: &'a Plan,
     pub problem: &'a Problem,
     pub inputs: &'a Inputs<'a, Wgpu, T>,
     pub options: &'a Options,
@@ -48,6 +54,9 @@ struct Places {
     dv: u32,
     /// (B, tiles, H, Dk).
     dq: u32,
+    /// Of a chunked schedule: x, y and how they fade, (rows, H, chunks, Dv), (column blocks, rows,
+    /// H, chunks) and (rows, H, chunks).
+    between: Option<[u32; 3]>,
 }
 
 impl<T: DeviceFloat> Call<'_, T> {
@@ -123,6 +132,17 @@ impl<T: DeviceFloat> Call<'_, T> {
             du0: rooms.room(&[rows, heads])?,
             dv: rooms.room(&[batch, heads, grouped, width])?,
             dq: rooms.room(&[batch, problem.tiles(), heads, key_width])?,
+            between: match self.plan.schedule {
+                Schedule::Serial => None,
+                Schedule::Chunked { .. } => {
+                    let chunks = spans(self.device, self.plan, problem)?.0 as usize;
+                    Some([
+                        rooms.room(&[rows, heads, chunks, width])?,
+                        rooms.room(&[columns(width), rows, heads, chunks])?,
+                        rooms.room(&[rows, heads, chunks])?,
+                    ])
+                }
+            },
         })
     }
 
@@ -163,14 +183,16 @@ impl<T: DeviceFloat> Call<'_, T> {
             0 => whole,
             _ => Slice::new(saved_w.buffer(), saved_w.byte_range()),
         };
-        let (count, grid) = workgroups(device, &[rows, heads, columns(width)])?;
-        let params = BackwardWgslParams {
+        let (chunks, chunk) = spans(device, self.plan, problem)?;
+        let (count, grid) = workgroups(device, &[rows, heads, chunks as usize, columns(width)])?;
+        let mut params = BackwardWgslParams {
             heads: word(device, "heads", heads)?,
             group: word(device, "heads", problem.group())?,
             steps: word(device, "steps", steps)?,
             width: word(device, "features", width)?,
             columns: word(device, "column blocks", columns(width))?,
-            chunk: word(device, "steps", steps)?,
+            chunks,
+            chunk,
             tiles: word(device, "tiles", problem.tiles())?,
             flags,
             count,
@@ -206,7 +228,47 @@ impl<T: DeviceFloat> Call<'_, T> {
             lines: word(device, "heads of rows", rows * heads)?,
             x_at: places.x,
             dv_parts_at: places.dv,
+            fades_at: 0,
         };
+        if let Some([x_at, y_at, fades_at]) = places.between {
+            // What each chunk hands on when nothing comes from behind, then what does come.
+            let fronts = BackwardWgslParams {
+                flags: flags & !(flag::HAS_DU | flag::HAS_DW),
+                x_at,
+                y_at,
+                fades_at,
+                ..params
+            };
+            let variant = for_element(device, BackwardChunkedWgsl::VARIANTS, T::DTYPE)?;
+            BackwardChunkedWgsl {
+                // Both entries come of one template; the sizes are compared above.
+                params: bytemuck::cast::<_, BackwardChunkedWgslParams>(fronts),
+                scores: scores.bound(whole),
+                v: v.bound(whole),
+                d_o: d_o.bound(whole),
+                saved_w,
+                scratch: whole,
+            }
+            .record(recorder, variant, grid)?;
+            let variant = &BackwardCarryWgsl::VARIANTS[0];
+            let count = rows * heads * width.max(1);
+            let (_, grid) = workgroups(device, &[count.div_ceil(variant.info.block[0] as usize)])?;
+            let carry = BackwardCarryWgslParams {
+                count: word(device, "features", count)?,
+                lines: params.lines,
+                width: params.width,
+                chunks,
+                flags,
+                du_at: places.du,
+                dw_at: places.dw,
+                x_at,
+                y_at,
+                fades_at,
+            };
+            BackwardCarryWgsl { params: carry, scratch: whole }.record(recorder, variant, grid)?;
+            (params.dw_at, params.du_at) = (x_at, y_at);
+            params.flags |= flag::HAS_DU | flag::HAS_DW;
+        }
         BackwardWgsl {
             params,
             scores: scores.bound(whole),

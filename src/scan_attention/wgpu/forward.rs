@@ -1,20 +1,26 @@
 //! The forward pass: scores of keys, then the scan.
 
 use super::super::{Carry, Inputs, NAME, Options, OutputsMut, Problem, Scores};
-use super::{Lines, Rooms, Slices, copy_out, flag, for_element, word};
+use super::{Lines, Rooms, Slices, copy_out, flag, for_element, spans, word};
 use crate::Result;
 use crate::backend::Backend;
 use crate::backend::wgpu::{Recorder, Slice, Wgpu, WgpuBuffer, folded, refused};
 use crate::element::{DType, DeviceFloat};
+use crate::plan::{Plan, Schedule};
 use crate::scan_attention::kernels::{
+    ForwardCarryWgsl, ForwardCarryWgslParams, ForwardChunkedWgsl, ForwardChunkedWgslParams,
     ForwardWgsl, ForwardWgslParams, ScoresWgsl, ScoresWgslParams,
 };
 use crate::scan_attention::plan::columns;
+
+// The scan's parameters are filled in once for both of its entries.
+const _: () = assert!(size_of::<ForwardWgslParams>() == size_of::<ForwardChunkedWgslParams>());
 
 /// Records the pass.
 pub(super) fn record<T: DeviceFloat>(
     device: &Wgpu,
     recorder: &mut Recorder<'_>,
+    plan: &Plan,
     problem: &Problem,
     inputs: &Inputs<'_, Wgpu, T>,
     options: &Options,
@@ -44,6 +50,12 @@ pub(super) fn record<T: DeviceFloat>(
     let [saved_m_at, saved_u_at] =
         [rooms.room(&[batch, heads, tiles])?, rooms.room(&[batch, heads, tiles])?];
     let saved_w_at = rooms.room(&[batch, heads, tiles, width])?;
+    let (chunks, chunk) = spans(device, plan, problem)?;
+    let between = if plan.schedule == Schedule::Serial { 0 } else { chunks as usize };
+    let mut states = || rooms.room(&[rows, heads, between]);
+    let [end_m_at, end_u_at, cuts_at] = [states()?, states()?, states()?];
+    let [start_m_at, start_u_at] = [states()?, states()?];
+    let chunk_w_at = rooms.room(&[rows, heads, between, width])?;
     let scratch = rooms.scratch.fill(device, recorder)?;
     let scratch = Slices(&scratch);
     let kept = saved.and_then(|saved| saved.scores.as_ref());
@@ -71,14 +83,15 @@ pub(super) fn record<T: DeviceFloat>(
     }
     let v = Lines::of(device, inputs.v, problem.layout)?;
     let o = Lines::of(device, outputs.o, problem.layout)?;
-    let (count, grid) = workgroups(device, &[rows, heads, columns(width)])?;
-    let params = ForwardWgslParams {
+    let (count, grid) = workgroups(device, &[rows, heads, chunks as usize, columns(width)])?;
+    let mut params = ForwardWgslParams {
         heads: word(device, "heads", heads)?,
         group: word(device, "heads", problem.group())?,
         steps: word(device, "steps", steps)?,
         width: word(device, "features", width)?,
         columns: word(device, "column blocks", columns(width))?,
-        chunk: word(device, "steps", steps)?,
+        chunks,
+        chunk,
         tiles: word(device, "tiles", problem.tiles())?,
         flags,
         count,
@@ -106,8 +119,51 @@ pub(super) fn record<T: DeviceFloat>(
         saved_m_at,
         saved_u_at,
         saved_w_at,
+        cuts_at,
     };
     let whole = scratch.whole();
+    if between > 0 {
+        // The state that each chunk ends with from nothing, then those that they start from.
+        let ends = ForwardWgslParams {
+            flags: flags & !(flag::HAS_CARRY | flag::SAVE) | flag::ENDS,
+            m_at: end_m_at,
+            u_at: end_u_at,
+            w_at: chunk_w_at,
+            ..params
+        };
+        // Both entries come of one template; the sizes are compared above.
+        let params_of_ends = bytemuck::cast::<_, ForwardChunkedWgslParams>(ends);
+        let (scores, v) = (scores.bound(whole), v.bound(whole));
+        let variant = for_element(device, ForwardChunkedWgsl::VARIANTS, T::DTYPE)?;
+        ForwardChunkedWgsl { params: params_of_ends, scores, v, scratch: whole }
+            .record(recorder, variant, grid)?;
+        let variant = &ForwardCarryWgsl::VARIANTS[0];
+        let count = rows * heads * width.max(1);
+        let (_, grid) = workgroups(device, &[count.div_ceil(variant.info.block[0] as usize)])?;
+        let carry = ForwardCarryWgslParams {
+            count: word(device, "features", count)?,
+            width: params.width,
+            chunks,
+            has_carry: inputs.carry.is_some().into(),
+            m0_at,
+            u0_at,
+            w0_at,
+            end_m_at,
+            end_u_at,
+            cuts_at,
+            start_m_at,
+            start_u_at,
+            w_at: chunk_w_at,
+            last_m_at: m_at,
+            last_u_at: u_at,
+            last_w_at: w_at,
+        };
+        ForwardCarryWgsl { params: carry, scratch: whole }.record(recorder, variant, grid)?;
+        (params.m0_at, params.u0_at, params.w0_at) = (start_m_at, start_u_at, chunk_w_at);
+        params.flags |= flag::HAS_CARRY;
+    } else {
+        params.flags |= flag::ENDS;
+    }
     ForwardWgsl {
         params,
         scores: scores.bound(whole),

@@ -13,9 +13,10 @@ use crate::backend::wgpu::{Codes, Home, Mode, Recorder, Scratch, Slice, Wgpu, re
 use crate::backend::{Backend, Buffer};
 use crate::element::{DType, DeviceFloat};
 use crate::parameter::Parameter;
-use crate::plan::Plan;
+use crate::plan::{Plan, Schedule};
 use crate::scan_attention::kernels::{
-    BackwardKeysWgsl, BackwardStatesWgsl, BackwardWgsl, ForwardWgsl, ScoresWgsl, SumWgsl,
+    BackwardCarryWgsl, BackwardChunkedWgsl, BackwardKeysWgsl, BackwardStatesWgsl, BackwardWgsl,
+    ForwardCarryWgsl, ForwardChunkedWgsl, ForwardWgsl, ScoresWgsl, SumWgsl,
 };
 use crate::tensor::{Tensor, View};
 use crate::{Error, Result};
@@ -33,6 +34,14 @@ impl<T: DeviceFloat> ScanAttention<T> for Wgpu {
         plan::wgpu(Pass::Backward, &self.name(), &self.limits(), problem, options)
     }
 
+    fn variants_forward(&self, problem: &Problem, options: &Options) -> Result<Vec<&'static str>> {
+        plan::wgpu_variants(Pass::Forward, &self.name(), &self.limits(), problem, options)
+    }
+
+    fn variants_backward(&self, problem: &Problem, options: &Options) -> Result<Vec<&'static str>> {
+        plan::wgpu_variants(Pass::Backward, &self.name(), &self.limits(), problem, options)
+    }
+
     fn launch_forward(
         &self,
         plan: &Plan,
@@ -45,7 +54,7 @@ impl<T: DeviceFloat> ScanAttention<T> for Wgpu {
             view.buffer().check_usages(NAME, name)?;
         }
         recorded(self, plan.variant, |recorder| {
-            forward::record(self, recorder, problem, inputs, options, outputs)
+            forward::record(self, recorder, plan, problem, inputs, options, outputs)
         })
     }
 
@@ -64,7 +73,7 @@ impl<T: DeviceFloat> ScanAttention<T> for Wgpu {
             view.buffer().check_usages(NAME, name)?;
         }
         recorded(self, plan.variant, |recorder| {
-            backward::Call { device: self, problem, inputs, options, saved, given, gradients }
+            backward::Call { device: self, plan, problem, inputs, options, saved, given, gradients }
                 .record(recorder)
         })
     }
@@ -94,7 +103,11 @@ impl<T: DeviceFloat> ScanAttention<T> for Wgpu {
                 })*
             };
         }
-        load! { ForwardWgsl ScoresWgsl BackwardWgsl BackwardStatesWgsl BackwardKeysWgsl SumWgsl }
+        load! {
+            ForwardWgsl ForwardChunkedWgsl ForwardCarryWgsl ScoresWgsl
+            BackwardWgsl BackwardChunkedWgsl BackwardCarryWgsl BackwardStatesWgsl BackwardKeysWgsl
+            SumWgsl
+        }
         Ok(())
     }
 }
@@ -174,6 +187,15 @@ impl<'a> Lines<'a> {
     fn bound(&self, scratch: Slice<'a>) -> Slice<'a> {
         self.slice.unwrap_or(scratch)
     }
+}
+
+/// The spans of time that a plan walks side by side: their number, and the steps of each.
+fn spans(device: &Wgpu, plan: &Plan, problem: &Problem) -> Result<(u32, u32)> {
+    let steps = word(device, "steps", problem.steps)?;
+    Ok(match plan.schedule {
+        Schedule::Serial => (1, steps),
+        Schedule::Chunked { chunk } => (steps.div_ceil(chunk.max(1)).max(1), chunk),
+    })
 }
 
 /// A size as kernels take it.
@@ -270,6 +292,7 @@ mod flag {
     pub const PACKED: u32 = 8;
     pub const NARROW_SCORES: u32 = 16;
     pub const SAVE: u32 = 32;
+    pub const ENDS: u32 = 64;
     pub const HAS_DO: u32 = 32;
     pub const HAS_DU: u32 = 64;
     pub const HAS_DW: u32 = 128;

@@ -204,7 +204,7 @@ impl Case {
                 0 => 1e4,
                 1 => -1e4,
                 2..=4 => f64::NEG_INFINITY,
-                _ => f64::from(t % 3 == 0),
+                _ => f64::from(t.is_multiple_of(3)),
             },
         }
     }
