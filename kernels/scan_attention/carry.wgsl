@@ -1,4 +1,5 @@
 {%- import "common/activation.wgsl" as activation -%}
+{%- import "scan_attention/tile.wgsl" as tile -%}
 // Scan attention, second pass of the chunked forward: carries the state over the chunks.
 //
 //   state = carry in;  for each chunk:  start = state;  state = state joined with end  (end where the chunk resets)
@@ -19,25 +20,11 @@ struct Params {
   last_m_at: u32, last_u_at: u32, last_w_at: u32,
 }
 
-const LEAST: f32 = -3.4028e38;
-const MINUS_INFINITY: u32 = 0xff800000u;
-
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read_write> scratch: array<u32>;
 
-fn number(i: u32) -> f32 {
-  let bits = scratch[i];
-  return select(bitcast<f32>(bits), LEAST, bits == MINUS_INFINITY);
-}
-
-fn bits_of(x: f32) -> u32 {
-  return select(bitcast<u32>(x), MINUS_INFINITY, x <= LEAST);
-}
 {{ activation.exp_accurate() }}
-
-fn exp_below(x: f32, largest: f32) -> f32 {
-  return select(exp_accurate(min(x - largest, 0.0)), 0.0, x <= LEAST);
-}
+{{ tile.numbers() }}
 
 @compute @workgroup_size({{ block[0] }})
 fn {{ entry_name }}(

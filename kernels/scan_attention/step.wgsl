@@ -1,5 +1,6 @@
 {%- import "common/element.wgsl" as elements -%}
 {%- import "common/activation.wgsl" as activation -%}
+{%- import "scan_attention/tile.wgsl" as tile -%}
 // Scan attention, one token: the state of a slot is joined with it, in place; {{ element }}.
 //
 //   s = scale q . k, or given;  m' = max(m, s);  u' = u exp(m - m') + exp(s - m');  w' likewise with v;  o = w' / u'
@@ -27,8 +28,6 @@ const FROM_KEYS: u32 = 1u;
 const NARROW_SCORES: u32 = 2u;
 const HAS_FROM: u32 = 4u;
 const HAS_TO: u32 = 8u;
-const LEAST: f32 = -3.4028e38;
-const MINUS_INFINITY: u32 = 0xff800000u;
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read_write> keys: array<u32>;
@@ -43,6 +42,7 @@ fn has(flag: u32) -> bool {
   return (params.flags & flag) != 0u;
 }
 {{ activation.exp_accurate() }}
+{{ tile.numbers() }}
 {{ elements.load(element, "keys") }}
 {{ elements.load(element, "v") }}
 {{ elements.rounding(element) }}
@@ -57,10 +57,6 @@ fn put_o(i: u32, value: f32) {
   let shift = (i & 1u) * 16u;
   store_masked_o(i >> 1u, rounded(value) << shift, 0xffffu << shift);
 {%- endif %}
-}
-
-fn exp_below(x: f32, largest: f32) -> f32 {
-  return select(exp_accurate(min(x - largest, 0.0)), 0.0, x <= LEAST);
 }
 
 fn score(i: u32, shared_line: u32, head: u32) -> f32 {
@@ -117,7 +113,7 @@ fn {{ entry_name }}(
   let weight = exp_below(s, largest);
   let total = bitcast<f32>(u[params.u_at + source]) * keep + weight;
   let inverse = select(1.0 / total, 0.0, total == 0.0);
-  m[params.m_at + place] = select(bitcast<u32>(largest), MINUS_INFINITY, largest <= LEAST);
+  m[params.m_at + place] = bits_of(largest);
   u[params.u_at + place] = bitcast<u32>(total);
   for (var d = 0u; d < params.width; d++) {
     let value = load_v(params.v_at + shared_line * params.width + d);

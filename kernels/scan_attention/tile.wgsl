@@ -3,20 +3,10 @@
     the tile sums start from nothing, and the state before it is added to each of them. LEAST stands for
     -∞, which WGSL may not know. Needs `params`, `has`, buffers `scores` and `scratch`. -#}
 
-{%- macro declarations(element) %}
-const TILE: u32 = 32u;
+{#- Numbers that may be -∞. Needs exp_accurate. -#}
+{%- macro numbers() %}
 const LEAST: f32 = -3.4028e38;
 const MINUS_INFINITY: u32 = 0xff800000u;
-const VALID: u32 = 1u;        // the step lies in the span
-const TAKEN: u32 = 2u;        // its token counts
-const RESET: u32 = 4u;
-const SHOWN: u32 = 8u;        // it is no padding
-
-var<workgroup> span: vec2<u32>;
-var<workgroup> tokens: array<u32, 32>;
-var<workgroup> prefix: array<vec2<f32>, 32>;
-// keep, weight, before / u, within / u of each step.
-var<workgroup> factors: array<vec4<f32>, 32>;
 
 // A number of the scratch buffer, with LEAST for -∞.
 fn number(i: u32) -> f32 {
@@ -33,6 +23,23 @@ fn bits_of(x: f32) -> u32 {
 fn exp_below(x: f32, largest: f32) -> f32 {
   return select(exp_accurate(min(x - largest, 0.0)), 0.0, x <= LEAST);
 }
+{%- endmacro -%}
+
+{%- macro declarations(element) %}
+{{ numbers() }}
+
+const TILE: u32 = 32u;
+const VALID: u32 = 1u;        // the step lies in the span
+const TAKEN: u32 = 2u;        // its token counts
+const RESET: u32 = 4u;
+const SHOWN: u32 = 8u;        // it is no padding
+
+var<workgroup> span: vec2<u32>;
+var<workgroup> tokens: array<u32, 32>;
+var<workgroup> prefix: array<vec2<f32>, 32>;
+// keep, weight, before / u, within / u of each step.
+var<workgroup> factors: array<vec4<f32>, 32>;
+
 {{ elements.load(element, "scores") }}
 
 // The score at an element of its binding, f32 or {{ element }}.
