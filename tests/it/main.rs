@@ -11,5 +11,6 @@ mod gradients;
 mod interpreter;
 mod properties;
 mod resources;
+mod scan_attention;
 #[cfg(feature = "wgpu")]
 mod wgpu;
