@@ -214,18 +214,28 @@ pub(crate) fn sigmoid<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
 }
 
 /// The derivative of silu: s (1 + x (1 - s)) with s = sigmoid(x).
+///
+/// 1 - s is taken as s e^-x: the subtraction would lose its digits, and x multiplies the loss.
 #[inline(always)]
 pub(crate) fn silu_slope<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
-    let (one, s) = (simd.splat_f32s(1.0), sigmoid(simd, x));
-    simd.mul_f32s(s, simd.mul_add_f32s(x, simd.sub_f32s(one, s), one))
+    let (one, minus) = (simd.splat_f32s(1.0), minus_in_range(simd, x));
+    let e = exp(simd, minus);
+    let s = simd.div_f32s(one, simd.add_f32s(one, e));
+    let slope = simd.sub_f32s(one, simd.mul_f32s(minus, simd.mul_f32s(e, s)));
+    unless_far_below(simd, x, simd.mul_f32s(s, slope))
 }
 
 /// 1 + e^-x, finite.
 #[inline(always)]
 fn one_and_exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    simd.add_f32s(simd.splat_f32s(1.0), exp(simd, minus_in_range(simd, x)))
+}
+
+/// -x, brought to where its exponential is finite.
+#[inline(always)]
+fn minus_in_range<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     let least = simd.max_f32s(simd.splat_f32s(-88.0), simd.neg_f32s(x));
-    let e = exp(simd, simd.min_f32s(simd.splat_f32s(88.0), least));
-    simd.add_f32s(simd.splat_f32s(1.0), e)
+    simd.min_f32s(simd.splat_f32s(88.0), least)
 }
 
 /// The same number, or 0 where x is so far below 0 that e^-x leaves the range.

@@ -242,8 +242,8 @@ mod tests {
         };
         // As many channels as warps: rows stay whole. Blocks of 4 channels.
         assert_eq!(spans([8, 2048, 2048, 4], Layout::Bdl), (2048, 8 * 512));
-        // 2112 warps for 64 channels of one row: 33 spans.
-        assert_eq!(spans([1, 64, 1 << 17, 4], Layout::Bdl), (3968, 34 * 16));
+        // 2112 warps for 64 channels of one row: 33 spans, 32 of whole chunks of 128 steps.
+        assert_eq!(spans([1, 64, 1 << 17, 4], Layout::Bdl), (4096, 32 * 16));
         // 128 channels of a warp: 17 spans of each row, in blocks of 4 spans.
         assert_eq!(spans([8, 2048, 2048, 4], Layout::Bld), (128, 8 * 16 / 4 * 16));
         assert_eq!(spans([1, 3, 5, 4], Layout::Bld), (64, 1));
