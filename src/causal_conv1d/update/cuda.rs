@@ -1,12 +1,12 @@
 //! Launches the PTX: one kernel for each call.
 
 use super::check::strides;
+use super::kernels::UpdatePtx;
 use super::{CausalConv1dUpdate, Inputs, NAME, Problem, plan};
 use crate::Result;
 use crate::backend::Backend;
 use crate::backend::cuda::{Address, Cuda, grid_length, linear, sign_at, variant, word};
 use crate::backend::kernel::VariantInfo;
-use crate::causal_conv1d::kernels::UpdatePtx;
 use crate::causal_conv1d::{Activation, Options, Plan};
 use crate::element::{DType, DeviceFloat};
 use crate::parameter::Indices;

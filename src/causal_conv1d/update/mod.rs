@@ -54,6 +54,8 @@ mod check;
 mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+mod kernels;
 mod named;
 mod plan;
 pub mod reference;

@@ -1,19 +1,19 @@
 //! The WGSL kernel: one dispatch for each call, with the parameters in scratch as f32.
 
 use super::check::{CHECK, strides};
+use super::kernels::{UpdateWgsl, UpdateWgslParams};
 use super::{CausalConv1dUpdate, Inputs, NAME, Problem, StateMut, plan};
 use crate::Result;
 use crate::backend::kernel::Variant;
 use crate::backend::wgpu::{Home, Recorder, Scratch, Slice, Wgpu, folded, refused, workgroups};
 use crate::backend::{Backend, Buffer};
-use crate::causal_conv1d::kernels::{UpdateWgsl, UpdateWgslParams};
 use crate::causal_conv1d::wgpu::{sign_at, submit};
 use crate::causal_conv1d::{Activation, Options, Plan};
 use crate::element::{DType, DeviceFloat};
 use crate::parameter::{Indices, Parameter};
 use crate::tensor::{Tensor, View};
 
-/// The flags of kernels/causal_conv1d/update.wgsl.
+/// The flags of kernels/causal_conv1d_update/update.wgsl.
 mod flag {
     pub const SILU: u32 = 1;
     pub const HAS_BIAS: u32 = 2;

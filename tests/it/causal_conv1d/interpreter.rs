@@ -49,6 +49,8 @@ fn c1(layout: Layout) -> Case {
     Case { layout, s0: false, dfinal_state: false, ..Case::new(batch, channels, steps, width) }
 }
 
+/// The bounds on instructions keep what was counted. While an H100 moves the bytes of an element of
+/// f32 it issues about 71 instructions forward and 106 backward, half as many for 16 bits.
 #[test]
 fn the_convolution_moves_no_more_than_it_must() {
     for layout in [Layout::Bdl, Layout::Bld] {
@@ -62,7 +64,12 @@ fn the_convolution_moves_no_more_than_it_must() {
                     counted.kernels.iter().map(|kernel| kernel.total().bank_conflicts()).sum();
                 assert_eq!(conflicts, 0, "{what}: bank conflicts");
                 let instructions = counted.instructions_per_element();
-                let most = if pass == Pass::Forward { 22.0 } else { 48.0 };
+                let most = match (pass, layout) {
+                    (Pass::Forward, Layout::Bdl) => 24.0,
+                    (Pass::Forward, Layout::Bld) => 15.0,
+                    (Pass::Backward, Layout::Bdl) => 56.0,
+                    (Pass::Backward, Layout::Bld) => 36.0,
+                };
                 assert!(instructions <= most, "{what}: {instructions:.1} instructions");
             }
         }
@@ -74,14 +81,14 @@ fn the_convolution_moves_no_more_than_it_must() {
 fn no_kernel_of_the_convolution_has_an_atomic() {
     let kernels = warpwright::backend::kernel::all();
     let ours = kernels.filter(|info| {
-        info.operation == "causal_conv1d"
+        ["causal_conv1d", "causal_conv1d_update"].contains(&info.operation)
             && matches!(info.language, warpwright::backend::Language::Ptx(_))
     });
     let mut looked_at = 0;
     for info in ours {
         let atomic = info.text.lines().find(|line| {
-            let code = line.split("//").next().unwrap_or_default();
-            code.contains("atom.") || code.contains("red.")
+            let mut words = line.split("//").next().unwrap_or_default().split_whitespace();
+            words.any(|word| word.starts_with("atom.") || word.starts_with("red."))
         });
         assert_eq!(atomic, None, "{}", info.name);
         looked_at += 1;
