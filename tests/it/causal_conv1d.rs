@@ -228,10 +228,8 @@ proptest! {
         bounds.sort_unstable();
         let case = Case { s0: false, dfinal_state: false, ..plain([1, 9, steps, width], seed) };
         let named = case.tensors::<f32>().expect("tensors");
-        let (options, turn): (_, fn(&Named<Cpu>) -> Named<Cpu>) = match bld {
-            true => (case.options().with_layout(Layout::Bld), turned),
-            false => (case.options(), Named::clone),
-        };
+        let options = case.options().with_layout(if bld { Layout::Bld } else { Layout::Bdl });
+        let turn = |named: &Named<Cpu>| if bld { turned(named) } else { named.clone() };
         let together = |name: &str, form: View<Cpu>| {
             let mut named = named.clone();
             named.insert(name.to_owned(), form);
