@@ -11,68 +11,22 @@ Everything of the size of the states is allocated before a PyTorch run is timed,
 autograd, and all results are compared with a loop in f64, those of warpwright too. All are
 timed in turns, so that a change of the machine's load meets them all.
 
+Then forward and backward together, as a training step runs: a parallel scan with autograd, whose
+own backward pass is the scan in reverse over saved states, against warpwright's passes. Gradients
+are compared with those of the loop in f64, at a batch of 1.
+
     cargo build --release -p warpwright-cli
     python3 benches/peers/selective_scan.py
 
 It takes a Python that has PyTorch and NumPy, and is no part of CI.
 """
 
-import argparse
-import json
-import os
-import pathlib
-import statistics
-import struct
-import subprocess
-import sys
-import tempfile
-import time
+import peers
+import torch
 
-try:
-    import numpy
-    import torch
-except ImportError as missing:
-    sys.exit(f"{missing}: run this with a Python that has PyTorch and NumPy")
-
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-TOLERANCE = 2e-6  # of f32 outputs: max |x - exact| / max |exact|
-
-
-def arguments():
-    target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--shape", default="B=4,D=768,L=1024,N=16", help="default: %(default)s")
-    parser.add_argument("--threads", type=int, default=2, help="of both; default: %(default)s")
-    parser.add_argument("--rounds", type=int, default=7, help="at least 7; default: %(default)s")
-    parser.add_argument(
-        "--runs", type=int, default=7, help="of each in a round; default: %(default)s"
-    )
-    parser.add_argument(
-        "--warpwright",
-        type=pathlib.Path,
-        default=target / "release" / "warpwright",
-        help="the command; default: %(default)s",
-    )
-    args = parser.parse_args()
-    if args.rounds < 7:
-        parser.error("--rounds: the spread of fewer than 7 rounds says little")
-    if args.runs < 1 or args.threads < 1:
-        parser.error("--runs and --threads must be positive")
-    if not args.warpwright.is_file():
-        parser.error(
-            f"{args.warpwright} is not there: "
-            "build it with `cargo build --release -p warpwright-cli`, or name it by --warpwright"
-        )
-    try:
-        sizes = {axis: int(length) for axis, length in (p.split("=") for p in args.shape.split(","))}
-        args.sizes = [sizes.pop(axis) for axis in "BDLN"]
-    except (KeyError, ValueError):
-        parser.error("--shape: expected B=4,D=768,L=1024,N=16")
-    if sizes or min(args.sizes) < 1:
-        parser.error("--shape: expected positive B, D, L and N and nothing else")
-    return args
+TOLERANCE = {"out": 2e-6}  # of f32: max |x - exact| / max |exact|
+GRADIENTS = {"du": 1e-5, "ddelta": 1e-5, "dz": 1e-5, "dA": 5e-5, "dB": 1e-5, "dC": 1e-5, "dD": 5e-5,
+             "ddelta_bias": 5e-5}
 
 
 class Inputs:
@@ -89,22 +43,23 @@ class Inputs:
         self.D = uniform(channels)
         self.z = uniform(batch, channels, steps)
         self.delta_bias = torch.full((channels,), -4.6)
+        self.dout = uniform(batch, channels, steps)
 
     def named(self):
-        return vars(self)
+        """Without the gradient of the output."""
+        return {name: tensor for name, tensor in vars(self).items() if name != "dout"}
 
 
-def exact(inputs):
-    """The loop of the paper, in f64."""
-    u, delta, A, B, C, D, z, bias = (x.double() for x in inputs.named().values())
+def loop(u, delta, A, B, C, D, z, bias):
+    """The loop of the paper."""
     delta = torch.nn.functional.softplus(delta + bias[:, None])
-    state = torch.zeros(*u.shape[:2], A.shape[1], dtype=torch.float64)
-    y = torch.empty_like(u)
+    state = torch.zeros(*u.shape[:2], A.shape[1], dtype=u.dtype)
+    y = []
     for t in range(u.shape[2]):
         step = delta[:, :, t, None]
         state = torch.exp(step * A) * state + step * B[:, :, :, t] * u[:, :, t, None]
-        y[:, :, t] = (state * C[:, :, :, t]).sum(-1)
-    return (y + D[:, None] * u) * torch.nn.functional.silu(z)
+        y.append((state * C[:, :, :, t]).sum(-1))
+    return (torch.stack(y, -1) + D[:, None] * u) * torch.nn.functional.silu(z)
 
 
 class PyTorch:
@@ -187,122 +142,135 @@ class HillisSteele(PyTorch):
             state.copy_(old[1])
 
 
-def seconds(run, runs):
-    times = []
-    for _ in range(runs):
-        began = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - began)
-    return times
+class Scan(torch.autograd.Function):
+    """h_t = decay_t h_{t-1} + taken_t over the first axis, in chunks; backward the same, reversed."""
+
+    @staticmethod
+    def forward(ctx, decay, taken, form):
+        state = taken.clone()
+        Scan.in_chunks(decay, state, form)
+        ctx.save_for_backward(decay, state)
+        ctx.form = form
+        return state
+
+    @staticmethod
+    def backward(ctx, dstate):
+        decay, state = ctx.saved_tensors
+        # g_t = dstate_t + decay_{t+1} g_{t+1}; the first decay in reverse meets no state.
+        reverse = torch.cat([decay[:1], decay[1:].flip(0)])
+        g = dstate.flip(0)
+        Scan.in_chunks(reverse, g, ctx.form)
+        g = g.flip(0)
+        ddecay = torch.zeros_like(decay)
+        torch.mul(g[1:], state[:-1], out=ddecay[1:])
+        return ddecay, g, None
+
+    @staticmethod
+    def in_chunks(decay, state, form):
+        for first in range(0, len(state), form.chunk):
+            steps = slice(first, first + form.chunk)
+            part = state[steps]
+            if first > 0:
+                part[0].addcmul_(decay[first], state[first - 1])
+            form.scan(decay[steps].clone(), part)
 
 
-def check(name, out, reference):
-    error = ((out.double() - reference).abs().max() / reference.abs().max()).item()
-    if not error <= TOLERANCE:
-        sys.exit(f"{name}: wrong by {error:.1e}, allowed are {TOLERANCE:.0e}")
-    return error
+class Trained:
+    """Forward and backward; the scan in the form of one of the parallel scans."""
+
+    def __init__(self, inputs, form):
+        self.inputs, self.scan, self.chunk, self.name = inputs, form.scan, form.chunk, form.name
+
+    def __call__(self):
+        leaves = {name: tensor.detach().requires_grad_()
+                  for name, tensor in self.inputs.named().items()}
+        u, delta, A, B, C, D, z, bias = leaves.values()
+        step = torch.nn.functional.softplus(delta + bias[:, None])
+        taken = (step * u).permute(2, 0, 1).contiguous().unsqueeze(2)
+        step = step.permute(2, 0, 1).contiguous().unsqueeze(2)
+        decay = torch.exp(step * A.t().contiguous())
+        state = Scan.apply(decay, taken * B.squeeze(1).permute(2, 0, 1).unsqueeze(3), self)
+        y = C.squeeze(1).permute(2, 0, 1).contiguous().unsqueeze(2) @ state
+        out = (y.squeeze(2).permute(1, 2, 0) + D[:, None] * u) * torch.nn.functional.silu(z)
+        out.backward(self.inputs.dout)
+        return {"out": out.detach(), **{f"d{name}": leaf.grad for name, leaf in leaves.items()}}
 
 
-def fastest(title, forms, reference):
+def exact_gradients(inputs):
+    """By autograd through the loop, in f64."""
+    leaves = {name: tensor.double().requires_grad_() for name, tensor in inputs.named().items()}
+    out = loop(*leaves.values())
+    out.backward(inputs.dout.double())
+    return {"out": out.detach(), **{f"d{name}": leaf.grad for name, leaf in leaves.items()}}
+
+
+def fastest(title, forms, exact, tolerances):
     """The fastest of some forms, after a look at their results."""
     print(title)
     timed = []
     for form in forms:
-        error = check(form.name, form(), reference)
-        best = min(seconds(form, 3))
+        found = form()
+        found = found if isinstance(found, dict) else {"out": found}
+        error = peers.check(form.name, found, exact, tolerances)
+        best = min(peers.seconds(form, 3))
         print(f"  {form.name}, chunks of {form.chunk}: {best * 1e3:.1f} ms, error {error:.1e}")
         timed.append((best, form))
     return min(timed, key=lambda pair: pair[0])[1]
 
 
-class Warpwright:
-    def __init__(self, args):
-        self.command, self.shape, self.runs = args.warpwright, args.shape, args.runs
-        self.environment = {**os.environ, "RAYON_NUM_THREADS": str(args.threads)}
-
-    def call(self, *command):
-        done = subprocess.run(
-            [self.command, *command], env=self.environment, capture_output=True, text=True
-        )
-        if done.returncode != 0:
-            sys.exit(f"{self.command} {' '.join(map(str, command))}: {done.stderr.strip()}")
-        return done.stdout
-
-    def out(self, inputs):
-        with tempfile.TemporaryDirectory() as folder:
-            source, result = pathlib.Path(folder, "in"), pathlib.Path(folder, "out")
-            write_safetensors(source, inputs.named(), {"delta_softplus": "true"})
-            self.call("run", "selective-scan", "--device", "cpu", "--input", source,
-                      "--output", result)
-            return read_safetensors(result, "out")
-
-    def median(self):
-        rows = json.loads(
-            self.call("bench", "selective-scan", "--pass", "forward",
-                      "--device", "cpu", "--dtype", "f32",
-                      "--shape", self.shape, "--runs", str(self.runs), "--json")
-        )
-        return rows[0]["median_s"]
-
-
-def write_safetensors(path, tensors, metadata):
-    header, data = {"__metadata__": metadata}, b""
-    for name, tensor in tensors.items():
-        begin = len(data)
-        data += tensor.contiguous().numpy().tobytes()
-        place = {"dtype": "F32", "shape": list(tensor.shape), "data_offsets": [begin, len(data)]}
-        header[name] = place
-    text = json.dumps(header).encode()
-    path.write_bytes(struct.pack("<Q", len(text)) + text + data)
-
-
-def read_safetensors(path, name):
-    content = path.read_bytes()
-    (length,) = struct.unpack("<Q", content[:8])
-    place = json.loads(content[8 : 8 + length])[name]
-    begin, end = (8 + length + offset for offset in place["data_offsets"])
-    values = numpy.frombuffer(content[begin:end], dtype="<f4").reshape(place["shape"])
-    return torch.from_numpy(values.copy())
+def spoken(form):
+    return f"PyTorch's {form.name}, chunks of {form.chunk},"
 
 
 @torch.inference_mode()
-def main():
-    args = arguments()
-    torch.set_num_threads(args.threads)
-    print(f"selective scan, forward, {args.shape}, f32, z, D, bias, softplus; "
-          f"{args.threads} threads; PyTorch {torch.__version__}")
+def compare_forward(args, warpwright):
     inputs = Inputs(*args.sizes)
-    reference = exact(inputs)
-    steps = args.sizes[2]
-    loop = fastest("a loop over time steps:", [Loop(inputs, 1)], reference)
+    exact = {"out": loop(*(tensor.double() for tensor in inputs.named().values()))}
+    serial = fastest("a loop over time steps:", [Loop(inputs, 1)], exact, TOLERANCE)
     blocked = [Loop(inputs, k) for k in (8, 16, 32, 64, 128)]
-    blocked = fastest("a loop, its exponentials and products blocked:", blocked, reference)
+    blocked = fastest("a loop, its exponentials and products blocked:", blocked, exact, TOLERANCE)
+    parallel = fastest("a parallel scan:", parallel_forms(inputs), exact, TOLERANCE)
+    found = warpwright.results(inputs.named(), TOLERANCE)
+    print(f"warpwright: error {peers.check('warpwright', found, exact, TOLERANCE):.1e}")
+    forms = {"loop": serial, "blocked": blocked, "parallel": parallel}
+    rows = [(name, spoken(form), form) for name, form in forms.items()]
+    peers.compare(args, rows, lambda: warpwright.median("forward"))
+
+
+def parallel_forms(inputs):
+    steps = inputs.u.shape[2]
     forms = [Blelloch(inputs, k) for k in sorted({8, 16, 32, 64, 256, steps})]
-    forms += [HillisSteele(inputs, k) for k in (8, 16, 64)]
-    parallel = fastest("a parallel scan:", forms, reference)
-    warpwright = Warpwright(args)
-    print(f"warpwright: error {check('warpwright', warpwright.out(inputs), reference):.1e}")
+    return forms + [HillisSteele(inputs, k) for k in (8, 16, 64)]
 
-    peers = {"loop": loop, "blocked": blocked, "parallel": parallel}
-    names = [*peers, "warpwright", *(f"{name}/ww" for name in peers)]
-    print(f"\nmedians of {args.runs} runs, in ms")
-    print("round", *(f"{name:>11}" for name in names))
-    rounds = []
-    for number in range(1, args.rounds + 1):
-        times = [statistics.median(seconds(form, args.runs)) for form in peers.values()]
-        times.append(warpwright.median())
-        rounds.append(times)
-        ratios = [time / times[-1] for time in times[:-1]]
-        print(f"{number:>5}", *(f"{time * 1e3:>11.1f}" for time in times),
-              *(f"{ratio:>11.2f}" for ratio in ratios), flush=True)
 
-    print()
-    medians = [statistics.median(column) for column in zip(*rounds)]
-    for column, form in enumerate(peers.values()):
-        ratios = [times[column] / times[-1] for times in rounds]
-        print(f"PyTorch's {form.name}, chunks of {form.chunk}, takes "
-              f"{medians[column] / medians[-1]:.2f} times as long as warpwright "
-              f"(rounds: {min(ratios):.2f} to {max(ratios):.2f})")
+def compare_training(args, warpwright):
+    batch, channels, steps, states = args.sizes
+    small = Inputs(1, channels, steps, states)
+    exact = exact_gradients(small)
+    found = warpwright.results({**small.named(), "dout": small.dout}, GRADIENTS)
+    print(f"warpwright: error {peers.check('warpwright', found, exact, GRADIENTS):.1e}")
+    one = Trained(small, Blelloch(small, 16))
+    print(f"PyTorch: error {peers.check('PyTorch', one(), exact, GRADIENTS):.1e}")
+    inputs = Inputs(*args.sizes)
+    print("a parallel scan with autograd, forward and backward:")
+    forms = [Trained(inputs, form) for form in parallel_forms(inputs)]
+    timed = []
+    for form in forms:
+        form()
+        timed.append(min(peers.seconds(form, 1)))
+        print(f"  {form.name}, chunks of {form.chunk}: {timed[-1] * 1e3:.1f} ms", flush=True)
+    best = forms[timed.index(min(timed))]
+    peers.compare(args, [("autograd", spoken(best), best)],
+                  lambda: warpwright.median("forward+backward"))
+
+
+def main():
+    args = peers.arguments(__doc__, "B=4,D=768,L=1024,N=16", runs=7)
+    print(f"selective scan, {args.shape}, f32, z, D, bias, softplus; "
+          f"{args.threads} threads; PyTorch {torch.__version__}")
+    warpwright = peers.Warpwright(args, "selective-scan", {"delta_softplus": "true"})
+    compare_forward(args, warpwright)
+    compare_training(args, warpwright)
 
 
 if __name__ == "__main__":
