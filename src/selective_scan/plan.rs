@@ -8,7 +8,10 @@ use crate::variant::{forced, no_such_variant};
 #[cfg(feature = "cuda")]
 mod cuda;
 #[cfg(feature = "cuda")]
-pub(super) use cuda::{Chunks, cuda, cuda_variants, spread_alike};
+pub(super) use cuda::{
+    Chunks, Parts, Summed, cuda, cuda_backward, cuda_backward_variants, cuda_variants,
+    dynamic_shared, spread_alike,
+};
 #[cfg(feature = "wgpu")]
 mod wgpu;
 #[cfg(feature = "wgpu")]
