@@ -7,11 +7,11 @@ use crate::backend::cuda::{
     Address, Cuda, CudaBuffer, Grid, Place, Stream, Workspace, linear, variant, within, word,
 };
 use crate::backend::kernel::Variant;
-use crate::element::DeviceFloat;
-use crate::selective_scan::kernels::{BackwardPtx, BackwardSumPtx};
+use crate::element::{DType, DeviceFloat};
+use crate::selective_scan::kernels::{BackwardGeneralPtx, BackwardSumPtx};
 use crate::selective_scan::plan::{Parts, Summed, dynamic_shared};
-use crate::selective_scan::{BackwardCall, GradientsMut, NAME, Plan, Problem};
-use crate::tensor::View;
+use crate::selective_scan::{BackwardCall, GradientsMut, Layout, NAME, Plan, Problem};
+use crate::tensor::{Tensor, View};
 
 /// Loads the kernels of a plan.
 pub(super) fn preload(stream: &Stream, plan: &Plan) -> Result<()> {
@@ -47,8 +47,8 @@ pub(super) fn launch<T: DeviceFloat>(
 }
 
 /// The kernel of a plan that walks the rows.
-fn walk(plan: &Plan) -> Result<&'static Variant<BackwardPtx>> {
-    variant(NAME, BackwardPtx::VARIANTS, |info| info.name == plan.variant)
+fn walk(plan: &Plan) -> Result<&'static Variant<BackwardGeneralPtx>> {
+    variant(NAME, BackwardGeneralPtx::VARIANTS, |info| info.name == plan.variant)
 }
 
 /// A gradient that is a sum, and where its parts lie in the workspace.
@@ -90,7 +90,7 @@ struct Call<'a, T: DeviceFloat> {
 
 impl<'a, T: DeviceFloat> Call<'a, T> {
     fn new(
-        walk: &Variant<BackwardPtx>,
+        walk: &Variant<BackwardGeneralPtx>,
         problem: &'a Problem,
         call: &'a BackwardCall<'a, Cuda, T>,
         gradients: &'a GradientsMut<'a, Cuda, T>,
@@ -117,64 +117,83 @@ impl<'a, T: DeviceFloat> Call<'a, T> {
         Self { reads, call, gradients, dlast_state, sums, workspace }
     }
 
-    fn walk(&self, workspace: Option<&CudaBuffer>) -> BackwardPtx {
+    fn walk(&self, workspace: Option<&CudaBuffer>) -> BackwardGeneralPtx {
         let &Self { reads: ref reads @ Reads { problem, inputs, .. }, call, gradients, .. } = self;
-        let z = inputs.z.map(|z| &**z);
-        let du = gradients.du.as_deref().map(|view| &**view);
-        let ddelta = gradients.ddelta.as_deref().map(|view| &**view);
-        let dz = gradients.dz.as_deref().map(|view| &**view);
-        let dh0 = gradients.dh0.as_deref().map(|view| &**view);
+        let [u, delta, z, dout, du, ddelta, dz] = [
+            Some(inputs.u),
+            Some(inputs.delta),
+            inputs.z,
+            Some(call.outer.dout),
+            gradients.du.as_deref(),
+            gradients.ddelta.as_deref(),
+            gradients.dz.as_deref(),
+        ]
+        .map(|tensor| Activation::of(problem.layout, tensor));
         let [b, c] = reads.map_strides();
+        let sums = sum_strides(problem);
         let bounds = reads.bounds();
         let (delta_min, delta_max) = reads.options.delta_clamp.unwrap_or_default();
         let [da, db, dc, dd, ddelta_bias] = self.sums.each_ref().map(|sum| match sum {
             Some(sum) if sum.parts.bytes() > 0 => within(workspace, sum.at),
             _ => Address::NULL,
         });
-        BackwardPtx {
-            u: Address::of(inputs.u),
-            delta: Address::of(inputs.delta),
+        BackwardGeneralPtx {
+            u: u.address,
+            delta: delta.address,
             a: reads.a.address(workspace),
             b: reads.b.address(workspace),
             c: reads.c.address(workspace),
             d: reads.d.address(workspace),
-            z: address(z),
+            z: z.address,
             delta_bias: reads.delta_bias.address(workspace),
             h0: reads.h0.address(workspace),
             codes: reads.codes.address(workspace),
             cu_seqlens: address(bounds),
             saved: Address::of(call.saved),
-            dout: Address::of(call.outer.dout),
+            dout: dout.address,
             dlast_state: self.dlast_state.address(workspace),
-            du: address(du),
-            ddelta: address(ddelta),
-            dz: address(dz),
-            dh0: address(dh0),
+            du: du.address,
+            ddelta: ddelta.address,
+            dz: dz.address,
+            dh0: address(gradients.dh0.as_deref().map(|view| &**view)),
             da,
             db,
             dc,
             dd,
             ddelta_bias,
-            u_batch_stride: strides(Some(inputs.u))[0],
-            u_slow_stride: strides(Some(inputs.u))[1],
-            delta_batch_stride: strides(Some(inputs.delta))[0],
-            delta_slow_stride: strides(Some(inputs.delta))[1],
-            z_batch_stride: strides(z)[0],
-            z_slow_stride: strides(z)[1],
-            dout_batch_stride: strides(Some(call.outer.dout))[0],
-            dout_slow_stride: strides(Some(call.outer.dout))[1],
-            du_batch_stride: strides(du)[0],
-            du_slow_stride: strides(du)[1],
-            ddelta_batch_stride: strides(ddelta)[0],
-            ddelta_slow_stride: strides(ddelta)[1],
-            dz_batch_stride: strides(dz)[0],
-            dz_slow_stride: strides(dz)[1],
+            u_batch_stride: u.batch_stride,
+            u_channel_stride: u.channel_stride,
+            u_step_stride: u.step_stride,
+            delta_batch_stride: delta.batch_stride,
+            delta_channel_stride: delta.channel_stride,
+            delta_step_stride: delta.step_stride,
+            z_batch_stride: z.batch_stride,
+            z_channel_stride: z.channel_stride,
+            z_step_stride: z.step_stride,
+            dout_batch_stride: dout.batch_stride,
+            dout_channel_stride: dout.channel_stride,
+            dout_step_stride: dout.step_stride,
+            du_batch_stride: du.batch_stride,
+            du_channel_stride: du.channel_stride,
+            du_step_stride: du.step_stride,
+            ddelta_batch_stride: ddelta.batch_stride,
+            ddelta_channel_stride: ddelta.channel_stride,
+            ddelta_step_stride: ddelta.step_stride,
+            dz_batch_stride: dz.batch_stride,
+            dz_channel_stride: dz.channel_stride,
+            dz_step_stride: dz.step_stride,
             b_batch_stride: b[0],
             b_group_stride: b[1],
-            b_slow_stride: b[2],
+            b_state_stride: b[2],
+            b_step_stride: b[3],
             c_batch_stride: c[0],
             c_group_stride: c[1],
-            c_slow_stride: c[2],
+            c_state_stride: c[2],
+            c_step_stride: c[3],
+            map_batch_stride: sums[0],
+            map_group_stride: sums[1],
+            map_state_stride: sums[2],
+            map_step_stride: sums[3],
             codes_batch_stride: reads.codes.batch_stride(problem.steps),
             map_elements: Parts::map_elements(problem),
             channels: word(problem.channels),
@@ -183,8 +202,41 @@ impl<'a, T: DeviceFloat> Call<'a, T> {
             steps: word(problem.steps),
             cu_seqlens_bytes: bounds.map_or(0, |bounds| word(bounds.dtype().bytes())),
             flags: reads.flags(),
+            element_bytes: word(T::DTYPE.bytes()),
+            is_bf16: (T::DTYPE == DType::BF16).into(),
             delta_min,
             delta_max,
         }
+    }
+}
+
+/// Where an activation lies; nowhere where it is absent.
+struct Activation {
+    address: Address,
+    batch_stride: u64,
+    channel_stride: u64,
+    step_stride: u64,
+}
+
+impl Activation {
+    fn of<T: DeviceFloat>(layout: Layout, tensor: Option<&Tensor<Cuda, T>>) -> Self {
+        let view = tensor.map(|tensor| &**tensor);
+        let [batch_stride, slow] = strides(view);
+        let (channel_stride, step_stride) = match layout {
+            Layout::Bdl => (slow, 1),
+            Layout::Bld => (1, slow),
+        };
+        Self { address: address(view), batch_stride, channel_stride, step_stride }
+    }
+}
+
+/// The strides of variable maps without gaps, as [`Reads::map_strides`].
+fn sum_strides(problem: &Problem) -> [u64; 4] {
+    let &Problem { groups, states, steps, layout, .. } = problem;
+    let [groups, states, steps] = [groups, states, steps].map(|size| size as u64);
+    let batch = groups * states * steps;
+    match layout {
+        Layout::Bdl => [batch, states * steps, steps, 1],
+        Layout::Bld => [batch, states, 1, groups * states],
     }
 }

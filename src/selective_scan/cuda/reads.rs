@@ -16,6 +16,7 @@ mod flag {
     pub const A_PER_CHANNEL: u32 = 16;
     pub const ANY_CODE_RESETS: u32 = 32;
     pub const ACCURATE: u32 = 64;
+    pub const BLD: u32 = 128;
 }
 
 /// The inputs of a call: activations as they are, parameters in f32, resets as codes.
@@ -75,22 +76,30 @@ impl<'a, T: DeviceFloat> Reads<'a, T> {
         }
     }
 
-    /// The strides of `B` and `C`: of batch entries, groups, and the slower of state and time; 0
-    /// where they are constant.
-    pub fn map_strides(&self) -> [[u64; 3]; 2] {
+    /// The strides of `B` and `C`: of batch entries, groups, states and steps; 0 where they are
+    /// constant.
+    pub fn map_strides(&self) -> [[u64; 4]; 2] {
         let &Self { problem, inputs, .. } = self;
         let strides = |view: &View<Cuda>, constant: bool| {
             if constant {
-                return [0; 3];
+                return [0; 4];
             }
             let strides = view.strides();
-            let [batch, second, third] = [0, 1, 2].map(|axis| strides[axis] as u64);
+            let [batch, second, third, fastest] = [0, 1, 2, 3].map(|axis| strides[axis] as u64);
             match problem.layout {
-                Layout::Bdl => [batch, second, third],
-                Layout::Bld => [batch, third, second],
+                Layout::Bdl => [batch, second, third, fastest],
+                Layout::Bld => [batch, third, fastest, second],
             }
         };
         [strides(&inputs.b, problem.b_constant), strides(&inputs.c, problem.c_constant)]
+    }
+
+    /// The slower of a map's strides of states and steps.
+    pub fn slow(&self, [_, _, state, step]: [u64; 4]) -> u64 {
+        match self.problem.layout {
+            Layout::Bdl => state,
+            Layout::Bld => step,
+        }
     }
 
     /// The kernels' `flags`.
@@ -105,6 +114,7 @@ impl<'a, T: DeviceFloat> Reads<'a, T> {
             (problem.a_per_channel, flag::A_PER_CHANNEL),
             (any_code_resets, flag::ANY_CODE_RESETS),
             (options.keeps_decays_accurate(), flag::ACCURATE),
+            (problem.layout == Layout::Bld, flag::BLD),
         ]
         .into_iter()
         .fold(0, |flags, (set, bit)| if set { flags | bit } else { flags })

@@ -1,11 +1,11 @@
 //! The plan of the backward pass on a CUDA device.
 
-use super::{check_ability, layout, number, unsupported};
+use super::{check_ability, number, unsupported};
 use crate::backend::Limits;
 use crate::backend::cuda::{bytes, grid_length};
 use crate::backend::kernel::{Language, VariantInfo};
 use crate::element::DType;
-use crate::selective_scan::kernels::BackwardPtx;
+use crate::selective_scan::kernels::BackwardGeneralPtx;
 use crate::selective_scan::{CHECKPOINT, NAME, Options, Plan, Problem, Schedule};
 use crate::variant::no_such_variant;
 use crate::{Error, Result};
@@ -64,7 +64,7 @@ pub(in crate::selective_scan) fn cuda_backward_variants(
 }
 
 fn fitting(limits: &Limits, problem: &Problem) -> impl Iterator<Item = &'static VariantInfo> {
-    BackwardPtx::VARIANTS.iter().map(|variant| variant.info).filter(|info| {
+    BackwardGeneralPtx::VARIANTS.iter().map(|variant| variant.info).filter(|info| {
         let tier = match info.language {
             Language::Ptx(tier) => Some(tier),
             Language::Wgsl => None,
@@ -72,8 +72,7 @@ fn fitting(limits: &Limits, problem: &Problem) -> impl Iterator<Item = &'static 
         tier <= limits.tier
             && dynamic_shared(info) <= limits.shared_bytes
             && number(info, "checkpoint") == CHECKPOINT
-            && info.parameter("element") == Some(problem.dtype.name())
-            && info.parameter("layout") == Some(layout(problem))
+            && problem.dtype != DType::F64
             && number(info, "padded") >= problem.states
     })
 }
