@@ -3,6 +3,8 @@
 //! WGSL, is wrapped in a safe launcher, and is checked against a plain CPU reference in f64.
 //!
 //! * [`selective_scan`]: the recurrence of Mamba, forward.
+//! * [`scan_attention`]: attention with fixed queries as a recurrence (Aaren), forward, backward
+//!   and step by step.
 //!
 //! A call goes one way: the user's tensors → checks of shapes, types and options → a plan, which
 //! is a pure function → a launch on the device → outputs. [`Tensor`] is a typed, shaped view of a
@@ -24,6 +26,7 @@ pub mod operation;
 mod parameter;
 mod plan;
 mod resets;
+pub mod scan_attention;
 pub mod selective_scan;
 mod shape;
 mod tensor;

@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use crate::backend::{Cpu, Device, Named};
 use crate::element::DType;
-use crate::selective_scan;
 use crate::{Error, Result};
+use crate::{scan_attention, selective_scan};
 
 /// Every operation of the crate.
-pub const OPERATIONS: [&dyn Operation; 1] = [&selective_scan::RunTime];
+pub const OPERATIONS: [&dyn Operation; 2] = [&selective_scan::RunTime, &scan_attention::RunTime];
 
 /// The operation of this name.
 ///

@@ -10,5 +10,6 @@ mod gradients;
 mod interpreter;
 mod properties;
 mod resources;
+mod scan_attention;
 #[cfg(feature = "wgpu")]
 mod wgpu;

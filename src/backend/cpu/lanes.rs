@@ -163,6 +163,13 @@ fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     simd.mul_f32s(scale, horner(simd, r, &EXP))
 }
 
+/// e^x for x <= 0, to 2 ulp; below -87.6 it is 0, a NaN stays a NaN.
+#[inline(always)]
+pub(crate) fn exp_below<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    // In this order a NaN passes through on x86.
+    exp(simd, simd.max_f32s(simd.splat_f32s(-88.0), x))
+}
+
 /// max(x, bound), with a NaN kept.
 #[inline(always)]
 pub(crate) fn keep_above<S: Simd>(simd: S, x: S::f32s, bound: f32) -> S::f32s {

@@ -131,6 +131,11 @@ impl<'a> Codes<'a> {
         }
     }
 
+    /// Whether any code but 0 is a reset: flags know no padding.
+    pub fn any_resets(&self) -> bool {
+        matches!(self, Self::Flags(_))
+    }
+
     pub fn address(&self, workspace: Option<&CudaBuffer>) -> Address {
         match *self {
             Self::None => Address::NULL,

@@ -15,7 +15,7 @@ fn tolerances(device: &str, dtype: Dtype) -> (f64, f64) {
     }
 }
 
-fn numbers(file: &SafeTensors<'_>, name: &str) -> Vec<f64> {
+pub fn numbers(file: &SafeTensors<'_>, name: &str) -> Vec<f64> {
     let tensor = file.tensor(name).unwrap_or_else(|_| panic!("tensor {name} is in the file"));
     let bytes = tensor.data();
     match tensor.dtype() {
