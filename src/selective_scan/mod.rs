@@ -205,17 +205,6 @@ pub struct BackwardCall<'a, B: Backend, T: Float> {
     pub outer: &'a OutputGradients<'a, B, T>,
 }
 
-/// The answer of a backend that has no backward pass.
-#[cfg(any(feature = "wgpu", feature = "cuda"))]
-fn no_backward(backend: &impl Backend) -> crate::Error {
-    crate::Error::Unsupported {
-        operation: NAME,
-        backend: backend.name(),
-        what: "the backward pass: it is not there yet".to_owned(),
-        instead: "use the device cpu".to_owned(),
-    }
-}
-
 /// Checks the call and chooses its kernel; nothing is launched.
 ///
 /// # Errors

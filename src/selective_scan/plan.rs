@@ -15,7 +15,10 @@ pub(super) use cuda::{
 #[cfg(feature = "wgpu")]
 mod wgpu;
 #[cfg(feature = "wgpu")]
-pub(super) use wgpu::{Spread, binds_directly, segment, wgpu, wgpu_variants};
+pub(super) use wgpu::{
+    Cut, Rooms, Spread, binds_directly, segment, wgpu, wgpu_backward, wgpu_backward_variants,
+    wgpu_variants,
+};
 
 /// The plan of the CPU, which has one kernel for each element type.
 pub(super) fn cpu(variant: &'static str, tasks: usize, options: &super::Options) -> Result<Plan> {

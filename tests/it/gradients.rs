@@ -8,10 +8,7 @@ use warpwright::verify::Random;
 use warpwright::verify::selective_scan::{Case, Distribution, ResetForm, Sizes};
 use warpwright::{Cpu, DType, Device, Named, Tensor, View};
 
-/// The devices that have a backward pass.
-fn devices() -> impl Iterator<Item = &'static Device> {
-    crate::devices::devices().iter().filter(|device| !device.name().starts_with("wgpu"))
-}
+use crate::devices::devices;
 
 fn numbers(view: &View<Cpu>) -> Vec<f64> {
     match view.dtype() {

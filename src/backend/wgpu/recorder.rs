@@ -23,6 +23,11 @@ impl<'a> Slice<'a> {
         Self { buffer: buffer.buffer(), offset, bytes: bytes.end - bytes.start }
     }
 
+    /// So many of its bytes, from a 32-bit word on.
+    pub(crate) fn part(&self, word: u32, bytes: u64) -> Self {
+        Self { offset: self.offset + 4 * u64::from(word), bytes, ..*self }
+    }
+
     /// Its length.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes

@@ -10,14 +10,16 @@
 use super::kernels::{ForwardChunkedWgsl, ForwardDirectWgsl, ForwardSerialWgsl};
 use super::{
     BackwardCall, GradientsMut, Inputs, NAME, Options, OutputsMut, Plan, Problem, SelectiveScan,
-    check::CHECK, no_backward, plan,
+    check::CHECK, plan,
 };
 use crate::backend::Backend;
 use crate::backend::kernel::{Variant, VariantInfo};
-use crate::backend::wgpu::Wgpu;
+use crate::backend::wgpu::{Wgpu, refused};
 use crate::element::DeviceFloat;
 use crate::{Error, Result};
 
+mod backward;
+mod flag;
 mod forward;
 mod parts;
 mod tensors;
@@ -77,22 +79,30 @@ impl<T: DeviceFloat> SelectiveScan<T> for Wgpu {
         Ok(())
     }
 
-    fn plan_backward(&self, _problem: &Problem, _options: &Options) -> Result<Plan> {
-        Err(no_backward(self))
+    fn plan_backward(&self, problem: &Problem, options: &Options) -> Result<Plan> {
+        plan::wgpu_backward(problem, &self.limits(), options, &self.name())
     }
 
-    fn preload_backward(&self, _plan: &Plan) -> Result<()> {
-        Err(no_backward(self))
+    fn variants_backward(&self, problem: &Problem, options: &Options) -> Result<Vec<&'static str>> {
+        plan::wgpu_backward_variants(problem, &self.limits(), options, &self.name())
+    }
+
+    fn preload_backward(&self, plan: &Plan) -> Result<()> {
+        backward::preload(self, plan)
     }
 
     fn launch_backward(
         &self,
-        _plan: &Plan,
-        _problem: &Problem,
-        _call: &BackwardCall<'_, Self, T>,
-        _gradients: &GradientsMut<'_, Self, T>,
+        plan: &Plan,
+        problem: &Problem,
+        call: &BackwardCall<'_, Self, T>,
+        gradients: &GradientsMut<'_, Self, T>,
     ) -> Result<()> {
-        Err(no_backward(self))
+        let mut encoder = self.device().create_command_encoder(&::wgpu::CommandEncoderDescriptor {
+            label: Some(plan.variant),
+        });
+        backward::record(self, &mut encoder, plan, problem, call, gradients)?;
+        self.submit(encoder)
     }
 }
 
@@ -113,10 +123,25 @@ fn record<T: DeviceFloat>(
     }
     let kernels = Kernels::of(device, plan)?;
     let call = forward::Call { device, kernels, plan, problem, inputs, options, outputs };
-    for part in parts::parts(&call)? {
+    for part in parts::parts(device, problem, &call.demands())? {
         call.record(encoder, &part)?;
     }
     Ok(())
+}
+
+/// The plan is not one of this device's.
+fn wrong_plan(device: &Wgpu, plan: &Plan) -> Error {
+    Error::Unsupported {
+        operation: NAME,
+        backend: device.name(),
+        what: format!("the plan's variant `{}`", plan.variant),
+        instead: "plan the call for this device".to_owned(),
+    }
+}
+
+/// A size as kernels take it.
+fn word(device: &Wgpu, what: &str, size: usize) -> Result<u32> {
+    u32::try_from(size).map_err(|_| refused(NAME, device, format!("{size} {what}")))
 }
 
 /// The kernel that writes the output.
@@ -153,12 +178,7 @@ impl Kernels {
         };
         match scan.or_else(|| serial().copied().map(Scan::Serial)) {
             Some(scan) => Ok(Self { ends, scan }),
-            None => Err(Error::Unsupported {
-                operation: NAME,
-                backend: device.name(),
-                what: format!("the plan's variant `{}`", plan.variant),
-                instead: "plan the call for this device".to_owned(),
-            }),
+            None => Err(wrong_plan(device, plan)),
         }
     }
 
