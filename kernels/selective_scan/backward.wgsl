@@ -68,23 +68,23 @@
 {%- endfor %}
         }
 {%- endmacro -%}
-{#- exp(Δ A) - 1. -#}
+{#- exp(Δ A). -#}
 {%- macro decays() %}
 {%- for k in range(vectors) %}
-        var m{{ k }}: {{ V }};
+        var decay{{ k }}: Decay;
 {%- endfor %}
         if (has(TIED)) {
-          let m = exp2_minus_one({{ V }}(step_size * a0.x));
+          let tied = decay_of({{ V }}(step_size * a0.x));
 {%- for k in range(vectors) %}
-          m{{ k }} = m;
+          decay{{ k }} = tied;
 {%- endfor %}
         } else {
 {%- for k in range(vectors) %}
-          m{{ k }} = exp2_minus_one(step_size * a{{ k }});
+          decay{{ k }} = decay_of(step_size * a{{ k }});
 {%- endfor %}
         }
 {%- endmacro -%}
-{#- The forward recurrence over one step; h + (exp(Δ A) - 1) h loses nothing where the decay is close to 1. -#}
+{#- The forward recurrence over one step. -#}
 {%- macro step_up() %}
         let step_size = step_sizes[slot * {{ row }}u + t];
         let input = inputs[slot * {{ row }}u + t];
@@ -97,7 +97,7 @@
 {{- read_map("b", "B_CONSTANT") }}
 {{- decays() }}
 {%- for k in range(vectors) %}
-        h{{ k }} = (m{{ k }} * h{{ k }} + h{{ k }}) + x * b{{ k }};
+        h{{ k }} = decayed(decay{{ k }}, h{{ k }}) + x * b{{ k }};
 {%- endfor %}
 {%- endmacro -%}
 {#- Sums a state of each step over the channels, times a number of each channel and step, into the parts
@@ -251,6 +251,22 @@ struct Point {
 
 fn number(word: u32) -> f32 {
   return bitcast<f32>(scratch[word]);
+}
+
+// 2^x as by + keep: by = 2^x - 1 and keep = 1 where it is close to 1, so that it keeps its distance
+// from it, by = 2^x and keep = 0 elsewhere, so that small ones keep their digits.
+struct Decay {
+  by: {{ V }},
+  keep: {{ V }},
+}
+
+fn decay_of(x: {{ V }}) -> Decay {
+  let close = abs(x) < {{ V }}(0.125);
+  return Decay(select(exp2(x), exp2_minus_one(x), close), select({{ V }}(), {{ V }}(1.0), close));
+}
+
+fn decayed(decay: Decay, x: {{ V }}) -> {{ V }} {
+  return decay.by * x + decay.keep * x;
 }
 
 // Adds to a sum over time.
@@ -472,8 +488,8 @@ fn {{ entry_name }}(
             before = states_of[place - {{ vectors * pitch }}u];
           }
           let g = carry{{ k }} + dy * c{{ k }};
-          let gq = select(g * (m{{ k }} * before + before), {{ V }}(), cut);
-          carry{{ k }} = select(m{{ k }} * g + g, {{ V }}(), cut);
+          let gq = select(g * decayed(decay{{ k }}, before), {{ V }}(), cut);
+          carry{{ k }} = select(decayed(decay{{ k }}, g), {{ V }}(), cut);
           w += g * b{{ k }};
           v += {% if k == 0 %}a0{% else %}a{{ k }}{% endif %} * gq;
           da{{ k }} += step_size * gq;

@@ -95,7 +95,7 @@ pub use named::{check_named, plan_problem, run_named};
 pub use options::{Layout, Options};
 pub use plan::{Plan, Schedule};
 #[cfg(feature = "wgpu")]
-pub use wgpu::record_forward;
+pub use wgpu::{record_backward, record_forward};
 
 /// The operation, as messages and the command name it.
 pub const NAME: &str = "selective-scan";

@@ -16,8 +16,7 @@ pub(super) use cuda::{
 mod wgpu;
 #[cfg(feature = "wgpu")]
 pub(super) use wgpu::{
-    Cut, Rooms, Spread, binds_directly, segment, wgpu, wgpu_backward, wgpu_backward_variants,
-    wgpu_variants,
+    Cut, Rooms, Spread, binds_directly, segment, wgpu, wgpu_backward, wgpu_variants,
 };
 
 /// The plan of the CPU, which has one kernel for each element type.

@@ -16,7 +16,7 @@ use crate::variant::no_such_variant;
 use crate::{Error, Result};
 
 mod backward;
-pub(in crate::selective_scan) use backward::{Cut, Rooms, wgpu_backward, wgpu_backward_variants};
+pub(in crate::selective_scan) use backward::{Cut, Rooms, wgpu_backward};
 
 /// Storage buffers that a device must allow before small tensors get bindings of their own. The
 /// kernel needs 13; devices offer 8, 10, or 16 and more.
@@ -307,7 +307,7 @@ mod tests {
     use crate::element::DType;
     use crate::selective_scan::Layout;
 
-    fn problem(rows: usize, channels: usize, steps: usize, states: usize) -> Problem {
+    pub(super) fn problem(rows: usize, channels: usize, steps: usize, states: usize) -> Problem {
         Problem {
             batch: rows,
             channels,
@@ -325,7 +325,7 @@ mod tests {
         }
     }
 
-    fn limits(storage_bindings: u32, units: u32) -> Limits {
+    pub(super) fn limits(storage_bindings: u32, units: u32) -> Limits {
         Limits {
             units,
             block_threads: 256,

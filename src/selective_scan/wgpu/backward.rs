@@ -118,7 +118,7 @@ impl<T: DeviceFloat> Call<'_, T> {
             }
         }
         let rooms = plan::Rooms::new(problem, self.spread, &self.cut);
-        demands.push(("scratch", 4 * rooms.of(1), 4 * rooms.entry));
+        demands.push(("scratch", rooms.of(1).saturating_mul(4), rooms.entry.saturating_mul(4)));
         demands
     }
 

@@ -4,18 +4,20 @@
 //! copies of the states out of a workspace buffer; where the device allows 16 storage buffers,
 //! small tensors are bound where they lie and most copies fall away. The pass widens parameters
 //! that are not f32, turns what separates documents into codes, and scans: serially
-//! in time, or first each chunk's end, then the carries, then each chunk ([`forward`]). Batches
+//! in time, or first each chunk's end, then the carries, then each chunk ([`forward`]). The backward
+//! pass goes down in time, segment by segment, and sums what workgroups leave ([`backward`]). Batches
 //! that no binding can hold are recorded in parts ([`parts`]).
 
 use super::kernels::{ForwardChunkedWgsl, ForwardDirectWgsl, ForwardSerialWgsl};
 use super::{
-    BackwardCall, GradientsMut, Inputs, NAME, Options, OutputsMut, Plan, Problem, SelectiveScan,
-    check::CHECK, plan,
+    BackwardCall, GradientsMut, Inputs, NAME, Options, OutputGradients, OutputsMut, Plan, Problem,
+    SelectiveScan, check::CHECK, plan,
 };
 use crate::backend::Backend;
 use crate::backend::kernel::{Variant, VariantInfo};
 use crate::backend::wgpu::{Wgpu, refused};
 use crate::element::DeviceFloat;
+use crate::tensor::Tensor;
 use crate::{Error, Result};
 
 mod backward;
@@ -45,6 +47,29 @@ pub fn record_forward<T: DeviceFloat>(
     problem.check_outputs(inputs, outputs)?;
     let plan = plan::wgpu(&problem, &device.limits(), options, &device.name())?;
     record(device, encoder, &plan, &problem, inputs, options, outputs)
+}
+
+/// Records the backward pass into the caller's encoder, as [`record_forward`] does the forward one.
+///
+/// # Errors
+///
+/// As [`backward_into`](super::backward_into) and [`record_forward`].
+pub fn record_backward<T: DeviceFloat>(
+    device: &Wgpu,
+    encoder: &mut ::wgpu::CommandEncoder,
+    inputs: &Inputs<'_, Wgpu, T>,
+    options: &Options,
+    saved: &Tensor<Wgpu, f32>,
+    outer: &OutputGradients<'_, Wgpu, T>,
+    gradients: &mut GradientsMut<'_, Wgpu, T>,
+) -> Result<()> {
+    let problem = Problem::check(inputs, options)?;
+    CHECK.same_device(device, inputs.named())?;
+    problem.check_output_gradients(inputs, saved, outer)?;
+    problem.check_gradients(inputs, saved, outer, options, gradients)?;
+    let plan = plan::wgpu_backward(&problem, &device.limits(), options, &device.name())?;
+    let call = BackwardCall { inputs, options, saved, outer };
+    backward::record(device, encoder, &plan, &problem, &call, gradients)
 }
 
 impl<T: DeviceFloat> SelectiveScan<T> for Wgpu {
@@ -81,10 +106,6 @@ impl<T: DeviceFloat> SelectiveScan<T> for Wgpu {
 
     fn plan_backward(&self, problem: &Problem, options: &Options) -> Result<Plan> {
         plan::wgpu_backward(problem, &self.limits(), options, &self.name())
-    }
-
-    fn variants_backward(&self, problem: &Problem, options: &Options) -> Result<Vec<&'static str>> {
-        plan::wgpu_backward_variants(problem, &self.limits(), options, &self.name())
     }
 
     fn preload_backward(&self, plan: &Plan) -> Result<()> {
