@@ -18,9 +18,11 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod backend;
+pub mod causal_conv1d;
 mod check;
 mod element;
 mod error;
+mod layout;
 mod list;
 pub mod operation;
 mod parameter;
@@ -42,6 +44,7 @@ pub use cudarc;
 pub use element::{DType, DeviceFloat, Element, Float, Index};
 pub use error::{Error, ErrorKind, Result};
 pub use half::{bf16, f16};
+pub use layout::Layout;
 pub use list::{Listed, list};
 pub use parameter::{Indices, Parameter};
 pub use plan::{Plan, Schedule};

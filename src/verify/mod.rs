@@ -16,6 +16,7 @@ use crate::element::DType;
 use crate::operation::{self, Operation, Sizes};
 use crate::tensor::View;
 
+pub mod causal_conv1d;
 #[cfg(feature = "interpreter")]
 #[cfg_attr(docsrs, doc(cfg(feature = "interpreter")))]
 pub mod conformance;
@@ -238,7 +239,12 @@ pub trait Suite: Sync {
 }
 
 /// The cases of every operation.
-pub const SUITES: [&dyn Suite; 2] = [&selective_scan::Cases, &scan_attention::Cases];
+pub const SUITES: [&dyn Suite; 4] = [
+    &selective_scan::Cases,
+    &causal_conv1d::Cases,
+    &causal_conv1d::UpdateCases,
+    &scan_attention::Cases,
+];
 
 /// The cases of the operation of this name.
 ///

@@ -1,6 +1,7 @@
 //! The tests of the crate, a module for each subject, generic over the devices.
 
 mod cases;
+mod causal_conv1d;
 #[cfg(feature = "cuda")]
 mod cuda;
 mod devices;

@@ -43,19 +43,11 @@ fn gradient_tolerances(device: &str, dtype: Dtype) -> (f64, f64) {
 }
 
 /// Runs a fixture on a device and compares every output with the stored results.
-fn check(name: &str, device: &str) {
+fn check(operation: &str, name: &str, device: &str) {
     let output = temporary(&format!("{name}-{device}"));
     let input = fixture(&format!("{name}.in.safetensors"));
-    let ran = warpwright(&[
-        "run",
-        "selective-scan",
-        "--input",
-        &input,
-        "--output",
-        &output,
-        "--device",
-        device,
-    ]);
+    let ran =
+        warpwright(&["run", operation, "--input", &input, "--output", &output, "--device", device]);
     let complaint = String::from_utf8_lossy(&ran.stderr).into_owned();
     if ran.status.code() == Some(3) && device == "wgpu" {
         let required = std::env::var("WARPWRIGHT_REQUIRE").unwrap_or_default();
@@ -71,14 +63,17 @@ fn check(name: &str, device: &str) {
     let expected = SafeTensors::deserialize(&expected).expect("the fixture is whole");
     let input = std::fs::read(input).expect("fixture");
     let input = SafeTensors::deserialize(&input).expect("the fixture is whole");
-    let dtype = input.tensor("u").expect("there is u").dtype();
+    let activation = input.tensor("u").or_else(|_| input.tensor("x"));
+    let dtype = activation.expect("there is u or x").dtype();
     let (out, state) = tolerances(device, dtype);
     let (activation, parameter) = gradient_tolerances(device, dtype);
     for (tensor, view) in expected.iter() {
         let tolerance = match tensor {
             "out" => out,
             "last_state" => state,
-            "du" | "ddelta" | "dz" => activation,
+            // Copies.
+            "final_state" | "conv_state" => 0.0,
+            "du" | "ddelta" | "dz" | "dx" => activation,
             "dB" | "dC" if view.shape().len() == 4 => activation,
             _ => parameter,
         };
@@ -104,7 +99,15 @@ fn scans_give_what_pytorch_gives() {
     ];
     for name in names {
         for device in ["reference", "cpu", "wgpu", "ptx"] {
-            check(name, device);
+            check("selective-scan", name, device);
         }
+    }
+}
+
+#[test]
+fn convolutions_give_what_pytorch_gives() {
+    for device in ["reference", "cpu", "wgpu", "ptx"] {
+        check("causal-conv1d", "conv-silu", device);
+        check("causal-conv1d-update", "conv-update-circular", device);
     }
 }
