@@ -2,7 +2,8 @@
 //! scans, rings, sparse products and compressed matrices. Each kernel exists as CUDA PTX and as
 //! WGSL, is wrapped in a safe launcher, and is checked against a plain CPU reference in f64.
 //!
-//! * [`selective_scan`]: the recurrence of Mamba, forward.
+//! * [`selective_scan`]: the recurrence of Mamba, forward and backward.
+//! * [`state_update`]: a few steps of it, on states in slots.
 //!
 //! A call goes one way: the user's tensors → checks of shapes, types and options → a plan, which
 //! is a pure function → a launch on the device → outputs. [`Tensor`] is a typed, shaped view of a
@@ -26,6 +27,7 @@ mod plan;
 mod resets;
 pub mod selective_scan;
 mod shape;
+pub mod state_update;
 mod tensor;
 mod variant;
 #[cfg(feature = "verify")]

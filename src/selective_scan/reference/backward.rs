@@ -148,20 +148,20 @@ impl Reverse<'_> {
     fn step(&self, place: Place, visit: &Visit, carry: &mut [f64], exact: &mut ExactGradients) {
         let Self { problem, options, arrays, .. } = self;
         let Place { batch, channel, .. } = place;
-        let (t, states) = (visit.t, problem.states);
+        let t = visit.t;
         let i = (batch * problem.channels + channel) * problem.steps + t;
         let step_size = arrays.step_size(options, channel, i);
         let u = arrays.u[i];
         let d = arrays.d.as_ref().map_or(0.0, |d| d[channel]);
         let dy = self.dout[i] * arrays.z.as_ref().map_or(1.0, |z| silu(z[i]));
         let (mut w, mut dstep, mut y) = (0.0, 0.0, d * u);
-        for n in 0..states {
+        for (n, carry) in carry.iter_mut().enumerate() {
             let b = map_index(problem, problem.b_constant, place, n, t);
             let c = map_index(problem, problem.c_constant, place, n, t);
             let a_index = arrays.a_index(problem, channel, n);
             let a = arrays.a[a_index];
             let decay = (step_size * a).exp();
-            let g = carry[n] + dy * arrays.c[c];
+            let g = *carry + dy * arrays.c[c];
             let q = if visit.reset { 0.0 } else { decay * visit.before[n] };
             y += arrays.c[c] * visit.after[n];
             w += g * arrays.b[b];
@@ -169,7 +169,7 @@ impl Reverse<'_> {
             exact.da[a_index] += step_size * g * q;
             exact.db[b] += g * step_size * u;
             exact.dc[c] += dy * visit.after[n];
-            carry[n] = if visit.reset { 0.0 } else { decay * g };
+            *carry = if visit.reset { 0.0 } else { decay * g };
         }
         exact.du[i] = d * dy + step_size * w;
         exact.dd[channel] += dy * u;
