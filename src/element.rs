@@ -157,19 +157,41 @@ macro_rules! half_floats {
                     <$type>::from_f32(value)
                 }
             }
-            impl DeviceFloat for $type {
-                fn widen(from: &[Self], to: &mut [f32]) {
-                    from.convert_to_f32_slice(to);
-                }
-                fn narrow(from: &[f32], to: &mut [Self]) {
-                    to.convert_from_f32_slice(from);
-                }
-            }
         )*
     };
 }
 
 half_floats!(f16, bf16);
+
+impl DeviceFloat for f16 {
+    fn widen(from: &[Self], to: &mut [f32]) {
+        from.convert_to_f32_slice(to);
+    }
+    fn narrow(from: &[f32], to: &mut [Self]) {
+        to.convert_from_f32_slice(from);
+    }
+}
+
+/// Shifts of bits, in loops that become vectors where they are inlined; the slices' own
+/// conversions go element by element.
+impl DeviceFloat for bf16 {
+    #[inline(always)]
+    fn widen(from: &[Self], to: &mut [f32]) {
+        for (to, from) in to.iter_mut().zip(from) {
+            *to = f32::from_bits(u32::from(from.to_bits()) << 16);
+        }
+    }
+    #[inline(always)]
+    fn narrow(from: &[f32], to: &mut [Self]) {
+        for (to, from) in to.iter_mut().zip(from) {
+            let bits = from.to_bits();
+            let rounded = bits.wrapping_add(0x7FFF + ((bits >> 16) & 1));
+            // A NaN keeps its upper bits, with the one set that makes it quiet.
+            let kept = if from.is_nan() { bits | 0x40_0000 } else { rounded };
+            *to = Self::from_bits((kept >> 16) as u16);
+        }
+    }
+}
 
 impl Float for f32 {
     type State = Self;
@@ -244,5 +266,23 @@ mod tests {
             1.0 + 2f32.powi(-6)
         );
         assert_eq!(<f16 as Float>::from_f32(65519.9).to_f32(), 65504.0);
+    }
+
+    #[test]
+    fn runs_are_converted_as_single_elements() {
+        let bits = (0..=u16::MAX).flat_map(|high| {
+            [0u32, 1, 0x7FFF, 0x8000, 0x8001, 0xFFFF].map(|low| u32::from(high) << 16 | low)
+        });
+        let numbers: Vec<f32> = bits.map(f32::from_bits).collect();
+        let mut narrow = vec![bf16::ZERO; numbers.len()];
+        bf16::narrow(&numbers, &mut narrow);
+        for (found, number) in narrow.iter().zip(&numbers) {
+            assert_eq!(found.to_bits(), bf16::from_f32(*number).to_bits(), "{number:e}");
+        }
+        let mut wide = vec![0.0; narrow.len()];
+        bf16::widen(&narrow, &mut wide);
+        for (found, narrow) in wide.iter().zip(&narrow) {
+            assert!(found.to_bits() == bf16::to_f32(*narrow).to_bits() || found.is_nan());
+        }
     }
 }

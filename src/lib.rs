@@ -4,6 +4,9 @@
 //!
 //! * [`selective_scan`]: the recurrence of Mamba, forward and backward.
 //! * [`state_update`]: a few steps of it, on states in slots.
+//! * [`causal_conv1d`]: the depthwise convolution in front of it, forward, backward and update.
+//! * [`scan_attention`]: attention with fixed queries as a recurrence (Aaren), forward, backward
+//!   and step by step.
 //!
 //! A call goes one way: the user's tensors → checks of shapes, types and options → a plan, which
 //! is a pure function → a launch on the device → outputs. [`Tensor`] is a typed, shaped view of a
@@ -17,14 +20,17 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod backend;
+pub mod causal_conv1d;
 mod check;
 mod element;
 mod error;
+mod layout;
 mod list;
 pub mod operation;
 mod parameter;
 mod plan;
 mod resets;
+pub mod scan_attention;
 pub mod selective_scan;
 mod shape;
 pub mod state_update;
@@ -41,6 +47,7 @@ pub use cudarc;
 pub use element::{DType, DeviceFloat, Element, Float, Index};
 pub use error::{Error, ErrorKind, Result};
 pub use half::{bf16, f16};
+pub use layout::Layout;
 pub use list::{Listed, list};
 pub use parameter::{Indices, Parameter};
 pub use plan::{Plan, Schedule};

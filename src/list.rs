@@ -3,7 +3,7 @@
 use crate::backend::kernel;
 use crate::backend::{Language, VariantInfo};
 use crate::element::DType;
-use crate::selective_scan;
+use crate::{causal_conv1d, scan_attention, selective_scan};
 
 /// A variant of a kernel, as `warpwright list` shows it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,7 +35,12 @@ pub(crate) struct CpuVariant {
 }
 
 /// The CPU variants of every operation.
-const CPU_VARIANTS: [&[CpuVariant]; 1] = [&selective_scan::CPU_VARIANTS];
+const CPU_VARIANTS: [&[CpuVariant]; 4] = [
+    &selective_scan::CPU_VARIANTS,
+    &causal_conv1d::CPU_VARIANTS,
+    &causal_conv1d::update::CPU_VARIANTS,
+    &scan_attention::CPU_VARIANTS,
+];
 
 /// Every variant of every backend of this build.
 pub fn list() -> Vec<Listed> {

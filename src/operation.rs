@@ -9,11 +9,15 @@ use std::time::Duration;
 
 use crate::backend::{Cpu, Device, Named};
 use crate::element::DType;
-use crate::selective_scan;
-use crate::{Error, Result};
+use crate::{Error, Result, causal_conv1d, scan_attention, selective_scan};
 
 /// Every operation of the crate.
-pub const OPERATIONS: [&dyn Operation; 1] = [&selective_scan::RunTime];
+pub const OPERATIONS: [&dyn Operation; 4] = [
+    &selective_scan::RunTime,
+    &causal_conv1d::RunTime,
+    &causal_conv1d::update::RunTime,
+    &scan_attention::RunTime,
+];
 
 /// The operation of this name.
 ///

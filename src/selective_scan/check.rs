@@ -112,19 +112,9 @@ impl Problem {
 
     /// The sizes, as far as single tensors tell them.
     fn sizes<B: Backend, T: Float>(inputs: &Inputs<'_, B, T>, options: &Options) -> Result<Self> {
-        let [batch, second, third] = match **inputs.u.shape() {
-            [first, second, third] => [first, second, third],
-            _ => {
-                let axes = match options.layout {
-                    Layout::Bdl => "(B, D, L)",
-                    Layout::Bld => "(B, L, D)",
-                };
-                return Err(CHECK.wrong_shape("u", inputs.u, format!("shape {axes}")));
-            }
-        };
-        let (channels, steps) = match options.layout {
-            Layout::Bdl => (second, third),
-            Layout::Bld => (third, second),
+        let Some([batch, channels, steps]) = options.layout.lengths(inputs.u.shape()) else {
+            let expected = format!("shape {}", options.layout.names());
+            return Err(CHECK.wrong_shape("u", inputs.u, expected));
         };
         let (b_constant, c_constant) = (is_constant(&inputs.b), is_constant(&inputs.c));
         let states = match (&**inputs.a.shape(), &inputs.b, &inputs.c) {
@@ -369,11 +359,7 @@ impl Problem {
     }
 
     pub(super) fn activation_axes(&self) -> [(&'static str, usize); 3] {
-        let (b, d, l) = (("B", self.batch), ("D", self.channels), ("L", self.steps));
-        match self.layout {
-            Layout::Bdl => [b, d, l],
-            Layout::Bld => [b, l, d],
-        }
+        self.layout.axes([self.batch, self.channels, self.steps])
     }
 
     pub(super) fn state_axes(&self) -> [(&'static str, usize); 3] {

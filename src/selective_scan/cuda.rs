@@ -349,14 +349,13 @@ impl<'a, T: DeviceFloat> Call<'a, T> {
 
     fn flags(&self) -> u32 {
         let &Self { problem, options, .. } = self;
-        let any_code_resets = matches!(self.codes, Codes::Flags(_));
         [
             (options.delta_softplus, flag::SOFTPLUS),
             (options.delta_clamp.is_some(), flag::CLAMP),
             (problem.b_constant, flag::CONSTANT_B),
             (problem.c_constant, flag::CONSTANT_C),
             (problem.a_per_channel, flag::A_PER_CHANNEL),
-            (any_code_resets, flag::ANY_CODE_RESETS),
+            (self.codes.any_resets(), flag::ANY_CODE_RESETS),
             (options.keeps_decays_accurate(), flag::ACCURATE),
         ]
         .into_iter()

@@ -65,11 +65,11 @@
 //! Papers: A. Gu, T. Dao, "Mamba: Linear-Time Sequence Modeling with Selective State Spaces",
 //! 2023, arXiv 2312.00752.
 
+use crate::Result;
 use crate::backend::Backend;
 use crate::element::Float;
 use crate::operation::Axis;
 use crate::tensor::Tensor;
-use crate::{Error, Result};
 
 mod check;
 mod cpu;
@@ -206,8 +206,9 @@ pub struct BackwardCall<'a, B: Backend, T: Float> {
 }
 
 /// The answer of a backend that has no backward pass.
-fn no_backward(backend: &impl Backend) -> Error {
-    Error::Unsupported {
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+fn no_backward(backend: &impl Backend) -> crate::Error {
+    crate::Error::Unsupported {
         operation: NAME,
         backend: backend.name(),
         what: "the backward pass: it is not there yet".to_owned(),

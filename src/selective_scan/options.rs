@@ -1,29 +1,9 @@
 //! How a scan is to be done.
 
-use std::fmt;
-
 use super::NAME;
+pub use crate::layout::Layout;
 use crate::operation::Settings;
 use crate::{Error, Result};
-
-/// Which axis of the activations is the fastest.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Layout {
-    /// (B, D, L): time is the fastest axis.
-    #[default]
-    Bdl,
-    /// (B, L, D): the channel is the fastest axis.
-    Bld,
-}
-
-impl fmt::Display for Layout {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Bdl => "BDL",
-            Self::Bld => "BLD",
-        })
-    }
-}
 
 /// How a scan is to be done. Made by `Options::default()` and the `with_…` methods.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -104,11 +84,8 @@ impl Options {
     pub fn set(&mut self, key: &str, value: &str) -> Result<()> {
         match key {
             "layout" => {
-                self.layout = match value {
-                    "BDL" => Layout::Bdl,
-                    "BLD" => Layout::Bld,
-                    _ => return Err(wrong(key, "BDL or BLD", value)),
-                }
+                self.layout =
+                    Layout::parse(value).ok_or_else(|| wrong(key, "BDL or BLD", value))?;
             }
             "delta_softplus" => self.delta_softplus = parse_bool(key, value)?,
             "accurate_decays" => self.accurate_decays = parse_bool(key, value)?,

@@ -16,6 +16,7 @@ use crate::element::DType;
 use crate::operation::{self, Operation, Sizes};
 use crate::tensor::View;
 
+pub mod causal_conv1d;
 #[cfg(feature = "interpreter")]
 #[cfg_attr(docsrs, doc(cfg(feature = "interpreter")))]
 pub mod conformance;
@@ -24,6 +25,7 @@ pub mod conformance;
 pub mod count;
 pub mod place;
 mod random;
+pub mod scan_attention;
 pub mod selective_scan;
 pub mod time;
 
@@ -50,6 +52,7 @@ pub struct Comparison {
     /// The output.
     pub tensor: &'static str,
     /// max |x - reference| / max |reference|; infinite where one is a number and the other not.
+    /// What f32 holds as a subnormal number counts as zero: devices may flush it.
     pub error: f64,
     /// The largest error that the arithmetic allows.
     pub tolerance: f64,
@@ -69,14 +72,32 @@ impl Comparison {
         exact: &[f64],
         tolerance: f64,
     ) -> Result<Self> {
-        let found = found.to_f64()?;
-        let scale = exact.iter().filter(|x| x.is_finite()).fold(0.0f64, |max, x| max.max(x.abs()));
+        Self::of_terms(tensor, found, exact, tolerance, 0.0)
+    }
+
+    /// The same where the exact values are small differences of large terms: the error is
+    /// relative to the largest term, or to the largest value if that is larger.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new).
+    pub fn of_terms(
+        tensor: &'static str,
+        found: &View<Cpu>,
+        exact: &[f64],
+        tolerance: f64,
+        terms: f64,
+    ) -> Result<Self> {
+        let flushed = |x: &f64| if x.abs() < f64::from(f32::MIN_POSITIVE) { 0.0 } else { *x };
+        let found: Vec<f64> = found.to_f64()?.iter().map(flushed).collect();
+        let exact: Vec<f64> = exact.iter().map(flushed).collect();
+        let scale = exact.iter().filter(|x| x.is_finite()).fold(terms, |max, x| max.max(x.abs()));
         let mut comparison = Self { tensor, error: 0.0, tolerance, worst: None };
         if found.len() != exact.len() {
             comparison.error = f64::INFINITY;
             return Ok(comparison);
         }
-        for (i, (&x, &y)) in found.iter().zip(exact).enumerate() {
+        for (i, (&x, &y)) in found.iter().zip(&exact).enumerate() {
             let same_kind = x == y || x.is_nan() && y.is_nan();
             let error = match (x - y).abs() / scale {
                 _ if same_kind => 0.0,
@@ -218,7 +239,12 @@ pub trait Suite: Sync {
 }
 
 /// The cases of every operation.
-pub const SUITES: [&dyn Suite; 1] = [&selective_scan::Cases];
+pub const SUITES: [&dyn Suite; 4] = [
+    &selective_scan::Cases,
+    &causal_conv1d::Cases,
+    &causal_conv1d::UpdateCases,
+    &scan_attention::Cases,
+];
 
 /// The cases of the operation of this name.
 ///

@@ -33,7 +33,8 @@ pub type Output = (&'static str, DType, Vec<usize>);
 
 impl<B: Backend> OneBuffer<B> {
     /// Lays out copies of the inputs, and room for the outputs, in one buffer of the backend.
-    /// The tensors named in `strided` get gaps between their lines, so that strides matter.
+    /// The tensors named in `strided` get gaps between their lines, so that strides matter. A name
+    /// that is both an input's and an output's is one tensor, which the call changes in place.
     ///
     /// # Errors
     ///
@@ -50,12 +51,17 @@ impl<B: Backend> OneBuffer<B> {
             let offset = reserve(&mut bytes, dtype, shape, &strides);
             Place { name: name.to_owned(), dtype, shape: shape.to_vec(), strides, offset }
         };
-        let read: Vec<Place> =
-            inputs.iter().map(|(name, view)| place(name, view.dtype(), view.shape())).collect();
+        let in_place = |name: &str| outputs.iter().any(|(output, ..)| *output == name);
+        let read: Vec<Place> = inputs
+            .iter()
+            .filter(|(name, _)| !in_place(name))
+            .map(|(name, view)| place(name, view.dtype(), view.shape()))
+            .collect();
         let written: Vec<Place> =
             outputs.iter().map(|(name, dtype, shape)| place(name, *dtype, shape)).collect();
         bytes.resize(bytes.len().next_multiple_of(8) + 8 * GUARD_ELEMENTS, GUARD);
-        for (place, view) in read.iter().zip(inputs.values()) {
+        for place in read.iter().chain(&written) {
+            let Some(view) = inputs.get(&place.name) else { continue };
             let elements = view.to_bytes()?;
             let elements = elements.chunks_exact(view.dtype().bytes());
             for (range, element) in place.elements().zip(elements) {

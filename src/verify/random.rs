@@ -35,4 +35,23 @@ impl Random {
     pub fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
         choices[self.below(choices.len())]
     }
+
+    /// `seq_idx` of rows whose documents begin with this chance at each step, a fifth padding.
+    pub(super) fn seq_idx(&mut self, positions: usize, often: f64) -> Vec<i32> {
+        let mut number = 0;
+        (0..positions)
+            .map(|_| {
+                number += i32::from(self.chance(often));
+                if self.chance(0.2) { -1 } else { number }
+            })
+            .collect()
+    }
+
+    /// `cu_seqlens` of this many sequences in `steps` steps; some may be empty.
+    pub(super) fn cu_seqlens(&mut self, sequences: usize, steps: usize) -> Vec<i64> {
+        let mut bounds: Vec<i64> = (1..sequences).map(|_| self.below(steps + 1) as i64).collect();
+        bounds.extend([0, steps as i64]);
+        bounds.sort_unstable();
+        bounds
+    }
 }

@@ -1,6 +1,7 @@
 //! The tests of the crate, a module for each subject, generic over the devices.
 
 mod cases;
+mod causal_conv1d;
 #[cfg(feature = "cuda")]
 mod cuda;
 mod devices;
@@ -10,5 +11,6 @@ mod gradients;
 mod interpreter;
 mod properties;
 mod resources;
+mod scan_attention;
 #[cfg(feature = "wgpu")]
 mod wgpu;

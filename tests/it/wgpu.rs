@@ -12,7 +12,7 @@ use warpwright::{Cpu, Device, Error, Tensor, wgpu};
 
 /// A device with the default limits of WebGPU and no features; nothing where there is no adapter,
 /// which `devices` has told of.
-fn baseline() -> Option<&'static Wgpu> {
+pub fn baseline() -> Option<&'static Wgpu> {
     static BASELINE: OnceLock<Option<Wgpu>> = OnceLock::new();
     let open = || {
         crate::devices::devices().iter().find_map(|device| match device {
@@ -24,7 +24,7 @@ fn baseline() -> Option<&'static Wgpu> {
 }
 
 /// The adapter of the baseline device, opened by somebody else.
-fn foreign(limits: wgpu::Limits) -> Option<(wgpu::Device, wgpu::Queue)> {
+pub fn foreign(limits: wgpu::Limits) -> Option<(wgpu::Device, wgpu::Queue)> {
     baseline()?;
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
     let adapters = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::all()));

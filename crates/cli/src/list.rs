@@ -75,7 +75,7 @@ fn status(rows: &[Listed]) -> String {
 
 /// Kernels that only prepare tensors for others are no pass of their own.
 fn is_public_pass(row: &Listed) -> bool {
-    matches!(row.pass.as_str(), "forward" | "backward" | "step")
+    matches!(row.pass.as_str(), "forward" | "backward" | "step" | "update")
 }
 
 fn json(rows: &[Listed]) -> serde_json::Value {

@@ -29,6 +29,12 @@ impl Aligned {
         self.lines.resize(length.div_ceil(LINE), Line::zeroed());
         self.length = length;
     }
+
+    /// Makes it `length` numbers; what they are is not defined.
+    pub fn resize(&mut self, length: usize) {
+        self.lines.resize(length.div_ceil(LINE), Line::zeroed());
+        self.length = length;
+    }
 }
 
 impl Deref for Aligned {

@@ -58,4 +58,18 @@ impl<'a, T: Copy> Disjoint<'a, T> {
             self.start.add(first).copy_from_nonoverlapping(values.as_ptr(), values.len());
         }
     }
+
+    /// Neighbouring elements from `first` on, to be written.
+    ///
+    /// # Safety
+    ///
+    /// As [`write`](Self::write), for each of the elements, as long as the slice lives.
+    #[inline(always)]
+    #[allow(clippy::mut_from_ref)]
+    pub unsafe fn run(&self, first: usize, length: usize) -> &'a mut [T] {
+        assert!(length <= self.length && first <= self.length - length);
+        // SAFETY: the range was checked, its elements are initialised, and the caller keeps other
+        // tasks away.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(first), length) }
+    }
 }

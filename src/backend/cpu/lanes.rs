@@ -172,6 +172,13 @@ fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     simd.mul_f32s(scale, horner(simd, r, &EXP))
 }
 
+/// e^x for x <= 0, to 2 ulp; below -87.6 it is 0, a NaN stays a NaN.
+#[inline(always)]
+pub(crate) fn exp_below<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    // In this order a NaN passes through on x86.
+    exp(simd, simd.max_f32s(simd.splat_f32s(-88.0), x))
+}
+
 /// max(x, bound), with a NaN kept.
 #[inline(always)]
 pub(crate) fn keep_above<S: Simd>(simd: S, x: S::f32s, bound: f32) -> S::f32s {
@@ -203,24 +210,48 @@ pub(crate) fn softplus<S: Simd, const K: usize>(simd: S, values: &mut [S::f32s; 
     }
 }
 
-/// x / (1 + e^-x), without overflow.
+/// x / (1 + e^-x), without overflow; 0 below -88.
 #[inline(always)]
 pub(crate) fn silu<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
-    simd.div_f32s(x, one_and_exp(simd, x))
+    unless_far_below(simd, x, simd.div_f32s(x, one_and_exp(simd, x)))
 }
 
-/// 1 / (1 + e^-x), without overflow.
+/// 1 / (1 + e^-x), without overflow; 0 below -88.
 #[inline(always)]
 pub(crate) fn sigmoid<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
-    simd.div_f32s(simd.splat_f32s(1.0), one_and_exp(simd, x))
+    unless_far_below(simd, x, simd.div_f32s(simd.splat_f32s(1.0), one_and_exp(simd, x)))
+}
+
+/// The derivative of silu: s (1 + x (1 - s)) with s = sigmoid(x).
+///
+/// 1 - s is taken as s e^-x: the subtraction would lose its digits, and x multiplies the loss.
+#[inline(always)]
+pub(crate) fn silu_slope<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    let (one, minus) = (simd.splat_f32s(1.0), minus_in_range(simd, x));
+    let e = exp(simd, minus);
+    let s = simd.div_f32s(one, simd.add_f32s(one, e));
+    let slope = simd.sub_f32s(one, simd.mul_f32s(minus, simd.mul_f32s(e, s)));
+    unless_far_below(simd, x, simd.mul_f32s(s, slope))
 }
 
 /// 1 + e^-x, finite.
 #[inline(always)]
 fn one_and_exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    simd.add_f32s(simd.splat_f32s(1.0), exp(simd, minus_in_range(simd, x)))
+}
+
+/// -x, brought to where its exponential is finite.
+#[inline(always)]
+fn minus_in_range<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     let least = simd.max_f32s(simd.splat_f32s(-88.0), simd.neg_f32s(x));
-    let e = exp(simd, simd.min_f32s(simd.splat_f32s(88.0), least));
-    simd.add_f32s(simd.splat_f32s(1.0), e)
+    simd.min_f32s(simd.splat_f32s(88.0), least)
+}
+
+/// The same number, or 0 where x is so far below 0 that e^-x leaves the range.
+#[inline(always)]
+fn unless_far_below<S: Simd>(simd: S, x: S::f32s, number: S::f32s) -> S::f32s {
+    let far_below = simd.less_than_f32s(x, simd.splat_f32s(-88.0));
+    simd.select_f32s(far_below, simd.splat_f32s(0.0), number)
 }
 
 #[cfg(test)]
@@ -246,6 +277,7 @@ mod tests {
         CubeLess1,
         Softplus,
         Silu,
+        SiluSlope,
         Sigmoid,
     }
 
@@ -279,6 +311,7 @@ mod tests {
                         values[0]
                     }
                     Function::Silu => silu(simd, x),
+                    Function::SiluSlope => silu_slope(simd, x),
                     Function::Sigmoid => sigmoid(simd, x),
                 };
                 bytemuck::cast_slice(std::slice::from_ref(&y))[0]
@@ -382,13 +415,37 @@ mod tests {
         }
         let numbers = [-f32::MAX, -1e4, -90.0, f32::MAX];
         let found = Arch::new().dispatch(Apply { function: Function::Silu, numbers: &numbers });
-        assert!(found.iter().all(|y| y.is_finite()), "{found:?}");
-        assert!(found[1].abs() < 1e-30 && found[3] == f32::MAX, "{found:?}");
+        assert_eq!(found, [0.0, 0.0, 0.0, f32::MAX]);
+    }
+
+    #[test]
+    fn the_slope_of_silu_is_accurate_and_finite() {
+        let exact = |x: f64| {
+            let s = 1.0 / (1.0 + (-x).exp());
+            s * (1.0 + x * (1.0 - s))
+        };
+        let numbers = range(-100.0, 100.0);
+        let found =
+            Arch::new().dispatch(Apply { function: Function::SiluSlope, numbers: &numbers });
+        for (&x, &y) in numbers.iter().zip(&found) {
+            let difference = (f64::from(y) - exact(f64::from(x))).abs();
+            assert!(difference <= 3e-7, "at {x}: {difference:e}");
+        }
+        let numbers = [-f32::MAX, -1e4, 1e4, f32::MAX];
+        let found =
+            Arch::new().dispatch(Apply { function: Function::SiluSlope, numbers: &numbers });
+        assert_eq!(found, [0.0, 0.0, 1.0, 1.0]);
     }
 
     #[test]
     fn a_nan_stays_a_nan() {
-        for function in [Function::Exp2, Function::Cube, Function::Softplus, Function::Silu] {
+        for function in [
+            Function::Exp2,
+            Function::Cube,
+            Function::Softplus,
+            Function::Silu,
+            Function::SiluSlope,
+        ] {
             let found = Arch::new().dispatch(Apply { function, numbers: &[f32::NAN] });
             assert!(found[0].is_nan());
         }

@@ -131,6 +131,11 @@ impl<'a> Codes<'a> {
         }
     }
 
+    /// Whether any code but 0 is a reset: flags know no padding.
+    pub fn any_resets(&self) -> bool {
+        matches!(self, Self::Flags(_))
+    }
+
     pub fn address(&self, workspace: Option<&CudaBuffer>) -> Address {
         match *self {
             Self::None => Address::NULL,
@@ -167,13 +172,18 @@ impl<'a> Codes<'a> {
             codes_batch_stride: steps,
             steps: count,
             seq_idx_bytes: word(seq_idx.dtype().bytes()),
-            sign_at: match seq_idx.dtype() {
-                DType::I32 => 0,
-                DType::I64 => 4,
-                _ => u32::MAX,
-            },
+            sign_at: sign_at(seq_idx.dtype()),
         }
         .launch(stream, variant, grid)
+    }
+}
+
+/// The byte of an index where the word with its sign begins; all ones where it has none.
+pub(crate) fn sign_at(index: DType) -> u32 {
+    match index {
+        DType::I32 => 0,
+        DType::I64 => 4,
+        _ => u32::MAX,
     }
 }
 

@@ -97,6 +97,15 @@ impl<'a> Scratch<'a> {
         Ok(Home::Scratch(word))
     }
 
+    /// Words as they are; the first one's index.
+    pub(crate) fn words(&mut self, device: &Wgpu, source: Slice<'a>) -> Result<u32> {
+        let word = self.reserve(device, source.bytes() / 4)?;
+        if source.bytes() > 0 {
+            self.jobs.push((Job::Copy(source), word));
+        }
+        Ok(word)
+    }
+
     /// Codes or bounds, one word each.
     pub(crate) fn codes(
         &mut self,

@@ -8,6 +8,7 @@ use super::transpose::transpose;
 use crate::backend::Cpu;
 use crate::backend::cpu::disjoint::Disjoint;
 use crate::element::DeviceFloat;
+pub(super) use crate::layout::ActivationStrides;
 use crate::selective_scan::Layout;
 use crate::tensor::View;
 
@@ -36,29 +37,6 @@ pub(super) fn tile<S: Simd>(values: &[f32]) -> &[S::f32s; TILE] {
 #[inline(always)]
 pub(super) fn tile_mut<S: Simd>(values: &mut [f32]) -> &mut [S::f32s; TILE] {
     &mut rows_mut::<S>(values).as_chunks_mut().0[0]
-}
-
-/// Distances in elements between neighbours in u, delta, z or out.
-#[derive(Clone, Copy)]
-pub(super) struct ActivationStrides {
-    pub batch: usize,
-    pub channel: usize,
-    pub time: usize,
-}
-
-impl ActivationStrides {
-    pub fn of(view: &View<Cpu>, layout: Layout) -> Self {
-        let (batch, second) = (view.strides()[0], view.strides()[1]);
-        // The last axis may have any stride where its length is 1; it is never used then.
-        match layout {
-            Layout::Bdl => Self { batch, channel: second, time: 1 },
-            Layout::Bld => Self { batch, channel: 1, time: second },
-        }
-    }
-
-    fn index(&self, batch: usize, channel: usize, t: usize) -> usize {
-        batch * self.batch + channel * self.channel + t * self.time
-    }
 }
 
 /// Distances in elements between neighbours in a variable B or C.

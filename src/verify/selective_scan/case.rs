@@ -402,20 +402,11 @@ impl<'a, T: Float> Draw<'a, T> {
                 self.insert("reset", Tensor::from_vec(flags, &[batch, steps])?)
             }
             ResetForm::SeqIdx => {
-                let mut number = 0;
-                let numbers: Vec<i32> = (0..batch * steps)
-                    .map(|_| {
-                        number += i32::from(self.random.chance(often));
-                        if self.random.chance(0.2) { -1 } else { number }
-                    })
-                    .collect();
+                let numbers = self.random.seq_idx(batch * steps, often);
                 self.insert("seq_idx", Tensor::from_vec(numbers, &[batch, steps])?)
             }
             ResetForm::CuSeqlens => {
-                let mut bounds: Vec<i64> =
-                    (1..batch).map(|_| self.random.below(steps + 1) as i64).collect();
-                bounds.extend([0, steps as i64]);
-                bounds.sort_unstable();
+                let bounds = self.random.cu_seqlens(batch, steps);
                 self.insert("cu_seqlens", Tensor::from_slice(&Cpu, &bounds, &[bounds.len()])?)
             }
         }

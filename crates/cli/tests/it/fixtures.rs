@@ -15,7 +15,7 @@ fn tolerances(device: &str, dtype: Dtype) -> (f64, f64) {
     }
 }
 
-fn numbers(file: &SafeTensors<'_>, name: &str) -> Vec<f64> {
+pub fn numbers(file: &SafeTensors<'_>, name: &str) -> Vec<f64> {
     let tensor = file.tensor(name).unwrap_or_else(|_| panic!("tensor {name} is in the file"));
     let bytes = tensor.data();
     match tensor.dtype() {
@@ -42,8 +42,10 @@ fn gradient_tolerances(device: &str, dtype: Dtype) -> (f64, f64) {
     }
 }
 
-/// Devices whose backward pass is not there yet.
-const FORWARD_ONLY: [&str; 2] = ["wgpu", "ptx"];
+/// Whether a device has no backward pass of an operation yet.
+fn forward_only(operation: &str, device: &str) -> bool {
+    operation == "selective-scan" && ["wgpu", "ptx"].contains(&device)
+}
 
 /// A copy of an input without the gradients of outputs.
 fn without_gradients(input: &[u8], path: &str) {
@@ -55,24 +57,17 @@ fn without_gradients(input: &[u8], path: &str) {
 }
 
 /// Runs a fixture on a device and compares every output with the stored results.
-fn check(name: &str, device: &str) {
+fn check(operation: &str, name: &str, device: &str) {
+    let forward_only = forward_only(operation, device);
     let output = temporary(&format!("{name}-{device}"));
     let whole = std::fs::read(fixture(&format!("{name}.in.safetensors"))).expect("fixture");
     let input = temporary(&format!("{name}-{device}-in"));
-    match FORWARD_ONLY.contains(&device) {
+    match forward_only {
         true => without_gradients(&whole, &input),
         false => std::fs::write(&input, &whole).expect("it can be written"),
     }
-    let ran = warpwright(&[
-        "run",
-        "selective-scan",
-        "--input",
-        &input,
-        "--output",
-        &output,
-        "--device",
-        device,
-    ]);
+    let ran =
+        warpwright(&["run", operation, "--input", &input, "--output", &output, "--device", device]);
     std::fs::remove_file(input).expect("it can be removed");
     let complaint = String::from_utf8_lossy(&ran.stderr).into_owned();
     if ran.status.code() == Some(3) && device == "wgpu" {
@@ -88,15 +83,18 @@ fn check(name: &str, device: &str) {
     let found = SafeTensors::deserialize(&found).expect("the output is whole");
     let expected = SafeTensors::deserialize(&expected).expect("the fixture is whole");
     let input = SafeTensors::deserialize(&whole).expect("the fixture is whole");
-    let dtype = input.tensor("u").expect("there is u").dtype();
+    let activation = input.tensor("u").or_else(|_| input.tensor("x"));
+    let dtype = activation.expect("there is u or x").dtype();
     let (out, state) = tolerances(device, dtype);
     let (activation, parameter) = gradient_tolerances(device, dtype);
     for (tensor, view) in expected.iter() {
         let tolerance = match tensor {
             "out" => out,
             "last_state" => state,
-            _ if FORWARD_ONLY.contains(&device) => continue,
-            "du" | "ddelta" | "dz" => activation,
+            // Copies.
+            "final_state" | "conv_state" => 0.0,
+            _ if forward_only => continue,
+            "du" | "ddelta" | "dz" | "dx" => activation,
             "dB" | "dC" if view.shape().len() == 4 => activation,
             _ => parameter,
         };
@@ -122,8 +120,16 @@ fn scans_give_what_pytorch_gives() {
     ];
     for name in names {
         for device in ["reference", "cpu", "wgpu", "ptx"] {
-            check(name, device);
+            check("selective-scan", name, device);
         }
+    }
+}
+
+#[test]
+fn convolutions_give_what_pytorch_gives() {
+    for device in ["reference", "cpu", "wgpu", "ptx"] {
+        check("causal-conv1d", "conv-silu", device);
+        check("causal-conv1d-update", "conv-update-circular", device);
     }
 }
 

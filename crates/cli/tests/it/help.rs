@@ -47,6 +47,8 @@ fn benches_and_lists_can_be_read_by_programs() {
     let bench = text(&[
         "bench",
         "selective-scan",
+        "--pass",
+        "forward",
         "--device",
         "cpu",
         "--shape",

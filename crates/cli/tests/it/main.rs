@@ -6,6 +6,7 @@ use std::process::{Command, Output};
 mod errors;
 mod fixtures;
 mod help;
+mod scan_attention;
 
 /// Runs the command.
 fn warpwright(arguments: &[&str]) -> Output {

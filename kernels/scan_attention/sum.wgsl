@@ -1,0 +1,52 @@
+{%- import "common/element.wgsl" as elements -%}
+// Sums parts in their order: out[b, h, t, d] = sum over i of parts[(b H + h) line + i part + t width + d].
+// One invocation per element. Reads 4 bytes per part and element, and is bound by that.
+
+struct Params {
+  count: u32,        // elements
+  heads: u32,
+  steps: u32,
+  width: u32,
+  parts: u32,
+  line_stride: u32,
+  part_stride: u32,
+  parts_at: u32,     // words of scratch
+  out_at: u32, out_batch: u32, out_head: u32, out_time: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read_write> scratch: array<u32>;
+@group(0) @binding(2) var<storage, read_write> out: array<{{ "u32" if element == "f32" else "atomic<u32>" }}>;
+{{ elements.rounding(element) }}
+{%- if element != "f32" %}
+{{ elements.store_masked("out") }}
+{%- endif %}
+
+@compute @workgroup_size({{ block[0] }})
+fn {{ entry_name }}(
+  @builtin(workgroup_id) workgroup: vec3<u32>,
+  @builtin(num_workgroups) grid: vec3<u32>,
+  @builtin(local_invocation_index) thread: u32,
+) {
+  let id = workgroup.x + grid.x * (workgroup.y + grid.y * workgroup.z);
+  let i = id * {{ block[0] }}u + thread;
+  if (i >= params.count) {
+    return;
+  }
+  let d = i % params.width;
+  let t = i / params.width % params.steps;
+  let line = i / params.width / params.steps;
+  let first = params.parts_at + line * params.line_stride + t * params.width + d;
+  var sum = 0.0;
+  for (var part = 0u; part < params.parts; part++) {
+    sum += bitcast<f32>(scratch[first + part * params.part_stride]);
+  }
+  let place = params.out_at + line / params.heads * params.out_batch
+    + line % params.heads * params.out_head + t * params.out_time + d;
+{%- if element == "f32" %}
+  out[place] = rounded(sum);
+{%- else %}
+  let shift = (place & 1u) * 16u;
+  store_masked_out(place >> 1u, rounded(sum) << shift, 0xffffu << shift);
+{%- endif %}
+}

@@ -1,0 +1,3 @@
+//! The typed entries of kernels/causal_conv1d_update, as `build.rs` writes them.
+
+include!(concat!(env!("OUT_DIR"), "/causal_conv1d_update.rs"));
