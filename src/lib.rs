@@ -2,8 +2,8 @@
 //! scans, rings, sparse products and compressed matrices. Each kernel exists as CUDA PTX and as
 //! WGSL, is wrapped in a safe launcher, and is checked against a plain CPU reference in f64.
 //!
-//! * [`selective_scan`]: the recurrence of Mamba, forward and backward.
-//! * [`state_update`]: a few steps of it, on states in slots.
+//! * [`selective_scan`]: the recurrence of Mamba, forward and backward, and its update, a few steps
+//!   on states in slots.
 //! * [`causal_conv1d`]: the depthwise convolution in front of it, forward, backward and update.
 //! * [`scan_attention`]: attention with fixed queries as a recurrence (Aaren), forward, backward
 //!   and step by step.
@@ -33,7 +33,6 @@ mod resets;
 pub mod scan_attention;
 pub mod selective_scan;
 mod shape;
-pub mod state_update;
 mod tensor;
 mod variant;
 #[cfg(feature = "verify")]

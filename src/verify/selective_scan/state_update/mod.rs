@@ -1,28 +1,33 @@
 //! The cases of the state update.
 
 mod case;
+#[cfg(feature = "interpreter")]
+mod count;
 mod time;
 
 pub use case::{Case, Slots};
+#[cfg(feature = "interpreter")]
+#[cfg_attr(docsrs, doc(cfg(feature = "interpreter")))]
+pub use count::count;
 
 use std::time::{Duration, Instant};
 
 #[cfg(feature = "interpreter")]
 use warpwright_ptx::interpreter::Options as Interpretation;
 
-#[cfg(feature = "interpreter")]
-use super::count::Counted;
-use super::place::{OneBuffer, Output};
-use super::time::{Setting, Timing};
-use super::{Comparison, Outcome, Random, Report, Size, Suite};
 use crate::backend::{Backend, Cpu, Device, Named, dispatch, on_backend};
 use crate::element::{DType, Float};
 use crate::operation::{Operation, Sizes};
-use crate::state_update::reference::{self, Exact};
-use crate::state_update::{
+use crate::selective_scan::state_update::reference::{self, Exact};
+use crate::selective_scan::state_update::{
     Inputs, NAME, OutputsMut, Problem, RunTime, State, StateUpdate, update_into,
 };
 use crate::tensor::{Tensor, View};
+#[cfg(feature = "interpreter")]
+use crate::verify::count::Counted;
+use crate::verify::place::{OneBuffer, Output};
+use crate::verify::time::{Setting, Timing};
+use crate::verify::{Comparison, Outcome, Random, Report, Size, Suite};
 use crate::{ErrorKind, Result};
 
 /// The element types that each case is run in.
@@ -104,20 +109,16 @@ impl Suite for Cases {
     #[cfg(feature = "interpreter")]
     fn count_kernels(
         &self,
-        _setting: &Setting,
-        _dtype: DType,
-        _interpretation: Interpretation,
+        setting: &Setting,
+        dtype: DType,
+        interpretation: Interpretation,
     ) -> Result<Counted> {
-        Err(crate::Error::Unsupported {
-            operation: NAME,
-            backend: "ptx".to_owned(),
-            what: "this operation: it is not there yet".to_owned(),
-            instead: "use the device cpu".to_owned(),
-        })
+        count(&time::case(setting)?, dtype, interpretation)
     }
 }
 
-fn check_case(
+/// Runs one case in one element type, with every variant that fits, and reports.
+pub fn check_case(
     device: &Device,
     case: &Case,
     dtype: DType,
@@ -197,8 +198,7 @@ impl<T: Float> Prepared<T> {
                 let named = on_backend(backend, &self.named)?;
                 let shape = named["x"].shape().to_vec();
                 let mut out = Tensor::new(backend, &shape)?;
-                let dtype = named["state"].dtype();
-                let mut states = View::new(backend, dtype, &self.problem.states_shape())?;
+                let mut states = self.no_states()?.to_backend(backend)?;
                 self.call(&named, variant, &mut out, &mut states)?;
                 self.compare(&named["state"], &out, &states)
             }
@@ -210,25 +210,33 @@ impl<T: Float> Prepared<T> {
         backend: &B,
         variant: &'static str,
     ) -> Result<Vec<Comparison>> {
-        let mut read = self.named.clone();
-        read.remove("state");
         let state = &self.named["state"];
         let outputs: [Output; 3] = [
             ("out", T::DTYPE, self.named["x"].shape().to_vec()),
             ("state", state.dtype(), state.shape().to_vec()),
             ("states", state.dtype(), self.problem.states_shape()),
         ];
-        let placed = OneBuffer::new(backend, &read, &outputs, &["B", "C"])?;
+        // Gaps between entries: those of a plain call, whose channels are the last axis.
+        let plain = ["B", "C", "x", "dt", "z", "out"];
+        let strided = if self.case.width.is_none() { &plain[..] } else { &plain[..2] };
+        let mut tensors = self.named.clone();
+        tensors.insert("states".to_owned(), self.no_states()?);
+        let placed = OneBuffer::new(backend, &tensors, &outputs, strided)?;
         let mut named = placed.inputs.clone();
-        let placed_state = placed.outputs["state"].clone();
-        placed_state.copy_from(&state.to_backend(backend)?)?;
-        named.insert("state".to_owned(), placed_state);
+        named.insert("state".to_owned(), placed.outputs["state"].clone());
         let mut out = placed.outputs["out"].typed::<T>()?;
         let mut states = placed.outputs["states"].clone();
         self.call(&named, variant, &mut out, &mut states)?;
         let comparisons = self.compare(&named["state"], &out, &states)?;
         placed.check_guards()?;
         Ok(comparisons)
+    }
+
+    /// Zeros, as padding leaves them.
+    fn no_states(&self) -> Result<View<Cpu>> {
+        let (dtype, shape) = (self.named["state"].dtype(), self.problem.states_shape());
+        let bytes = shape.iter().product::<usize>() * dtype.bytes();
+        View::from_bytes(&Cpu, dtype, &vec![0; bytes], &shape)
     }
 
     fn call<B: StateUpdate<T>>(
@@ -254,10 +262,19 @@ impl<T: Float> Prepared<T> {
         states: &View<B>,
     ) -> Result<Vec<Comparison>> {
         let (loose, tight) = self.tolerances;
-        let exact = &self.exact;
+        let (exact, state) = (&self.exact, state.to_backend(&Cpu)?);
+        // What the update leaves alone keeps its bits.
+        let before = self.named["state"].to_f64()?;
+        let kept = |values: &[f64]| -> Vec<f64> {
+            let pairs = values.iter().zip(before.iter().zip(&exact.state));
+            pairs.filter(|(_, (before, after))| before == after).map(|(value, _)| *value).collect()
+        };
+        let (found, expected) = (kept(&state.to_f64()?), kept(&before));
+        let found = Tensor::from_vec(found, &[expected.len()])?;
         Ok(vec![
             Comparison::new("out", &out.to_backend(&Cpu)?, &exact.out, loose)?,
-            Comparison::new("state", &state.to_backend(&Cpu)?, &exact.state, tight)?,
+            Comparison::new("state", &state, &exact.state, tight)?,
+            Comparison::new("state left alone", &found, &expected, 0.0)?,
             Comparison::new("states", &states.to_backend(&Cpu)?, &exact.states, tight)?,
         ])
     }

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::check::CHECK;
+use super::check::{CHECK, INDICES};
 use super::{AXES, Inputs, NAME, Options, Problem, State, StateUpdate, plan, preload, update};
 use crate::backend::{Backend, Cpu, Device, Named, dispatch, on_backend};
 use crate::element::{DType, Element, Float};
@@ -83,8 +83,7 @@ impl<'a, B: Backend, T: Float> Inputs<'a, B, T> {
         };
         let indices = |name: &str| {
             let view = named.get(name)?;
-            let checked =
-                CHECK.dtype(name, view, &[DType::I32, DType::I64, DType::U32, DType::U64]);
+            let checked = CHECK.dtype(name, view, &INDICES);
             Some(checked.and_then(|()| Indices::from_view(view)))
         };
         let optional = |name: &str| named.get(name).map(|view| parameter(name, view)).transpose();

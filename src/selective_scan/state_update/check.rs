@@ -8,6 +8,9 @@ use crate::parameter::Parameter;
 use crate::tensor::View;
 use crate::{Error, Result};
 
+/// The element types of slots.
+pub(super) const INDICES: [DType; 4] = [DType::I32, DType::I64, DType::U32, DType::U64];
+
 pub(super) const CHECK: Check = Check { operation: NAME };
 
 /// An update whose tensors fit together, as plans and kernels see it: sizes and forms, no data.
@@ -70,7 +73,8 @@ impl Problem {
         Ok(problem)
     }
 
-    /// A call of these sizes (B, M, H, P, N, G) with nothing tied, to be planned.
+    /// A call of these sizes (B, M, H, P, N, G), to be planned: heads wider than one channel share
+    /// their parameters, as Mamba-2 has it.
     ///
     /// # Errors
     ///
@@ -106,10 +110,10 @@ impl Problem {
             state_dtype: DType::F32,
             with_heads: width > 1,
             with_steps: steps > 1,
-            dt_tied: false,
-            a_tied: false,
-            d_tied: false,
-            dt_bias_tied: false,
+            dt_tied: width > 1,
+            a_tied: width > 1,
+            d_tied: width > 1,
+            dt_bias_tied: width > 1,
         })
     }
 
@@ -176,6 +180,7 @@ impl Problem {
         };
         CHECK.dtype("state", state, states)?;
         self.check_lines("state", state, 1)?;
+        CHECK.apart("state", state)?;
         if self.states > MAX_STATES {
             let expected = format!("a state size N of at most {MAX_STATES}");
             return Err(CHECK.wrong_shape("state", state, expected));
@@ -213,6 +218,7 @@ impl Problem {
             if let Some(indices) = indices {
                 CHECK.shape(name, indices, &[("B", self.batch)])?;
                 CHECK.contiguous(name, indices)?;
+                CHECK.dtype(name, indices, &INDICES)?;
             }
         }
         Ok(())
@@ -270,6 +276,7 @@ impl Problem {
         outputs: &OutputsMut<'_, B, T>,
     ) -> Result<()> {
         self.check_activation("out", outputs.out, false)?;
+        CHECK.apart("out", outputs.out)?;
         if let Some(states) = &outputs.states {
             CHECK.shape("states", states, &self.states_axes())?;
             CHECK.dtype("states", states, &[self.state_dtype])?;
@@ -343,6 +350,21 @@ impl Problem {
     /// H P, channels.
     pub fn channels(&self) -> usize {
         self.heads * self.width
+    }
+
+    /// Distances in elements between entries and between steps of an activation; 0 for steps where
+    /// there is no axis of them.
+    pub(super) fn line_strides<B: Backend>(&self, view: &View<B>) -> [u64; 2] {
+        let strides = view.strides();
+        [strides[0] as u64, if self.with_steps { strides[1] as u64 } else { 0 }]
+    }
+
+    /// The same of B or C, and between groups; 0 for groups where there is no axis of them.
+    pub(super) fn map_strides<B: Backend>(&self, view: &View<B>) -> [u64; 3] {
+        let [entry, step] = self.line_strides(view);
+        let leading = self.leading_axes().len();
+        let grouped = view.shape().len() > leading + 1;
+        [entry, step, if grouped { view.strides()[leading] as u64 } else { 0 }]
     }
 
     /// The least bytes that a call can move: every state read and written once, every activation

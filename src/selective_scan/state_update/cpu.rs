@@ -15,6 +15,7 @@ use crate::backend::cpu::lanes;
 use crate::element::{DType, DeviceFloat};
 use crate::list::CpuVariant;
 use crate::parameter::Parameter;
+use crate::tensor::View;
 use crate::{bf16, f16};
 
 /// The CPU's kernels.
@@ -35,12 +36,12 @@ pub(crate) const VARIANTS: [CpuVariant; 2] = [
     },
 ];
 
-const SIMD: &str = "state_update_update_simd";
-const REFERENCE: &str = "state_update_update_reference";
+const SIMD: &str = "state_update_simd";
+const REFERENCE: &str = "state_update_reference";
 
 impl StateUpdate<f64> for Cpu {
-    fn plan(&self, problem: &Problem, options: &Options) -> Result<Plan> {
-        plan::cpu(REFERENCE, problem.batch, options)
+    fn plan(&self, _problem: &Problem, options: &Options) -> Result<Plan> {
+        plan::only("cpu", REFERENCE, blocks(1), "f64 runs the reference".to_owned(), options)
     }
 
     fn preload(&self, _plan: &Plan) -> Result<()> {
@@ -54,7 +55,9 @@ impl StateUpdate<f64> for Cpu {
 
 impl<T: DeviceFloat> StateUpdate<T> for Cpu {
     fn plan(&self, problem: &Problem, options: &Options) -> Result<Plan> {
-        plan::cpu(SIMD, tasks(problem), options)
+        let reason = "the states of a channel lie across the lanes; entries and blocks of channels \
+                      are done in parallel";
+        plan::only("cpu", SIMD, blocks(tasks(problem)), reason.to_owned(), options)
     }
 
     fn preload(&self, _plan: &Plan) -> Result<()> {
@@ -75,6 +78,10 @@ impl<T: DeviceFloat> StateUpdate<T> for Cpu {
 fn heads_together(problem: &Problem) -> usize {
     const CHANNELS: usize = 256;
     CHANNELS.div_ceil(problem.width.max(1))
+}
+
+fn blocks(tasks: usize) -> [u32; 3] {
+    [u32::try_from(tasks).unwrap_or(u32::MAX), 1, 1]
 }
 
 fn tasks(problem: &Problem) -> usize {
@@ -121,11 +128,6 @@ struct Map<'a, T> {
     strides: [usize; 3],
 }
 
-/// The strides of entries and of steps, 0 where there is one step without an axis.
-fn strides_of(problem: &Problem, strides: &[usize]) -> [usize; 2] {
-    [strides[0], if problem.with_steps { strides[1] } else { 0 }]
-}
-
 fn run<T: DeviceFloat, E: DeviceFloat>(problem: &Problem, call: &Call<'_, Cpu, T>) -> Result<()> {
     let &Call { state, inputs, options, outputs } = call;
     let (x, dt) = (inputs.x.read()?, inputs.dt.read()?);
@@ -135,15 +137,13 @@ fn run<T: DeviceFloat, E: DeviceFloat>(problem: &Problem, call: &Call<'_, Cpu, T
     let mut state_bytes = state.view().write()?;
     let mut out = outputs.out.write()?;
     let mut states = outputs.states.as_ref().map(|states| states.write()).transpose()?;
-    let activation = |name: &str, bytes, strides: &[usize]| -> Result<Activation<'_, T>> {
-        let strides = strides_of(problem, strides);
+    let activation = |name: &str, bytes, view: &View<Cpu>| -> Result<Activation<'_, T>> {
+        let strides = problem.line_strides(view).map(|stride| stride as usize);
         Ok(Activation { values: elements(CHECK, name, bytes)?, strides })
     };
-    let map = |name: &str, bytes, strides: &[usize]| -> Result<Map<'_, T>> {
-        let [entry, step] = strides_of(problem, strides);
-        let leading = 1 + usize::from(problem.with_steps);
-        let group = if strides.len() > leading + 1 { strides[leading] } else { 0 };
-        Ok(Map { values: elements(CHECK, name, bytes)?, strides: [entry, step, group] })
+    let map = |name: &str, bytes, view: &View<Cpu>| -> Result<Map<'_, T>> {
+        let strides = problem.map_strides(view).map(|stride| stride as usize);
+        Ok(Map { values: elements(CHECK, name, bytes)?, strides })
     };
     let optional = |parameter: Option<Parameter<'_, Cpu>>| {
         parameter.map(|parameter| parameter.to_f32()).transpose()
@@ -151,14 +151,14 @@ fn run<T: DeviceFloat, E: DeviceFloat>(problem: &Problem, call: &Call<'_, Cpu, T
     let update = Update::<T, E> {
         problem,
         options,
-        x: activation("x", &x, inputs.x.strides())?,
-        dt: activation("dt", &dt, inputs.dt.strides())?,
+        x: activation("x", &x, inputs.x)?,
+        dt: activation("dt", &dt, inputs.dt)?,
         z: match (&z, inputs.z) {
-            (Some(bytes), Some(z)) => Some(activation("z", bytes, z.strides())?),
+            (Some(bytes), Some(z)) => Some(activation("z", bytes, z)?),
             _ => None,
         },
-        b: map("B", &b, inputs.b.strides())?,
-        c: map("C", &c, inputs.c.strides())?,
+        b: map("B", &b, inputs.b)?,
+        c: map("C", &c, inputs.c)?,
         a: inputs.a.to_f32()?,
         d: optional(inputs.d)?,
         dt_bias: optional(inputs.dt_bias)?,
@@ -167,7 +167,7 @@ fn run<T: DeviceFloat, E: DeviceFloat>(problem: &Problem, call: &Call<'_, Cpu, T
         state: Disjoint::new(elements_mut(CHECK, "state", &mut state_bytes)?),
         slot_stride: state.view().strides()[0],
         out: Disjoint::new(elements_mut(CHECK, "out", &mut out)?),
-        out_strides: strides_of(problem, outputs.out.strides()),
+        out_strides: problem.line_strides(outputs.out).map(|stride| stride as usize),
         states: match &mut states {
             Some(bytes) => Some(Disjoint::new(elements_mut(CHECK, "states", bytes)?)),
             None => None,
@@ -288,7 +288,9 @@ impl<T: DeviceFloat, E: DeviceFloat> Head<'_, '_, T, E> {
         );
         let h = S::as_mut_simd_f32s(h).0;
         let (sizes, taken) = (simd.splat_f32s(size), simd.splat_f32s(size * x));
-        let tied = lanes::exp2(simd, simd.mul_f32s(sizes, a[0]));
+        // Without states there is no A.
+        let tied = a.first().copied().unwrap_or(sizes);
+        let tied = lanes::exp2(simd, simd.mul_f32s(sizes, tied));
         let mut y = simd.splat_f32s(0.0);
         for (((h, &a), &b), &c) in h.iter_mut().zip(a).zip(b).zip(c) {
             let decay = match problem.a_tied {

@@ -3,7 +3,7 @@
 use crate::Result;
 use crate::backend::{Cpu, Device, Named};
 use crate::element::{DType, Element, Float};
-use crate::state_update::Options;
+use crate::selective_scan::state_update::Options;
 use crate::tensor::{Tensor, View};
 use crate::verify::Random;
 
@@ -39,7 +39,11 @@ pub struct Case {
     pub skip: bool,
     pub gate: bool,
     pub bias: bool,
-    pub clamp: bool,
+    pub softplus: bool,
+    /// The least and the largest step size.
+    pub clamp: Option<(f32, f32)>,
+    /// A, D and the bias are given in the activations' type.
+    pub narrow: bool,
     pub slots: Slots,
     pub keep_state: bool,
     /// All tensors lie in one buffer, at odd places, with guards between.
@@ -63,7 +67,9 @@ impl Case {
             skip: true,
             gate: true,
             bias: true,
-            clamp: false,
+            softplus: true,
+            clamp: None,
+            narrow: false,
             slots: Slots::InOrder,
             keep_state: false,
             one_buffer: false,
@@ -93,7 +99,9 @@ impl Case {
             skip: random.chance(0.5),
             gate: random.chance(0.5),
             bias: random.chance(0.5),
-            clamp: random.chance(0.25),
+            softplus: random.chance(0.8),
+            clamp: random.chance(0.25).then_some((0.01, 0.08)),
+            narrow: random.chance(0.2),
             slots: random.pick(&[Slots::InOrder, Slots::Chosen, Slots::Moved]),
             keep_state: random.chance(0.2),
             one_buffer: random.chance(0.3),
@@ -104,10 +112,10 @@ impl Case {
     /// The options of the call.
     pub fn options(&self) -> Options {
         let options =
-            Options::default().with_dt_softplus(true).with_keep_state(self.keep_state);
+            Options::default().with_dt_softplus(self.softplus).with_keep_state(self.keep_state);
         match self.clamp {
-            true => options.with_dt_clamp(0.01, 0.08),
-            false => options,
+            Some((min, max)) => options.with_dt_clamp(min, max),
+            None => options,
         }
     }
 
@@ -119,21 +127,35 @@ impl Case {
     pub fn tensors<T: Float>(&self) -> Result<Named<Cpu>> {
         let mut random = Random::new(self.seed);
         let mut named = Named::new();
-        let mut draw = |name: &str, dtype: DType, shape: &[usize], value: &Draw| {
+        let mut draw = |name: &str, dtype: DType, shape: &[usize], value: &Draw<'_>| {
             let values = (0..shape.iter().product()).map(|i| value(&mut random, i)).collect();
             named.insert(name.to_owned(), tensor(dtype, values, shape)?);
             Ok::<(), crate::Error>(())
         };
-        let normal: &Draw = &|random, _| random.normal();
+        let normal: &Draw<'_> = &|random, _| random.normal();
+        // Without softplus a step size that is not positive makes states grow.
+        let (dt, bias): (&Draw<'_>, &Draw<'_>) = match self.softplus {
+            true => {
+                (&|random, _| 0.3 * random.normal() - 3.0, &|random, _| random.uniform(-1.0, 1.0))
+            }
+            false => {
+                (&|random, _| random.uniform(0.001, 0.1), &|random, _| random.uniform(0.0, 0.05))
+            }
+        };
         let (entry, channel, head) = (self.entry_shape(), self.channel_shape(), [self.heads]);
         let joined = |axes: &[usize]| [entry.as_slice(), axes].concat();
         let per_head = |tied: bool| if tied { head.to_vec() } else { channel.clone() };
-        let parameter = T::State::DTYPE;
+        let parameter = if self.narrow { T::DTYPE } else { T::State::DTYPE };
         let state = if T::DTYPE == DType::F64 { DType::F64 } else { self.state };
         let states = self.states;
-        draw("state", state, &[&[self.slot_count()], channel.as_slice(), &[states]].concat(), normal)?;
+        draw(
+            "state",
+            state,
+            &[&[self.slot_count()], channel.as_slice(), &[states]].concat(),
+            normal,
+        )?;
         draw("x", T::DTYPE, &joined(&channel), normal)?;
-        draw("dt", T::DTYPE, &joined(&per_head(self.tied)), &|random, _| 0.3 * random.normal() - 3.0)?;
+        draw("dt", T::DTYPE, &joined(&per_head(self.tied)), dt)?;
         match self.a_tied {
             true => draw("A", parameter, &head, &|random, _| -random.uniform(0.5, 16.0))?,
             false => {
@@ -154,7 +176,7 @@ impl Case {
             draw("z", T::DTYPE, &joined(&channel), &|random, _| 2.0 * random.normal())?;
         }
         if self.bias {
-            draw("dt_bias", parameter, &per_head(self.tied), &|random, _| random.uniform(-1.0, 1.0))?;
+            draw("dt_bias", parameter, &per_head(self.tied), bias)?;
         }
         self.slot_tensors(&mut named)?;
         Ok(named)
@@ -170,8 +192,12 @@ impl Case {
         let read: Vec<i32> =
             (0..count).map(|b| if random.chance(0.25) { -1 } else { slot(b) }).collect();
         if self.slots == Slots::Moved {
-            let written: Vec<i64> = (0..count).map(|b| (count + b) as i64).collect();
-            named.insert("out_indices".to_owned(), Tensor::from_vec(written, &[count])?.into_view());
+            // One in five is written nowhere.
+            let slot = |b: usize| (count + b) as i64;
+            let written: Vec<i64> =
+                (0..count).map(|b| if random.chance(0.2) { -1 } else { slot(b) }).collect();
+            named
+                .insert("out_indices".to_owned(), Tensor::from_vec(written, &[count])?.into_view());
         }
         named.insert("state_indices".to_owned(), Tensor::from_vec(read, &[count])?.into_view());
         Ok(())
@@ -225,7 +251,9 @@ impl Case {
             (self.skip, "D"),
             (self.gate, "z"),
             (self.bias, "bias"),
-            (self.clamp, "clamp"),
+            (!self.softplus, "no softplus"),
+            (self.clamp.is_some(), "clamp"),
+            (self.narrow, "narrow"),
             (self.slots != Slots::InOrder, "slots"),
             (self.slots == Slots::Moved, "moved"),
             (self.keep_state, "state kept"),
@@ -237,7 +265,7 @@ impl Case {
 }
 
 /// Draws element i of a tensor.
-type Draw = dyn Fn(&mut Random, usize) -> f64;
+type Draw<'a> = dyn Fn(&mut Random, usize) -> f64 + 'a;
 
 /// A tensor of some float type.
 fn tensor(dtype: DType, values: Vec<f64>, shape: &[usize]) -> Result<View<Cpu>> {

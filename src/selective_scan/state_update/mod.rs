@@ -34,7 +34,7 @@
 //! and nothing waits, so that a call can be captured into a graph.
 //!
 //! ```
-//! use warpwright::state_update::{self, Inputs, Options};
+//! use warpwright::selective_scan::state_update::{self, Inputs, Options};
 //! use warpwright::Tensor;
 //!
 //! // One slot, one channel, one state: h = e^{-1} 2 + 1 · 1 · 3.
@@ -52,17 +52,19 @@
 //! Papers: A. Gu, T. Dao, "Mamba: Linear-Time Sequence Modeling with Selective State Spaces",
 //! 2023, arXiv 2312.00752; T. Dao, A. Gu, "Transformers are SSMs", 2024, arXiv 2405.21060.
 
+use crate::Result;
 use crate::backend::Backend;
 use crate::element::Float;
 use crate::operation::Axis;
 use crate::tensor::Tensor;
-use crate::{Error, Result};
 
 mod check;
 mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
 mod inputs;
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+mod kernels;
 mod named;
 mod options;
 mod plan;
@@ -76,6 +78,8 @@ pub(crate) use cpu::VARIANTS as CPU_VARIANTS;
 pub use inputs::{Inputs, OutputsMut, State};
 pub(crate) use named::RunTime;
 pub use options::Options;
+#[cfg(feature = "wgpu")]
+pub use wgpu::record;
 
 /// The operation, as messages and the command name it.
 pub const NAME: &str = "state-update";
@@ -102,7 +106,7 @@ pub trait StateUpdate<T: Float>: Backend {
     ///
     /// # Errors
     ///
-    /// [`Error::Unsupported`] where no kernel of the device fits, or the variant that was asked
+    /// [`Error::Unsupported`](crate::Error::Unsupported) where no kernel of the device fits, or the variant that was asked
     /// for does not exist.
     fn plan(&self, problem: &Problem, options: &Options) -> Result<Plan>;
 
@@ -170,10 +174,10 @@ pub fn preload<B: StateUpdate<T>, T: Float>(backend: &B, plan: &Plan) -> Result<
 ///
 /// # Errors
 ///
-/// [`Error::Shape`], [`Error::Dtype`] and [`Error::Tensor`] where the inputs do not fit together,
-/// [`Error::Option`] for options that make no sense, [`Error::Aliased`] where `state` shares
-/// memory with an input, [`Error::Unsupported`] where the device cannot do it, and the device's
-/// own refusals. On the CPU [`Error::Value`] for slots that are not there or are written twice;
+/// [`Error::Shape`](crate::Error::Shape), [`Error::Dtype`](crate::Error::Dtype) and [`Error::Tensor`](crate::Error::Tensor) where the inputs do not fit together,
+/// [`Error::Option`](crate::Error::Option) for options that make no sense, [`Error::Aliased`](crate::Error::Aliased) where `state` shares
+/// memory with an input, [`Error::Unsupported`](crate::Error::Unsupported) where the device cannot do it, and the device's
+/// own refusals. On the CPU [`Error::Value`](crate::Error::Value) for slots that are not there or are written twice;
 /// other devices leave slots that are not there alone.
 pub fn update<'a, B: StateUpdate<T>, T: Float>(
     state: impl Into<State<'a, B>>,
@@ -210,15 +214,4 @@ pub fn update_into<'a, B: StateUpdate<T>, T: Float>(
         workspace = plan.workspace,
     );
     backend.launch(&plan, &problem, &Call { state: &state, inputs, options, outputs })
-}
-
-/// The answer of a backend that has no kernel yet.
-#[cfg(any(feature = "wgpu", feature = "cuda"))]
-fn not_there(backend: &impl Backend) -> Error {
-    Error::Unsupported {
-        operation: NAME,
-        backend: backend.name(),
-        what: "this operation: it is not there yet".to_owned(),
-        instead: "use the device cpu".to_owned(),
-    }
 }
