@@ -11,6 +11,10 @@ use warpwright::{Cpu, DType, Device, Named, Tensor, View, bf16, f16};
 use crate::devices::devices;
 
 mod errors;
+#[cfg(feature = "interpreter")]
+mod interpreter;
+#[cfg(feature = "wgpu")]
+mod wgpu;
 
 /// A view's elements as f64.
 fn numbers(view: &View<Cpu>) -> Vec<f64> {

@@ -10,7 +10,7 @@ pub(crate) struct Disjoint<'a, T> {
     slice: PhantomData<&'a mut [T]>,
 }
 
-// SAFETY: `read` and `write` leave it to the caller that no element is written by one task and
+// SAFETY: `read_run` and the others leave it to the caller that no element is written by one task and
 // touched by another.
 unsafe impl<T: Send> Send for Disjoint<'_, T> {}
 // SAFETY: as above.
@@ -33,16 +33,18 @@ impl<'a, T: Copy> Disjoint<'a, T> {
         unsafe { self.start.add(index).write(value) }
     }
 
-    /// Reads one element.
+    /// Copies neighbouring elements from `first` on.
     ///
     /// # Safety
     ///
-    /// While this `Disjoint` or a copy of it lives, no other task writes the element `index`.
+    /// While this `Disjoint` or a copy of it lives, no other task writes one of the elements.
     #[inline(always)]
-    pub unsafe fn read(&self, index: usize) -> T {
-        assert!(index < self.length, "element {index} of {}", self.length);
-        // SAFETY: the index was checked, and the caller keeps other tasks from writing.
-        unsafe { self.start.add(index).read() }
+    pub unsafe fn read_run(&self, first: usize, to: &mut [T]) {
+        assert!(to.len() <= self.length && first <= self.length - to.len());
+        // SAFETY: the range was checked, and the caller keeps other tasks from writing.
+        unsafe {
+            self.start.add(first).copy_to_nonoverlapping(to.as_mut_ptr(), to.len());
+        }
     }
 
     /// Writes neighbouring elements from `first` on.

@@ -92,8 +92,8 @@ impl Problem {
         if states > MAX_STATES {
             return Err(refuse("N", format!("at most {MAX_STATES}"), states));
         }
-        if steps > MAX_STEPS {
-            return Err(refuse("M", format!("at most {MAX_STEPS}"), steps));
+        if !(1..=MAX_STEPS).contains(&steps) {
+            return Err(refuse("M", format!("from 1 to {MAX_STEPS}"), steps));
         }
         if groups == 0 || !heads.is_multiple_of(groups) {
             return Err(refuse("G", format!("a divisor of H = {heads}"), groups));
@@ -185,8 +185,8 @@ impl Problem {
             let expected = format!("a state size N of at most {MAX_STATES}");
             return Err(CHECK.wrong_shape("state", state, expected));
         }
-        if self.steps > MAX_STEPS {
-            let expected = format!("at most {MAX_STEPS} steps M");
+        if !(1..=MAX_STEPS).contains(&self.steps) {
+            let expected = format!("from 1 to {MAX_STEPS} steps M");
             return Err(CHECK.wrong_shape("x", inputs.x, expected));
         }
         if self.groups == 0 && self.heads > 0

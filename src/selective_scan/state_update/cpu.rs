@@ -176,18 +176,21 @@ fn run<T: DeviceFloat, E: DeviceFloat>(problem: &Problem, call: &Call<'_, Cpu, T
     let (heads, together) = (problem.heads, heads_together(problem));
     let parts = heads.div_ceil(together);
     let arch = Arch::new();
-    (0..problem.batch * parts).into_par_iter().for_each_init(Scratch::default, |scratch, i| {
-        let (entry, first) = (i / parts, i % parts * together);
-        for head in first..heads.min(first + together) {
-            arch.dispatch(Head { update: &update, scratch: &mut *scratch, entry, head });
-        }
-    });
+    (0..problem.batch * parts).into_par_iter().for_each_init(
+        Scratch::<E>::default,
+        |scratch, i| {
+            let (entry, first) = (i / parts, i % parts * together);
+            for head in first..heads.min(first + together) {
+                arch.dispatch(Head { update: &update, scratch: &mut *scratch, entry, head });
+            }
+        },
+    );
     Ok(())
 }
 
 /// What a thread keeps between heads, in f32, in whole vectors.
 #[derive(Default)]
-struct Scratch {
+struct Scratch<E> {
     /// A log2(e) of a channel, (N).
     a: Aligned,
     /// B and C of all steps, (M, N).
@@ -195,12 +198,14 @@ struct Scratch {
     c: Aligned,
     /// The state of a channel, (N).
     h: Aligned,
+    /// The same as it is stored.
+    stored: Vec<E>,
 }
 
 /// All channels of one head of one entry.
 struct Head<'a, 'call, T, E> {
     update: &'a Update<'call, T, E>,
-    scratch: &'a mut Scratch,
+    scratch: &'a mut Scratch<E>,
     entry: usize,
     head: usize,
 }
@@ -239,8 +244,11 @@ impl<T: DeviceFloat, E: DeviceFloat> Head<'_, '_, T, E> {
     /// throughout, and stay zero.
     fn begin(&mut self, padded: usize) {
         let Update { problem, a, .. } = self.update;
+        if problem.states == 0 {
+            return;
+        }
         let group = self.head / (problem.heads / problem.groups);
-        let Scratch { a: scaled, b, c, h } = &mut *self.scratch;
+        let Scratch { a: scaled, b, c, h, stored } = &mut *self.scratch;
         for (place, map) in [(b, &self.update.b), (c, &self.update.c)] {
             place.reset(problem.steps * padded);
             for step in 0..problem.steps {
@@ -251,6 +259,7 @@ impl<T: DeviceFloat, E: DeviceFloat> Head<'_, '_, T, E> {
             }
         }
         h.reset(padded);
+        stored.resize(problem.states, E::from_f32(0.0));
         scaled.reset(padded);
         if problem.a_tied {
             scaled[..problem.states].fill(a[self.head] * LOG2_E);
@@ -262,11 +271,11 @@ impl<T: DeviceFloat, E: DeviceFloat> Head<'_, '_, T, E> {
         let Update { problem, a, state, read, slot_stride, .. } = self.update;
         let states = problem.states;
         let first = read[self.entry] as usize * slot_stride + channel * states;
-        for (n, h) in self.scratch.h[..states].iter_mut().enumerate() {
-            // SAFETY: no other entry writes the slot, by `check_values`, and no other task this
-            // channel of this entry.
-            *h = unsafe { state.read(first + n) }.to_f32();
-        }
+        let Scratch { h, stored, .. } = &mut *self.scratch;
+        // SAFETY: no other entry writes the slot, by `check_values`, and no other task this
+        // channel of this entry.
+        unsafe { state.read_run(first, stored) };
+        E::widen(stored, &mut h[..states]);
         if !problem.a_tied {
             let line = self.scratch.a[..states].iter_mut().zip(&a[channel * states..]);
             line.for_each(|(scaled, a)| *scaled = a * LOG2_E);
@@ -279,7 +288,7 @@ impl<T: DeviceFloat, E: DeviceFloat> Head<'_, '_, T, E> {
         let Update { problem, x, z, d, .. } = self.update;
         let x = x.at(self.entry, step, channel).to_f32();
         let size = self.step_size(simd, step, channel);
-        let Scratch { a, b, c, h } = &mut *self.scratch;
+        let Scratch { a, b, c, h, .. } = &mut *self.scratch;
         let vectors = |values| S::as_simd_f32s(values).0;
         let (a, b, c) = (
             vectors(a),
@@ -343,13 +352,12 @@ impl<T: DeviceFloat, E: DeviceFloat> Head<'_, '_, T, E> {
     fn put_states(&mut self, step: usize, channel: usize) {
         let Update { problem, states, .. } = self.update;
         let line = (self.entry * problem.steps + step) * problem.channels() + channel;
-        for (n, h) in self.scratch.h[..problem.states].iter_mut().enumerate() {
-            let rounded = E::from_f32(*h);
-            *h = rounded.to_f32();
-            if let Some(states) = states {
-                // SAFETY: each task has an entry and channels of its own.
-                unsafe { states.write(line * problem.states + n, rounded) }
-            }
+        let Scratch { h, stored, .. } = &mut *self.scratch;
+        E::narrow(&h[..problem.states], stored);
+        E::widen(stored, &mut h[..problem.states]);
+        if let Some(states) = states {
+            // SAFETY: each task has an entry and channels of its own.
+            unsafe { states.write_run(line * problem.states, stored) }
         }
     }
 
@@ -361,10 +369,8 @@ impl<T: DeviceFloat, E: DeviceFloat> Head<'_, '_, T, E> {
             return;
         }
         let first = slot * slot_stride + channel * problem.states;
-        for (n, h) in self.scratch.h[..problem.states].iter().enumerate() {
-            // SAFETY: no other entry touches a slot that is written, by `check_values`.
-            unsafe { state.write(first + n, E::from_f32(*h)) }
-        }
+        // SAFETY: no other entry touches a slot that is written, by `check_values`.
+        unsafe { state.write_run(first, &self.scratch.stored) }
     }
 }
 

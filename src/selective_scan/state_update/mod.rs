@@ -28,7 +28,12 @@
 //! half-precision state is rounded to nearest once per step. The channels of `x`, `dt`, `z` and
 //! `out` lie without gaps, as do slots; other strides are free. At a padded entry `out` is 0 and
 //! no state is touched. That two entries write one slot is a caller's error: the CPU reports it,
-//! on other devices either result may stay.
+//! on other devices either result may stay. Several steps at once give the same bits as one by one.
+//! On WebGPU the slots of all states lie in one binding, and a call beyond the device's limit is
+//! refused.
+//!
+//! The gradients of a step are those of [`selective_scan`](crate::selective_scan) with L = 1 and
+//! the state before it as h0.
 //!
 //! Memory: a state is read and written once, 8 N bytes per channel in f32; nothing is allocated
 //! and nothing waits, so that a call can be captured into a graph.

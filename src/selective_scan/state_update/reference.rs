@@ -3,10 +3,11 @@
 use super::{Inputs, Options, OutputsMut, Problem, State};
 use crate::Result;
 use crate::backend::Cpu;
-use crate::element::Float;
+use crate::element::{DType, Float};
+use crate::{bf16, f16};
 
-/// What an update gives, exact up to f64 rounding; states are not rounded to their type between
-/// steps.
+/// What an update gives, exact up to f64 rounding. A step goes on from states that are rounded to
+/// their type, as one that reads them from a slot; what stands here is not rounded.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Exact {
@@ -45,6 +46,9 @@ pub fn update<T: Float>(
             let line = |slot: i64| (slot as usize * channels + channel) * states;
             let mut h = before[line(read[b])..][..states].to_vec();
             for step in 0..steps {
+                if step > 0 {
+                    h.iter_mut().for_each(|h| *h = rounded(problem.state_dtype, *h));
+                }
                 let i = (b * steps + step) * channels + channel;
                 exact.out[i] = arrays.step(&problem, options, [b, step, channel], &mut h);
                 exact.states[i * states..][..states].copy_from_slice(&h);
@@ -112,6 +116,16 @@ impl Arrays {
             y += self.c[map + n] * *h;
         }
         self.z.as_ref().map_or(y, |z| y * z[i] / (1.0 + (-z[i]).exp()))
+    }
+}
+
+/// A state as it is stored.
+fn rounded(dtype: DType, h: f64) -> f64 {
+    match dtype {
+        DType::BF16 => bf16::from_f32(h as f32).to_f64(),
+        DType::F16 => f16::from_f32(h as f32).to_f64(),
+        DType::F32 => f64::from(h as f32),
+        _ => h,
     }
 }
 

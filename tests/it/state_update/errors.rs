@@ -63,7 +63,7 @@ fn shapes_of_plain_calls_are_checked() {
 #[test]
 fn shapes_of_calls_with_heads_are_checked() {
     let case = heads();
-    refused_shape(&case, "x", &[2, 17, 4, 3], "at most 16 steps M");
+    refused_shape(&case, "x", &[2, 17, 4, 3], "from 1 to 16 steps M");
     refused_shape(&case, "dt", &[2, 2, 3], "shape (B, M, H) = (2, 2, 4)");
     refused_shape(&case, "B", &[2, 5], "shape (B, M, G, N)");
     refused_shape(&case, "C", &[2, 2, 2, 6], "shape (B, M, G, N) = (2, 2, 2, 5)");

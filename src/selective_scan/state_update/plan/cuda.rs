@@ -11,7 +11,7 @@ use crate::{Error, Result};
 /// States of a lane.
 const STATES: usize = 8;
 
-/// Channels of a tile that are worth its copy of B and C.
+/// Channels of a tile that are worth its copy of B and C; they divide a block.
 const TILE: u32 = 64;
 
 /// Entries for which a thread keeps A, where it is not tied.

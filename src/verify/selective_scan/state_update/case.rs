@@ -217,7 +217,8 @@ impl Case {
     }
 
     /// The largest scaled errors of `out` and of the states: section 11 of the specification.
-    /// Half-precision states carry their rounding from one step into the output of the next.
+    /// A half-precision state that lies between two numbers may go either way, and carries that
+    /// into the output of the next step.
     pub fn tolerances(&self, device: &Device, dtype: DType) -> (f64, f64) {
         let coarse = device.name().starts_with("wgpu");
         let out: f64 = match (dtype, coarse) {
