@@ -179,7 +179,7 @@ fn states_must_not_lie_over_inputs_or_each_other() {
     assert_eq!(
         error.to_string(),
         "state-update: tensor `state`: expected elements that do not share memory, found strides \
-         [0, 1, 1] for shape (3, 5, 1)"
+         (0, 1, 1) for shape (3, 5, 1)"
     );
     assert_eq!(floats(&tensors["x"]), before);
 }
