@@ -176,20 +176,16 @@ fn run<T: DeviceFloat, E: DeviceFloat>(problem: &Problem, call: &Call<'_, Cpu, T
     let (heads, together) = (problem.heads, heads_together(problem));
     let parts = heads.div_ceil(together);
     let arch = Arch::new();
-    (0..problem.batch * parts).into_par_iter().for_each_init(
-        Scratch::<E>::default,
-        |scratch, i| {
-            let (entry, first) = (i / parts, i % parts * together);
-            for head in first..heads.min(first + together) {
-                arch.dispatch(Head { update: &update, scratch: &mut *scratch, entry, head });
-            }
-        },
-    );
+    (0..problem.batch * parts).into_par_iter().for_each_init(Scratch::<E>::new, |scratch, i| {
+        let (entry, first) = (i / parts, i % parts * together);
+        for head in first..heads.min(first + together) {
+            arch.dispatch(Head { update: &update, scratch: &mut *scratch, entry, head });
+        }
+    });
     Ok(())
 }
 
 /// What a thread keeps between heads, in f32, in whole vectors.
-#[derive(Default)]
 struct Scratch<E> {
     /// A log2(e) of a channel, (N).
     a: Aligned,
@@ -200,6 +196,13 @@ struct Scratch<E> {
     h: Aligned,
     /// The same as it is stored.
     stored: Vec<E>,
+}
+
+impl<E> Scratch<E> {
+    fn new() -> Self {
+        let [a, b, c, h] = std::array::from_fn(|_| Aligned::default());
+        Self { a, b, c, h, stored: Vec::new() }
+    }
 }
 
 /// All channels of one head of one entry.
