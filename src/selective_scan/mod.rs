@@ -82,6 +82,7 @@ mod named;
 mod options;
 mod plan;
 pub mod reference;
+pub mod state_update;
 #[cfg(feature = "wgpu")]
 mod wgpu;
 

@@ -4,6 +4,7 @@ mod backward;
 mod case;
 #[cfg(feature = "interpreter")]
 mod count;
+pub mod state_update;
 mod time;
 
 #[cfg(feature = "interpreter")]
