@@ -74,6 +74,32 @@ impl Check {
         })
     }
 
+    /// No two elements of a tensor that is written share memory.
+    pub fn apart<B: Backend>(self, tensor: &str, view: &View<B>) -> Result<()> {
+        let mut axes: Vec<(usize, usize)> = view
+            .strides()
+            .iter()
+            .copied()
+            .zip(view.shape().iter().copied())
+            .filter(|(_, length)| *length > 1)
+            .collect();
+        axes.sort_unstable();
+        // Each stride steps over all that the smaller ones reach.
+        let mut reached = 0usize;
+        for (stride, length) in axes {
+            if stride <= reached && view.elements() > 0 {
+                return Err(Error::Shape {
+                    operation: self.operation,
+                    tensor: tensor.to_owned(),
+                    expected: "elements that do not share memory".to_owned(),
+                    found: format!("strides {:?} for shape {}", view.strides(), view.shape()),
+                });
+            }
+            reached = reached.saturating_add(stride.saturating_mul(length - 1));
+        }
+        Ok(())
+    }
+
     /// The tensor's elements are of one of these types.
     pub fn dtype<B: Backend>(self, tensor: &str, view: &View<B>, allowed: &[DType]) -> Result<()> {
         if allowed.contains(&view.dtype()) {

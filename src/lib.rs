@@ -2,7 +2,9 @@
 //! scans, rings, sparse products and compressed matrices. Each kernel exists as CUDA PTX and as
 //! WGSL, is wrapped in a safe launcher, and is checked against a plain CPU reference in f64.
 //!
-//! * [`selective_scan`]: the recurrence of Mamba, forward.
+//! * [`selective_scan`]: the recurrence of Mamba, forward and backward, and its update, a few steps
+//!   on states in slots.
+//! * [`causal_conv1d`]: the depthwise convolution in front of it, forward, backward and update.
 //! * [`scan_attention`]: attention with fixed queries as a recurrence (Aaren), forward, backward
 //!   and step by step.
 //!

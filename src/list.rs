@@ -35,8 +35,9 @@ pub(crate) struct CpuVariant {
 }
 
 /// The CPU variants of every operation.
-const CPU_VARIANTS: [&[CpuVariant]; 4] = [
+const CPU_VARIANTS: [&[CpuVariant]; 5] = [
     &selective_scan::CPU_VARIANTS,
+    &selective_scan::state_update::CPU_VARIANTS,
     &causal_conv1d::CPU_VARIANTS,
     &causal_conv1d::update::CPU_VARIANTS,
     &scan_attention::CPU_VARIANTS,

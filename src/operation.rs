@@ -12,8 +12,9 @@ use crate::element::DType;
 use crate::{Error, Result, causal_conv1d, scan_attention, selective_scan};
 
 /// Every operation of the crate.
-pub const OPERATIONS: [&dyn Operation; 4] = [
+pub const OPERATIONS: [&dyn Operation; 5] = [
     &selective_scan::RunTime,
+    &selective_scan::state_update::RunTime,
     &causal_conv1d::RunTime,
     &causal_conv1d::update::RunTime,
     &scan_attention::RunTime,

@@ -39,12 +39,16 @@ fn softplus(x: f32) -> f32 {
 }
 {%- endmacro -%}
 
-{#- `silu(x)` = x / (1 + exp(-x)), as x e / (1 + e) where x < 0, so that nothing overflows.
-    Needs exp_accurate. -#}
+{#- `sigmoid(x)` = 1 / (1 + exp(-x)), as e / (1 + e) where x < 0, so that nothing overflows, and
+    `silu(x)` = x sigmoid(x). Needs exp_accurate. -#}
 {%- macro silu() %}
-fn silu(x: f32) -> f32 {
+fn sigmoid(x: f32) -> f32 {
   let e = exp_accurate(-abs(x));
-  return x * (select(e, 1.0, x >= 0.0) / (1.0 + e));
+  return select(e, 1.0, x >= 0.0) / (1.0 + e);
+}
+
+fn silu(x: f32) -> f32 {
+  return x * sigmoid(x);
 }
 {%- endmacro -%}
 

@@ -14,20 +14,20 @@ fn load_{{ buffer }}(i: u32) -> f32 {
 }
 {%- endmacro -%}
 
-{#- `rounded(x)`: the bits of x as an element, rounded to nearest even. pack2x16float leaves the
+{#- `rounded(x)`, or `name`: the bits of x as an element, rounded to nearest even. pack2x16float leaves the
     rounding to the driver, so f16 is rounded by hand. -#}
-{%- macro rounding(element) %}
+{%- macro rounding(element, name="rounded") %}
 {%- if element == "f32" %}
-fn rounded(x: f32) -> u32 {
+fn {{ name }}(x: f32) -> u32 {
   return bitcast<u32>(x);
 }
 {%- elif element == "bf16" %}
-fn rounded(x: f32) -> u32 {
+fn {{ name }}(x: f32) -> u32 {
   let bits = bitcast<u32>(x);
   return (bits + 0x7fffu + ((bits >> 16u) & 1u)) >> 16u;
 }
 {%- else %}
-fn rounded(x: f32) -> u32 {
+fn {{ name }}(x: f32) -> u32 {
   let bits = bitcast<u32>(x);
   let sign = (bits >> 16u) & 0x8000u;
   let magnitude = bits & 0x7fffffffu;

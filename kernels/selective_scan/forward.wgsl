@@ -1,5 +1,6 @@
 {%- import "common/element.wgsl" as elements -%}
 {%- import "common/activation.wgsl" as activation -%}
+{%- import "selective_scan/tile.wgsl" as tiles -%}
 {%- set threads = block[0] -%}
 {%- set channels = threads // lanes -%}
 {%- set row = tile + 1 -%}
@@ -73,27 +74,11 @@ struct Params {
   a_at: u32, delta_bias_at: u32, positions_at: u32,
 }
 
-const SOFTPLUS: u32 = 1u;
-const CLAMP: u32 = 2u;
-const TIED: u32 = 4u;         // A is (D)
-const B_CONSTANT: u32 = 8u;
-const C_CONSTANT: u32 = 16u;
-const HAS_D: u32 = 32u;
-const HAS_Z: u32 = 64u;
-const HAS_BIAS: u32 = 128u;
-const HAS_H0: u32 = 256u;
-const CODES: u32 = 512u;      // positions holds a code per (batch entry, step)
-const PACKED: u32 = 1024u;    // positions holds the bounds of the sequences
+{{ tiles.flags() }}
 const SAVE: u32 = 2048u;
 const LAST: u32 = 4096u;
 const CONTINUES: u32 = 16384u;    // the state comes from where it is left, in last_state
-const CHANNEL_LAST: u32 = 8192u;  // (B, L, D): the channel is the fastest axis, else time
-
-const RESET: u32 = 1u;
-const PADDING: u32 = 2u;
 const CUT: u32 = 0xffffffffu; // in place of Σ Δ: nothing from before the chunk reaches its end
-const CHECKPOINT: u32 = 256u;
-const LOG2_E: f32 = 1.44269504;
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read_write> u: array<u32>;
@@ -136,9 +121,6 @@ var<workgroup> tile_c: array<{{ V }}, {{ tile * lanes * vectors }}>;
 var<workgroup> parts: array<f32, {{ threads * row }}>;
 {%- endif %}
 
-fn has(flag: u32) -> bool {
-  return (params.flags & flag) != 0u;
-}
 {{ elements.load(element, "u") }}
 {{ elements.load(element, "delta") }}
 {{ elements.load(element, "b") }}
@@ -157,17 +139,7 @@ fn has(flag: u32) -> bool {
 {{ activation.silu() }}
 {%- endif %}
 
-// An element's place in its batch entry: time, or else the channel (the state of a map), is the
-// fastest axis, the other one has the stride `slow`.
-fn place(channel: u32, time: u32, slow: u32) -> u32 {
-  return select(channel * slow + time, time * slow + channel, has(CHANNEL_LAST));
-}
-
-// A log2(e).
-fn decay(channel: u32, n: u32) -> f32 {
-  let i = select(channel * params.states + n, channel, has(TIED));
-  return bitcast<f32>({{ small.a }}[params.a_at + i]) * LOG2_E;
-}
+{{ tiles.reads(small) }}
 
 // Constant maps are f32 whatever the activations are.
 fn constant_b(channel: u32, n: u32) -> f32 {
@@ -196,29 +168,6 @@ fn initial(line: u32, n: u32) -> f32 {
   return 0.0;
 }
 {%- endif %}
-
-// Whether the step is ordinary, a reset or padding.
-fn code(batch: u32, time: u32) -> u32 {
-  if (has(CODES)) {
-    return {{ small.positions }}[params.positions_at + batch * params.steps + time];
-  }
-  return 0u;
-}
-
-// The step size of a raw one.
-fn step_size_of(raw: f32, channel: u32) -> f32 {
-  var p = raw;
-  if (has(HAS_BIAS)) {
-    p += bitcast<f32>({{ small.delta_bias }}[params.delta_bias_at + channel]);
-  }
-  if (has(SOFTPLUS)) {
-    p = softplus(p);
-  }
-  if (has(CLAMP)) {
-    p = clamp(p, params.delta_min, params.delta_max);
-  }
-  return p;
-}
 {%- if scan %}
 
 // out of channel `first_channel + slot` at the tile's step t, once all parts of y are there.
@@ -335,7 +284,7 @@ fn {{ entry_name }}(
       if (s < live && time >= first && time < end && code(batch, time) != PADDING) {
         input = load_u(u_first + place(first_channel + s, time, params.u_slow));
         let raw = load_delta(delta_first + place(first_channel + s, time, params.delta_slow));
-        step_size = step_size_of(raw, first_channel + s);
+        step_size = step_size_of(biased(raw, first_channel + s));
       }
       step_sizes[s * {{ row }}u + t] = step_size;
       inputs[s * {{ row }}u + t] = input;
@@ -437,41 +386,7 @@ fn {{ entry_name }}(
 
     // 3. Write out. The next tile's staging touches nothing that is read here, and its barrier
     // stands before the parts are overwritten.
-{%- if element == "f32" %}
-    for (var e = thread; e < elements; e += {{ threads }}u) {
-      let t = select(e % {{ tile }}u, e / {{ channels }}u, channel_last);
-      let s = select(e / {{ tile }}u, e % {{ channels }}u, channel_last);
-      if (s < live && start + t >= first && start + t < end) {
-        let value = gated(batch, first_channel, s, start, t);
-        out[out_first + place(first_channel + s, start + t, params.out_slow)] = rounded(value);
-      }
-    }
-{%- else %}
-    // By words: an invocation owns both halves of one, or the half that lies in this tile. A line
-    // along the fastest axis has at most half as many words as elements, and one more.
-    for (var e = thread; e < elements; e += {{ threads }}u) {
-      let w = select(e % {{ tile }}u, e % {{ channels }}u, channel_last);
-      let q = select(e / {{ tile }}u, e / {{ channels }}u, channel_last);
-      // Where the line's index along the fastest axis is 0, and the elements that are ours.
-      let line_first = out_first + params.out_slow * (q + select(first_channel, start, channel_last));
-      let lowest = select(max(start, first), first_channel, channel_last);
-      let inside = select((q < live), (start + q >= first && start + q < end), channel_last);
-      let count = select(min(start + {{ tile }}u, end) - lowest, live, channel_last);
-      let begin = line_first + lowest;
-      let beyond = begin + select(0u, count, inside);
-      let word = begin / 2u + w;
-      var bits = 0u;
-      var mask = 0u;
-      for (var i = max(word * 2u, begin); i < min(word * 2u + 2u, beyond); i++) {
-        let t = select(i - line_first - start, q, channel_last);
-        let s = select(q, i - line_first - first_channel, channel_last);
-        let shift = (i & 1u) * 16u;
-        bits |= rounded(gated(batch, first_channel, s, start, t)) << shift;
-        mask |= 0xffffu << shift;
-      }
-      store_masked_out(word, bits, mask);
-    }
-{%- endif %}
+{{- tiles.store(element, "out", "gated(batch, first_channel, s, start, t)", threads, channels, tile) }}
 
     // The state after this tile's last step, where it is one to keep.
     let last = min(start + {{ tile }}u, params.steps) - 1u;

@@ -82,6 +82,7 @@ mod named;
 mod options;
 mod plan;
 pub mod reference;
+pub mod state_update;
 #[cfg(feature = "wgpu")]
 mod wgpu;
 
@@ -95,7 +96,7 @@ pub use named::{check_named, plan_problem, run_named};
 pub use options::{Layout, Options};
 pub use plan::{Plan, Schedule};
 #[cfg(feature = "wgpu")]
-pub use wgpu::record_forward;
+pub use wgpu::{record_backward, record_forward};
 
 /// The operation, as messages and the command name it.
 pub const NAME: &str = "selective-scan";
@@ -203,17 +204,6 @@ pub struct BackwardCall<'a, B: Backend, T: Float> {
     pub saved: &'a Tensor<B, T::State>,
     /// The gradients of its outputs.
     pub outer: &'a OutputGradients<'a, B, T>,
-}
-
-/// The answer of a backend that has no backward pass.
-#[cfg(any(feature = "wgpu", feature = "cuda"))]
-fn no_backward(backend: &impl Backend) -> crate::Error {
-    crate::Error::Unsupported {
-        operation: NAME,
-        backend: backend.name(),
-        what: "the backward pass: it is not there yet".to_owned(),
-        instead: "use the device cpu".to_owned(),
-    }
 }
 
 /// Checks the call and chooses its kernel; nothing is launched.

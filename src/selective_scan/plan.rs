@@ -8,11 +8,16 @@ use crate::variant::{forced, no_such_variant};
 #[cfg(feature = "cuda")]
 mod cuda;
 #[cfg(feature = "cuda")]
-pub(super) use cuda::{Chunks, cuda, cuda_variants, spread_alike};
+pub(super) use cuda::{
+    Chunks, Parts, Summed, cuda, cuda_backward, cuda_backward_variants, cuda_variants,
+    dynamic_shared, spread_alike,
+};
 #[cfg(feature = "wgpu")]
 mod wgpu;
 #[cfg(feature = "wgpu")]
-pub(super) use wgpu::{Spread, binds_directly, segment, wgpu, wgpu_variants};
+pub(super) use wgpu::{
+    Cut, Rooms, Spread, binds_directly, segment, wgpu, wgpu_backward, wgpu_variants,
+};
 
 /// The plan of the CPU, which has one kernel for each element type.
 pub(super) fn cpu(variant: &'static str, tasks: usize, options: &super::Options) -> Result<Plan> {

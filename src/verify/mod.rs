@@ -239,8 +239,9 @@ pub trait Suite: Sync {
 }
 
 /// The cases of every operation.
-pub const SUITES: [&dyn Suite; 4] = [
+pub const SUITES: [&dyn Suite; 5] = [
     &selective_scan::Cases,
+    &selective_scan::state_update::Cases,
     &causal_conv1d::Cases,
     &causal_conv1d::UpdateCases,
     &scan_attention::Cases,

@@ -8,10 +8,7 @@ use warpwright::verify::Random;
 use warpwright::verify::selective_scan::{Case, Distribution, ResetForm, Sizes};
 use warpwright::{Cpu, DType, Device, Named, Tensor, View};
 
-/// The devices that have a backward pass.
-fn devices() -> [Device; 1] {
-    [Device::Cpu(Cpu)]
-}
+use crate::devices::devices;
 
 fn numbers(view: &View<Cpu>) -> Vec<f64> {
     match view.dtype() {
@@ -107,14 +104,14 @@ proptest! {
         let case = Case { seed, ..Case::new(2, 6, steps, 5, 2) };
         let (named, options) = (in_f32(&case), case.options());
         for device in devices() {
-            let whole = run(&device, &named, &options);
+            let whole = run(device, &named, &options);
             let mut first = steps_of(&named, 0..cut);
-            let state = run(&device, &without(&first, &["dout", "dlast_state"]), &options)["last_state"].clone();
+            let state = run(device, &without(&first, &["dout", "dlast_state"]), &options)["last_state"].clone();
             let mut second = steps_of(&named, cut..steps);
             second.insert("h0".to_owned(), state);
-            let second = run(&device, &second, &options);
+            let second = run(device, &second, &options);
             first.insert("dlast_state".to_owned(), second["dh0"].clone());
-            let first = run(&device, &first, &options);
+            let first = run(device, &first, &options);
             for (name, expected) in whole.iter().filter(|(name, _)| name.starts_with('d')) {
                 let (x, y, z) = (numbers(&first[name]), numbers(&second[name]), numbers(expected));
                 let joined: Vec<f64> = match name.as_str() {
@@ -161,10 +158,10 @@ fn repeated_backward_passes_give_equal_bits_on_any_number_of_threads() {
     let case = Case { seed: 7, ..Case::new(2, 70, 300, 16, 2) };
     let (named, options) = (in_f32(&case), case.options());
     for device in devices() {
-        let first = run(&device, &named, &options);
+        let first = run(device, &named, &options);
         for threads in [1, 3] {
             let pool = rayon_pool(threads);
-            let again = pool.install(|| run(&device, &named, &options));
+            let again = pool.install(|| run(device, &named, &options));
             for (name, view) in &first {
                 assert_eq!(bits(view), bits(&again[name]), "{name} on {threads} threads");
             }
@@ -200,8 +197,8 @@ fn documents_do_not_touch_one_another() {
         };
         for device in devices() {
             for (part, alone) in [(0..cut, cut..70), (cut..70, 0..cut)] {
-                let together = run(&device, &poisoned(part), &options);
-                let single = run(&device, &steps_of(&named, alone.clone()), &options);
+                let together = run(device, &poisoned(part), &options);
+                let single = run(device, &steps_of(&named, alone.clone()), &options);
                 for name in ["du", "ddelta", "dz"] {
                     let found = together[name].narrowed(2, alone.clone()).expect("steps");
                     assert_eq!(

@@ -12,5 +12,6 @@ mod interpreter;
 mod properties;
 mod resources;
 mod scan_attention;
+mod state_update;
 #[cfg(feature = "wgpu")]
 mod wgpu;

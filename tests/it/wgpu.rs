@@ -6,7 +6,9 @@ use std::sync::OnceLock;
 
 use warpwright::backend::Backend;
 use warpwright::backend::wgpu::{Wgpu, WgpuBuffer};
-use warpwright::selective_scan::{self, Inputs, Layout, Options, OutputsMut};
+use warpwright::selective_scan::{
+    self, GradientsMut, Inputs, Layout, Options, OutputGradients, OutputsMut,
+};
 use warpwright::verify::selective_scan::{Case, ResetForm, Sizes, run_case};
 use warpwright::{Cpu, Device, Error, Tensor, wgpu};
 
@@ -87,6 +89,8 @@ fn a_batch_that_no_binding_holds_goes_in_parts() {
     // A batch entry of u takes 5 * 700 elements: four of them fit as f32, of nine.
     let case = Case::new(9, 5, 700, 3, 1);
     check(&device, &[case.clone(), Case { layout: Layout::Bld, resets: ResetForm::Flags, ..case }]);
+    // The backward pass takes the three blocks of channels one after the other.
+    check(&device, &[Case::new(2, 40, 130, 16, 1), Case::new(2, 80, 130, 16, 2)]);
     // One that does not fit by itself is an error that says what to do.
     let long = vec![0.5f32; 20_000];
     let u = Tensor::from_slice(&device, &long, &[1, 1, 20_000]).unwrap();
@@ -147,6 +151,46 @@ fn scans_record_one_after_the_other_into_a_callers_encoder() {
     assert!(matches!(error, Error::Aliased { .. }), "{error}");
     device.queue().submit([encoder.finish()]);
     assert_close(&out.to_vec().unwrap(), &by_hand(&by_hand(&u)));
+}
+
+#[test]
+fn both_passes_record_into_a_callers_encoder() {
+    let Some(device) = baseline() else { return };
+    let shape = [1, 1, 300];
+    let tensor = |x: f32| Tensor::from_slice(device, &[x; 300], &shape).unwrap();
+    let (u, delta, dout) = (tensor(1.0), tensor(0.5), tensor(1.0));
+    let one = Tensor::from_slice(device, &[1.0f32], &[1, 1]).unwrap();
+    let a = Tensor::from_slice(device, &[-1.0f32], &[1, 1]).unwrap();
+    let inputs = Inputs::new(&u, &delta, &a, &one, &one);
+    let options = Options::default().with_save(true);
+    let (mut out, mut du) = (tensor(0.0), tensor(0.0));
+    let mut saved = Tensor::new(device, &[1, 1, 2, 1]).unwrap();
+    let mut encoder = device.device().create_command_encoder(&Default::default());
+    let mut outputs = OutputsMut { out: &mut out, last_state: None, saved: Some(&mut saved) };
+    selective_scan::record_forward(device, &mut encoder, &inputs, &options, &mut outputs).unwrap();
+    let outer = OutputGradients::new(&dout);
+    let mut record = |du: &mut Tensor<Wgpu, f32>| {
+        let mut gradients = GradientsMut { du: Some(du), ..GradientsMut::default() };
+        selective_scan::record_backward(
+            device,
+            &mut encoder,
+            &inputs,
+            &options,
+            &saved,
+            &outer,
+            &mut gradients,
+        )
+    };
+    record(&mut du).unwrap();
+    // A gradient may not lie over what is read.
+    let error = record(&mut u.clone()).unwrap_err();
+    assert!(matches!(error, Error::Aliased { .. }), "{error}");
+    device.queue().submit([encoder.finish()]);
+    // out is linear in u, and the same backwards in time.
+    let ones = by_hand(&[1.0; 300]);
+    let expected: Vec<f32> = ones.iter().rev().copied().collect();
+    assert_close(&out.to_vec().unwrap(), &ones);
+    assert_close(&du.to_vec().unwrap(), &expected);
 }
 
 #[test]

@@ -10,8 +10,8 @@ pub(crate) struct Disjoint<'a, T> {
     slice: PhantomData<&'a mut [T]>,
 }
 
-// SAFETY: a `Disjoint` only writes, and `write` leaves it to the caller that no element is
-// written by two tasks.
+// SAFETY: `read_run` and the others leave it to the caller that no element is written by one task and
+// touched by another.
 unsafe impl<T: Send> Send for Disjoint<'_, T> {}
 // SAFETY: as above.
 unsafe impl<T: Send> Sync for Disjoint<'_, T> {}
@@ -31,6 +31,20 @@ impl<'a, T: Copy> Disjoint<'a, T> {
         assert!(index < self.length, "element {index} of {}", self.length);
         // SAFETY: the index was checked, and the caller keeps other tasks away.
         unsafe { self.start.add(index).write(value) }
+    }
+
+    /// Copies neighbouring elements from `first` on.
+    ///
+    /// # Safety
+    ///
+    /// While this `Disjoint` or a copy of it lives, no other task writes one of the elements.
+    #[inline(always)]
+    pub unsafe fn read_run(&self, first: usize, to: &mut [T]) {
+        assert!(to.len() <= self.length && first <= self.length - to.len());
+        // SAFETY: the range was checked, and the caller keeps other tasks from writing.
+        unsafe {
+            self.start.add(first).copy_to_nonoverlapping(to.as_mut_ptr(), to.len());
+        }
     }
 
     /// Writes neighbouring elements from `first` on.

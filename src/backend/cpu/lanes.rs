@@ -50,6 +50,15 @@ pub(crate) struct Exp2<V> {
     pub above: V,
 }
 
+impl<V: Copy> Exp2<V> {
+    /// 2^x h + `addend`.
+    #[inline(always)]
+    pub fn times<S: Simd<f32s = V>>(self, simd: S, h: V, addend: V) -> V {
+        let scaled = simd.mul_f32s(self.scale, h);
+        simd.add_f32s(scaled, simd.mul_add_f32s(scaled, self.above, addend))
+    }
+}
+
 /// 2^x. Below -126.5 it is 0, from 127.5 on infinite.
 #[inline(always)]
 pub(crate) fn exp2<S: Simd>(simd: S, x: S::f32s) -> Exp2<S::f32s> {

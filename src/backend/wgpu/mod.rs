@@ -34,7 +34,7 @@ mod transfer;
 
 pub use adapters::Adapter;
 pub use buffer::WgpuBuffer;
-pub(crate) use recorder::{Recorder, Slice, folded};
+pub(crate) use recorder::{Placed, Recorder, Slice, folded};
 pub(crate) use scratch::{Codes, Home, Mode, Scratch, refused, workgroups};
 
 use pipelines::Pipelines;

@@ -5,6 +5,7 @@ use std::ops::Range;
 use super::{Wgpu, WgpuBuffer};
 use crate::backend::Backend;
 use crate::backend::kernel::VariantInfo;
+use crate::tensor::View;
 use crate::{Error, Result};
 
 /// Bytes of a buffer that a kernel is to see. They may begin anywhere: the binding begins at the
@@ -23,6 +24,11 @@ impl<'a> Slice<'a> {
         Self { buffer: buffer.buffer(), offset, bytes: bytes.end - bytes.start }
     }
 
+    /// So many of its bytes, from a 32-bit word on.
+    pub(crate) fn part(&self, word: u32, bytes: u64) -> Self {
+        Self { offset: self.offset + 4 * u64::from(word), bytes, ..*self }
+    }
+
     /// Its length.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
@@ -37,6 +43,21 @@ impl<'a> Slice<'a> {
     fn bound(&self, device: &Wgpu) -> Range<u64> {
         let start = self.offset - self.skipped(device);
         start..(self.offset + self.bytes).next_multiple_of(4).max(start + 4)
+    }
+}
+
+/// A tensor, and its first element's index in the binding.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Placed<'a> {
+    pub slice: Slice<'a>,
+    pub at: u32,
+}
+
+impl<'a> Placed<'a> {
+    pub(crate) fn of(device: &Wgpu, view: &'a View<Wgpu>) -> Self {
+        let slice = Slice::new(view.buffer(), view.byte_range());
+        let at = (slice.skipped(device) / view.dtype().bytes() as u64) as u32;
+        Self { slice, at }
     }
 }
 

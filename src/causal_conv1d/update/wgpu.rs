@@ -5,7 +5,9 @@ use super::kernels::{UpdateWgsl, UpdateWgslParams};
 use super::{CausalConv1dUpdate, Inputs, NAME, Problem, StateMut, plan};
 use crate::Result;
 use crate::backend::kernel::Variant;
-use crate::backend::wgpu::{Home, Recorder, Scratch, Slice, Wgpu, folded, refused, workgroups};
+use crate::backend::wgpu::{
+    Home, Placed, Recorder, Scratch, Slice, Wgpu, folded, refused, workgroups,
+};
 use crate::backend::{Backend, Buffer};
 use crate::causal_conv1d::wgpu::{sign_at, submit};
 use crate::causal_conv1d::{Activation, Options, Plan};
@@ -186,20 +188,6 @@ fn parameter<'a>(
         Home::Scratch(word) => word,
         Home::Absent | Home::Tensor(_) => 0,
     })
-}
-
-/// A tensor, and its first element's index in the binding.
-struct Placed<'a> {
-    slice: Slice<'a>,
-    at: u32,
-}
-
-impl<'a> Placed<'a> {
-    fn of(device: &Wgpu, view: &'a View<Wgpu>) -> Self {
-        let slice = Slice::new(view.buffer(), view.byte_range());
-        let at = (slice.skipped(device) / view.dtype().bytes() as u64) as u32;
-        Self { slice, at }
-    }
 }
 
 /// Indices as the kernel reads them; bytes of scratch where there are none.

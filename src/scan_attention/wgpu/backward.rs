@@ -7,13 +7,14 @@ use super::super::{
 use super::forward::workgroups;
 use super::{Lines, Rooms, Slices, Tokens, copy_out, flag, for_element, spans, word};
 use crate::Result;
+use crate::backend::kernel::common::{SumWgsl, SumWgslParams};
 use crate::backend::wgpu::{Recorder, Slice, Wgpu};
 use crate::element::{DType, DeviceFloat};
 use crate::plan::{Plan, Schedule};
 use crate::scan_attention::kernels::{
     BackwardCarryWgsl, BackwardCarryWgslParams, BackwardChunkedWgsl, BackwardChunkedWgslParams,
     BackwardKeysWgsl, BackwardKeysWgslParams, BackwardStatesWgsl, BackwardStatesWgslParams,
-    BackwardWgsl, BackwardWgslParams, SumWgsl, SumWgslParams,
+    BackwardWgsl, BackwardWgslParams,
 };
 use crate::scan_attention::plan::columns;
 
@@ -392,6 +393,8 @@ impl<T: DeviceFloat> Call<'_, T> {
             out_batch: target.batch,
             out_head: target.head,
             out_time: target.time,
+            out_width: 1,
+            goes_on: 0,
         };
         let whole = scratch.whole();
         SumWgsl { params, scratch: whole, out: target.bound(whole) }.record(recorder, variant, grid)

@@ -9,6 +9,7 @@ use super::{
     ScanAttention, State, StepInputs, StepProblem,
 };
 use crate::backend::kernel::Variant;
+use crate::backend::kernel::common::SumWgsl;
 use crate::backend::wgpu::{Codes, Home, Mode, Recorder, Scratch, Slice, Wgpu, refused};
 use crate::backend::{Backend, Buffer};
 use crate::element::{DType, DeviceFloat};
@@ -16,7 +17,7 @@ use crate::parameter::Parameter;
 use crate::plan::{Plan, Schedule};
 use crate::scan_attention::kernels::{
     BackwardCarryWgsl, BackwardChunkedWgsl, BackwardKeysWgsl, BackwardStatesWgsl, BackwardWgsl,
-    ForwardCarryWgsl, ForwardChunkedWgsl, ForwardWgsl, ScoresWgsl, SumWgsl,
+    ForwardCarryWgsl, ForwardChunkedWgsl, ForwardWgsl, ScoresWgsl,
 };
 use crate::tensor::{Tensor, View};
 use crate::{Error, Result};

@@ -55,8 +55,7 @@ pub(super) trait Factor<S: Simd>: Copy {
 impl<S: Simd> Factor<S> for Exp2<S::f32s> {
     #[inline(always)]
     fn times(self, simd: S, h: S::f32s, addend: S::f32s) -> S::f32s {
-        let scaled = simd.mul_f32s(self.scale, h);
-        simd.add_f32s(scaled, simd.mul_add_f32s(scaled, self.above, addend))
+        Exp2::times(self, simd, h, addend)
     }
 }
 

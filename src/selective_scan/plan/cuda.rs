@@ -1,5 +1,11 @@
 //! The plan of a CUDA device.
 
+mod backward;
+
+pub(in crate::selective_scan) use backward::{
+    Parts, Summed, cuda_backward, cuda_backward_variants, dynamic_shared,
+};
+
 use std::cmp::Reverse;
 
 use super::{Plan, Schedule};
@@ -271,9 +277,18 @@ fn check_ability(device: &str, problem: &Problem) -> Result<()> {
     Ok(())
 }
 
-/// The most that a call may need: which parameters have 16 bits, and whether there is a
-/// `seq_idx`, only the tensors tell.
+/// The most that a call may need.
 fn workspace(problem: &Problem, chunks: Chunks) -> u64 {
+    let mut workspace = reads(problem);
+    if chunks.count > 1 {
+        chunks.take(problem, &mut workspace);
+    }
+    workspace.bytes()
+}
+
+/// The most that the inputs of a call may need: which parameters have 16 bits, and whether there is
+/// a `seq_idx`, only the tensors tell.
+fn reads(problem: &Problem) -> Workspace {
     let &Problem { batch, channels, steps, states, rows, .. } = problem;
     let mut workspace = Workspace::default();
     if problem.dtype != DType::F32 {
@@ -289,10 +304,7 @@ fn workspace(problem: &Problem, chunks: Chunks) -> u64 {
     if !problem.packed {
         workspace.take(bytes(&[batch, steps], 1));
     }
-    if chunks.count > 1 {
-        chunks.take(problem, &mut workspace);
-    }
-    workspace.bytes()
+    workspace
 }
 
 /// A whole number among a variant's parameters; 0 where there is none.

@@ -15,6 +15,9 @@ use crate::selective_scan::{NAME, Options, Problem};
 use crate::variant::no_such_variant;
 use crate::{Error, Result};
 
+mod backward;
+pub(in crate::selective_scan) use backward::{Cut, Rooms, wgpu_backward};
+
 /// Storage buffers that a device must allow before small tensors get bindings of their own. The
 /// kernel needs 13; devices offer 8, 10, or 16 and more.
 const DIRECT_BINDINGS: u32 = 16;
@@ -48,15 +51,7 @@ pub(in crate::selective_scan) fn wgpu(
 ) -> Result<Plan> {
     let kernels = Kernels::fitting(problem, limits);
     if kernels.serial.is_empty() {
-        return Err(Error::Unsupported {
-            operation: NAME,
-            backend: device.to_owned(),
-            what: format!(
-                "kernels of 64 invocations and 16 KiB: it allows {} and {} bytes",
-                limits.block_threads, limits.shared_bytes
-            ),
-            instead: "use `cpu`".to_owned(),
-        });
+        return Err(no_room(limits, device));
     }
     let choice = match options.forward_variant() {
         Some(asked) => kernels.named(&asked, device)?,
@@ -96,6 +91,19 @@ pub(in crate::selective_scan) fn wgpu(
         workspace: workspace(problem, chunks, choice.direct),
         reason,
     })
+}
+
+/// The device allows less than every WebGPU device does.
+fn no_room(limits: &Limits, device: &str) -> Error {
+    Error::Unsupported {
+        operation: NAME,
+        backend: device.to_owned(),
+        what: format!(
+            "kernels of 64 invocations and 16 KiB: it allows {} and {} bytes",
+            limits.block_threads, limits.shared_bytes
+        ),
+        instead: "use `cpu`".to_owned(),
+    }
 }
 
 /// Every variant that fits, the plan's own first.
@@ -187,7 +195,8 @@ impl Spread {
         self.info.block[0] / self.lanes()
     }
 
-    fn capacity(self) -> u32 {
+    /// States of a channel.
+    pub(in crate::selective_scan) fn capacity(self) -> u32 {
         self.states() * self.lanes()
     }
 
@@ -298,7 +307,7 @@ mod tests {
     use crate::element::DType;
     use crate::selective_scan::Layout;
 
-    fn problem(rows: usize, channels: usize, steps: usize, states: usize) -> Problem {
+    pub(super) fn problem(rows: usize, channels: usize, steps: usize, states: usize) -> Problem {
         Problem {
             batch: rows,
             channels,
@@ -316,7 +325,7 @@ mod tests {
         }
     }
 
-    fn limits(storage_bindings: u32, units: u32) -> Limits {
+    pub(super) fn limits(storage_bindings: u32, units: u32) -> Limits {
         Limits {
             units,
             block_threads: 256,

@@ -4,37 +4,16 @@ use super::super::kernels::{
     ForwardCarryWgsl, ForwardCarryWgslParams, ForwardChunkedWgsl, ForwardChunkedWgslParams,
     ForwardDirectWgsl, ForwardDirectWgslParams, ForwardSerialWgsl, ForwardSerialWgslParams,
 };
-use super::super::{
-    Inputs, Layout as Axes, NAME, Options, OutputsMut, Plan, Problem, Resets, Schedule, plan,
-};
-use super::parts::Part;
-use super::tensors::{Bound, Tensors};
-use super::{Kernels, Scan};
+use super::super::{Inputs, NAME, Options, OutputsMut, Plan, Problem, Schedule, plan};
+use super::parts::{self, Demand, Part};
+use super::tensors::{Bound, Tensors, steps};
+use super::{Kernels, Scan, flag};
 use crate::Result;
 use crate::backend::wgpu::{
     Recorder, Scratch, Slice, Wgpu, WgpuBuffer, folded, refused, workgroups,
 };
 use crate::backend::{Backend, Buffer};
 use crate::element::DeviceFloat;
-
-/// The flags of kernels/selective_scan/forward.wgsl.
-mod flag {
-    pub const SOFTPLUS: u32 = 1;
-    pub const CLAMP: u32 = 2;
-    pub const TIED: u32 = 4;
-    pub const B_CONSTANT: u32 = 8;
-    pub const C_CONSTANT: u32 = 16;
-    pub const HAS_D: u32 = 32;
-    pub const HAS_Z: u32 = 64;
-    pub const HAS_BIAS: u32 = 128;
-    pub const HAS_H0: u32 = 256;
-    pub const CODES: u32 = 512;
-    pub const PACKED: u32 = 1024;
-    pub const SAVE: u32 = 2048;
-    pub const LAST: u32 = 4096;
-    pub const CHANNEL_LAST: u32 = 8192;
-    pub const CONTINUES: u32 = 16384;
-}
 
 // The scan's parameters are filled in once for both of its entries.
 const _: () = assert!(size_of::<ForwardSerialWgslParams>() == size_of::<ForwardDirectWgslParams>());
@@ -81,6 +60,24 @@ impl<'a, T: DeviceFloat> Call<'a, T> {
         }
     }
 
+    /// What the call demands of bindings.
+    pub(super) fn demands(&self) -> Vec<Demand> {
+        let problem = self.problem;
+        let mut demands = parts::inputs(problem, self.inputs);
+        demands.push(parts::demand("out", self.outputs.out));
+        // Scratch and workspace: what every part needs, and what each row adds.
+        let rows = if problem.packed { problem.rows as u64 } else { 1 };
+        let (channels, states) = (problem.channels as u64, problem.states as u64);
+        let fixed = channels * (3 * states + 2);
+        let carries = self.chunks() * (states + 1) + states;
+        let per_row = rows * channels * (states + carries) + problem.steps as u64 + 1;
+        demands.push(("scratch", 4 * (fixed + per_row), 4 * per_row));
+        let saved = if problem.save { problem.checkpoints() as u64 } else { 0 };
+        let per_row = channels * states * (rows + saved);
+        demands.push(("saved", 4 * per_row, 4 * per_row));
+        demands
+    }
+
     /// Records the part.
     pub(super) fn record(&self, encoder: &mut ::wgpu::CommandEncoder, part: &Part) -> Result<()> {
         let device = self.device;
@@ -96,33 +93,8 @@ impl<'a, T: DeviceFloat> Call<'a, T> {
         self.record_scan(&mut recorder, part, &tensors, &bound)
     }
 
-    pub(super) fn steps(&self) -> Result<u32> {
-        // Leaves room for a last tile and chunk that reach beyond the end.
-        u32::try_from(self.problem.steps)
-            .ok()
-            .filter(|&steps| steps < 1 << 31)
-            .ok_or_else(|| refused(NAME, self.device, format!("{} steps", self.problem.steps)))
-    }
-
     fn flags(&self) -> u32 {
-        let (problem, options, inputs) = (self.problem, self.options, self.inputs);
-        let codes = matches!(inputs.resets, Resets::Flags(_) | Resets::SeqIdx(_));
-        [
-            (options.delta_softplus, flag::SOFTPLUS),
-            (options.delta_clamp.is_some(), flag::CLAMP),
-            (problem.a_per_channel, flag::TIED),
-            (problem.b_constant, flag::B_CONSTANT),
-            (problem.c_constant, flag::C_CONSTANT),
-            (inputs.d.is_some(), flag::HAS_D),
-            (inputs.z.is_some(), flag::HAS_Z),
-            (inputs.delta_bias.is_some(), flag::HAS_BIAS),
-            (codes && problem.steps > 0, flag::CODES),
-            (problem.packed, flag::PACKED),
-            (problem.layout == Axes::Bld, flag::CHANNEL_LAST),
-        ]
-        .into_iter()
-        .filter(|(set, _)| *set)
-        .fold(0, |flags, (_, flag)| flags | flag)
+        flag::of_call(self.problem, self.inputs, self.options)
     }
 
     /// The grid of a scan over the part.
@@ -211,13 +183,9 @@ impl<'a, T: DeviceFloat> Call<'a, T> {
         let (a, a_at) = bound.small(tensors.a);
         let (h0, h0_at) = bound.small(tensors.h0);
         let (last_state, last_at) = bound.output(tensors.last_state);
-        let mut flags = self.flags() & flag::TIED;
-        if self.inputs.h0.is_some() {
-            flags |= flag::HAS_H0;
-        }
-        if tensors.last_state.is_some() {
-            flags |= flag::LAST;
-        }
+        let present =
+            [(self.inputs.h0.is_some(), flag::HAS_H0), (tensors.last_state.is_some(), flag::LAST)];
+        let flags = self.flags() & flag::TIED | flag::union(present);
         // Scratch holds as many states, and more: the products fit.
         let lines = size.rows * size.channels;
         let params = ForwardCarryWgslParams {
@@ -249,16 +217,12 @@ impl<'a, T: DeviceFloat> Call<'a, T> {
         let (device, problem, size) = (self.device, self.problem, Sizes::new(self, part)?);
         // What the carries have written already is not written again.
         let last_state = tensors.last_state.filter(|_| tensors.carries.is_none());
-        let mut flags = self.flags();
-        for (set, flag) in [
+        let present = [
             (tensors.carries.is_some() || self.inputs.h0.is_some(), flag::HAS_H0),
             (tensors.saved.is_some(), flag::SAVE),
             (last_state.is_some(), flag::LAST),
-        ] {
-            if set {
-                flags |= flag;
-            }
-        }
+        ];
+        let flags = self.flags() | flag::union(present);
         let (b, b_map) = bound.map(&tensors.b, tensors.constant_b, self.options.layout);
         let (c, c_map) = bound.map(&tensors.c, tensors.constant_c, self.options.layout);
         let (a, a_at) = bound.small(tensors.a);
@@ -314,15 +278,9 @@ impl<'a, T: DeviceFloat> Call<'a, T> {
             [&tensors.u, &tensors.delta, &tensors.z, &tensors.out].map(|one| bound.slice(one));
         let starts = self.starts();
         let dispatches = starts.iter().map(|&start| {
-            let mut flags = flags;
-            if starts.len() > 1 {
-                // The state passes from one dispatch to the next where the last one leaves it.
-                flags |= flag::LAST;
-            }
-            if start > 0 {
-                flags |= flag::CONTINUES;
-            }
-            (start, flags)
+            // The state passes from one dispatch to the next where the last one leaves it.
+            let passed = [(starts.len() > 1, flag::LAST), (start > 0, flag::CONTINUES)];
+            (start, flags | flag::union(passed))
         });
         match self.kernels.scan {
             Scan::Direct(variant) => {
@@ -423,7 +381,7 @@ impl Sizes {
         Ok(Self {
             rows: small("rows", part.rows.len() as u64)?,
             channels: small("channels", call.problem.channels as u64)?,
-            steps: call.steps()?,
+            steps: steps(call.device, call.problem)?,
             groups: small("groups", call.problem.groups as u64)?,
             chunks: small("chunks", call.chunks())?,
             delta_min,

@@ -4,20 +4,24 @@
 //! copies of the states out of a workspace buffer; where the device allows 16 storage buffers,
 //! small tensors are bound where they lie and most copies fall away. The pass widens parameters
 //! that are not f32, turns what separates documents into codes, and scans: serially
-//! in time, or first each chunk's end, then the carries, then each chunk ([`forward`]). Batches
+//! in time, or first each chunk's end, then the carries, then each chunk ([`forward`]). The backward
+//! pass goes down in time, segment by segment, and sums what workgroups leave ([`backward`]). Batches
 //! that no binding can hold are recorded in parts ([`parts`]).
 
 use super::kernels::{ForwardChunkedWgsl, ForwardDirectWgsl, ForwardSerialWgsl};
 use super::{
-    BackwardCall, GradientsMut, Inputs, NAME, Options, OutputsMut, Plan, Problem, SelectiveScan,
-    check::CHECK, no_backward, plan,
+    BackwardCall, GradientsMut, Inputs, NAME, Options, OutputGradients, OutputsMut, Plan, Problem,
+    SelectiveScan, check::CHECK, plan,
 };
 use crate::backend::Backend;
 use crate::backend::kernel::{Variant, VariantInfo};
-use crate::backend::wgpu::Wgpu;
+use crate::backend::wgpu::{Wgpu, refused};
 use crate::element::DeviceFloat;
+use crate::tensor::Tensor;
 use crate::{Error, Result};
 
+mod backward;
+mod flag;
 mod forward;
 mod parts;
 mod tensors;
@@ -43,6 +47,29 @@ pub fn record_forward<T: DeviceFloat>(
     problem.check_outputs(inputs, outputs)?;
     let plan = plan::wgpu(&problem, &device.limits(), options, &device.name())?;
     record(device, encoder, &plan, &problem, inputs, options, outputs)
+}
+
+/// Records the backward pass into the caller's encoder, as [`record_forward`] does the forward one.
+///
+/// # Errors
+///
+/// As [`backward_into`](super::backward_into) and [`record_forward`].
+pub fn record_backward<T: DeviceFloat>(
+    device: &Wgpu,
+    encoder: &mut ::wgpu::CommandEncoder,
+    inputs: &Inputs<'_, Wgpu, T>,
+    options: &Options,
+    saved: &Tensor<Wgpu, f32>,
+    outer: &OutputGradients<'_, Wgpu, T>,
+    gradients: &mut GradientsMut<'_, Wgpu, T>,
+) -> Result<()> {
+    let problem = Problem::check(inputs, options)?;
+    CHECK.same_device(device, inputs.named())?;
+    problem.check_output_gradients(inputs, saved, outer)?;
+    problem.check_gradients(inputs, saved, outer, options, gradients)?;
+    let plan = plan::wgpu_backward(&problem, &device.limits(), options, &device.name())?;
+    let call = BackwardCall { inputs, options, saved, outer };
+    backward::record(device, encoder, &plan, &problem, &call, gradients)
 }
 
 impl<T: DeviceFloat> SelectiveScan<T> for Wgpu {
@@ -77,22 +104,26 @@ impl<T: DeviceFloat> SelectiveScan<T> for Wgpu {
         Ok(())
     }
 
-    fn plan_backward(&self, _problem: &Problem, _options: &Options) -> Result<Plan> {
-        Err(no_backward(self))
+    fn plan_backward(&self, problem: &Problem, options: &Options) -> Result<Plan> {
+        plan::wgpu_backward(problem, &self.limits(), options, &self.name())
     }
 
-    fn preload_backward(&self, _plan: &Plan) -> Result<()> {
-        Err(no_backward(self))
+    fn preload_backward(&self, plan: &Plan) -> Result<()> {
+        backward::preload(self, plan)
     }
 
     fn launch_backward(
         &self,
-        _plan: &Plan,
-        _problem: &Problem,
-        _call: &BackwardCall<'_, Self, T>,
-        _gradients: &GradientsMut<'_, Self, T>,
+        plan: &Plan,
+        problem: &Problem,
+        call: &BackwardCall<'_, Self, T>,
+        gradients: &GradientsMut<'_, Self, T>,
     ) -> Result<()> {
-        Err(no_backward(self))
+        let mut encoder = self.device().create_command_encoder(&::wgpu::CommandEncoderDescriptor {
+            label: Some(plan.variant),
+        });
+        backward::record(self, &mut encoder, plan, problem, call, gradients)?;
+        self.submit(encoder)
     }
 }
 
@@ -113,10 +144,25 @@ fn record<T: DeviceFloat>(
     }
     let kernels = Kernels::of(device, plan)?;
     let call = forward::Call { device, kernels, plan, problem, inputs, options, outputs };
-    for part in parts::parts(&call)? {
+    for part in parts::parts(device, problem, &call.demands())? {
         call.record(encoder, &part)?;
     }
     Ok(())
+}
+
+/// The plan is not one of this device's.
+fn wrong_plan(device: &Wgpu, plan: &Plan) -> Error {
+    Error::Unsupported {
+        operation: NAME,
+        backend: device.name(),
+        what: format!("the plan's variant `{}`", plan.variant),
+        instead: "plan the call for this device".to_owned(),
+    }
+}
+
+/// A size as kernels take it.
+fn word(device: &Wgpu, what: &str, size: usize) -> Result<u32> {
+    u32::try_from(size).map_err(|_| refused(NAME, device, format!("{size} {what}")))
 }
 
 /// The kernel that writes the output.
@@ -153,12 +199,7 @@ impl Kernels {
         };
         match scan.or_else(|| serial().copied().map(Scan::Serial)) {
             Some(scan) => Ok(Self { ends, scan }),
-            None => Err(Error::Unsupported {
-                operation: NAME,
-                backend: device.name(),
-                what: format!("the plan's variant `{}`", plan.variant),
-                instead: "plan the call for this device".to_owned(),
-            }),
+            None => Err(wrong_plan(device, plan)),
         }
     }
 

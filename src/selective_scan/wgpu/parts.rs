@@ -2,8 +2,7 @@
 
 use std::ops::Range;
 
-use super::super::{NAME, Resets};
-use super::forward::Call;
+use super::super::{Inputs, NAME, Problem, Resets};
 use crate::backend::Backend;
 use crate::backend::wgpu::Wgpu;
 use crate::element::DeviceFloat;
@@ -24,16 +23,19 @@ pub(super) struct Part {
 /// up to 256 bytes and ends at a whole word.
 const SLACK: u64 = 256 + 4;
 
+/// What a tensor, or a buffer of ours, demands of a binding: the bytes of one batch entry and of each
+/// further one.
+pub(super) type Demand = (&'static str, u64, u64);
+
 /// The parts of a call, as few as the device's bindings allow.
-pub(super) fn parts<T: DeviceFloat>(call: &Call<'_, T>) -> Result<Vec<Part>> {
-    let problem = call.problem;
-    let most = call.device.limits().binding_bytes.saturating_sub(SLACK);
+pub(super) fn parts(device: &Wgpu, problem: &Problem, demands: &[Demand]) -> Result<Vec<Part>> {
+    let most = device.limits().binding_bytes.saturating_sub(SLACK);
     let mut rows = problem.batch;
-    for (name, first, next) in demands(call) {
+    for &(name, first, next) in demands {
         if first > most {
             return Err(Error::Unsupported {
                 operation: NAME,
-                backend: call.device.name(),
+                backend: device.name(),
                 what: format!("{first} bytes of `{name}` in one row, {most} are most"),
                 instead: "split the channels, or the steps with `h0` and `last_state`".to_owned(),
             });
@@ -57,43 +59,26 @@ fn cut(batch: usize, rows: usize) -> Vec<Part> {
         .collect()
 }
 
-/// For each tensor with a batch axis, the bytes of one entry and of each further one.
-fn demands<T: DeviceFloat>(call: &Call<'_, T>) -> Vec<(&'static str, u64, u64)> {
-    let (problem, inputs) = (call.problem, call.inputs);
-    let mut demands = Vec::new();
-    let mut add = |name: &'static str, view: &View<Wgpu>| demands.push(demand(name, view));
-    add("u", inputs.u);
-    add("delta", inputs.delta);
-    if let Some(z) = inputs.z {
-        add("z", z);
-    }
-    if !problem.b_constant {
-        add("B", inputs.b.view());
-    }
-    if !problem.c_constant {
-        add("C", inputs.c.view());
-    }
-    add("out", call.outputs.out);
+/// Of each input with a batch axis.
+pub(super) fn inputs<T: DeviceFloat>(
+    problem: &Problem,
+    inputs: &Inputs<'_, Wgpu, T>,
+) -> Vec<Demand> {
+    let mut views: Vec<(&'static str, &View<Wgpu>)> =
+        vec![("u", inputs.u), ("delta", inputs.delta)];
+    views.extend(inputs.z.map(|z| ("z", &**z)));
+    views.extend((!problem.b_constant).then(|| ("B", inputs.b.view())));
+    views.extend((!problem.c_constant).then(|| ("C", inputs.c.view())));
     match &inputs.resets {
-        Resets::SeqIdx(seq_idx) => add("seq_idx", seq_idx.view()),
-        Resets::Flags(flags) => add("reset", flags),
+        Resets::SeqIdx(seq_idx) => views.push(("seq_idx", seq_idx.view())),
+        Resets::Flags(flags) => views.push(("reset", flags)),
         Resets::None | Resets::CuSeqlens(_) => {}
     }
-    // Scratch and workspace: what every part needs, and what each row adds.
-    let rows = if problem.packed { problem.rows as u64 } else { 1 };
-    let (channels, states) = (problem.channels as u64, problem.states as u64);
-    let fixed = channels * (3 * states + 2);
-    let carries = call.chunks() * (states + 1) + states;
-    let per_row = rows * channels * (states + carries) + problem.steps as u64 + 1;
-    demands.push(("scratch", 4 * (fixed + per_row), 4 * per_row));
-    let saved = if problem.save { problem.checkpoints() as u64 } else { 0 };
-    let per_row = channels * states * (rows + saved);
-    demands.push(("saved", 4 * per_row, 4 * per_row));
-    demands
+    views.into_iter().map(|(name, view)| demand(name, view)).collect()
 }
 
-/// Bytes of one batch entry of a tensor, and of each further one.
-fn demand(name: &'static str, view: &View<Wgpu>) -> (&'static str, u64, u64) {
+/// Of a tensor with a batch axis.
+pub(super) fn demand(name: &'static str, view: &View<Wgpu>) -> Demand {
     let size = view.dtype().bytes() as u64;
     let (shape, strides) = (view.shape(), view.strides());
     // The whole tensor has a span, so an entry has one.

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::super::{Layout as Axes, NAME, Resets};
+use super::super::{Layout as Axes, NAME, Problem, Resets};
 use super::forward::Call;
 use super::parts::Part;
 use crate::Result;
@@ -23,8 +23,30 @@ pub(super) struct Activation<'a> {
     pub strides: [u32; 4],
 }
 
-impl Activation<'_> {
-    const ABSENT: Self = Self { slice: None, at: 0, strides: [0; 4] };
+impl<'a> Activation<'a> {
+    pub(super) const ABSENT: Self = Self { slice: None, at: 0, strides: [0; 4] };
+
+    /// The batch entries of a tensor.
+    pub(super) fn of(device: &Wgpu, view: &'a View<Wgpu>, batch: &Range<usize>) -> Result<Self> {
+        let size = view.dtype().bytes() as u64;
+        let mut shape = view.shape().to_vec();
+        shape[0] = batch.len();
+        let (elements, first) = match span(&shape, view.strides()) {
+            Some(elements) if elements > 0 => (elements as u64, batch.start * view.strides()[0]),
+            _ => return Ok(Self::ABSENT),
+        };
+        let start = view.byte_range().start + first as u64 * size;
+        let slice = Slice::new(view.buffer(), start..start + elements * size);
+        let mut strides = [0; 4];
+        for ((into, &stride), &length) in strides.iter_mut().zip(&**view.strides()).zip(&shape) {
+            // The stride of a lone entry is never used, and may be anything.
+            if length > 1 {
+                *into = u32::try_from(stride)
+                    .map_err(|_| refused(NAME, device, format!("a stride of {stride} elements")))?;
+            }
+        }
+        Ok(Self { slice: Some(slice), at: (slice.skipped(device) / size) as u32, strides })
+    }
 }
 
 /// The tensors of a part, before scratch exists.
@@ -57,7 +79,7 @@ impl<'a, T: DeviceFloat> Call<'a, T> {
     pub(super) fn tensors(&self, part: &Part, scratch: &mut Scratch<'a>) -> Result<Tensors<'a>> {
         let (device, inputs, problem) = (self.device, self.inputs, self.problem);
         let batch = &part.batch;
-        let activation = |view: &'a View<Wgpu>| self.activation(view, batch);
+        let activation = |view: &'a View<Wgpu>| Activation::of(device, view, batch);
         // Without bindings of their own, the scan sees small tensors in scratch only.
         let moved = !self.kernels.is_direct();
         let whole = |view: &'a View<Wgpu>| Slice::new(view.buffer(), view.byte_range());
@@ -88,7 +110,7 @@ impl<'a, T: DeviceFloat> Call<'a, T> {
             }
             None => Home::Absent,
         };
-        let positions = self.positions(part, scratch)?;
+        let positions = positions(device, problem, &inputs.resets, part, scratch)?;
         let last_state =
             self.outputs.last_state.as_deref().map(|last| rows(last, &part.rows, state));
         let saved = self.outputs.saved.as_deref();
@@ -126,53 +148,43 @@ impl<'a, T: DeviceFloat> Call<'a, T> {
             carries,
         })
     }
+}
 
-    /// The batch entries of an activation.
-    fn activation(&self, view: &'a View<Wgpu>, batch: &Range<usize>) -> Result<Activation<'a>> {
-        let (device, size) = (self.device, view.dtype().bytes() as u64);
-        let mut shape = view.shape().to_vec();
-        shape[0] = batch.len();
-        let (elements, first) = match span(&shape, view.strides()) {
-            Some(elements) if elements > 0 => (elements as u64, batch.start * view.strides()[0]),
-            _ => return Ok(Activation::ABSENT),
-        };
-        let start = view.byte_range().start + first as u64 * size;
-        let slice = Slice::new(view.buffer(), start..start + elements * size);
-        let mut strides = [0; 4];
-        for ((into, &stride), &length) in strides.iter_mut().zip(&**view.strides()).zip(&shape) {
-            // The stride of a lone entry is never used, and may be anything.
-            if length > 1 {
-                *into = u32::try_from(stride)
-                    .map_err(|_| refused(NAME, device, format!("a stride of {stride} elements")))?;
-            }
+/// What separates documents, in scratch.
+pub(super) fn positions<'a>(
+    device: &Wgpu,
+    problem: &Problem,
+    resets: &Resets<'a, Wgpu>,
+    part: &Part,
+    scratch: &mut Scratch<'a>,
+) -> Result<Home<'a>> {
+    let (view, mode, range, columns) = match resets {
+        Resets::None => return Ok(Home::Absent),
+        Resets::Flags(flags) => {
+            let view: &'a View<Wgpu> = flags;
+            (view, Mode::Flags, part.batch.clone(), problem.steps)
         }
-        Ok(Activation { slice: Some(slice), at: (slice.skipped(device) / size) as u32, strides })
-    }
+        Resets::SeqIdx(seq_idx) => {
+            (seq_idx.view(), Mode::SeqIdx, part.batch.clone(), problem.steps)
+        }
+        Resets::CuSeqlens(bounds) => (bounds.view(), Mode::Bounds, 0..problem.rows + 1, 1),
+    };
+    let count = u32::try_from(range.len() * columns)
+        .map_err(|_| refused(NAME, device, format!("{} positions", range.len() * columns)))?;
+    let codes = Codes { mode, dtype: view.dtype(), count, steps: steps(device, problem)? };
+    scratch.codes(device, rows(view, &range, columns), codes)
+}
 
-    /// What separates documents, in scratch.
-    fn positions(&self, part: &Part, scratch: &mut Scratch<'a>) -> Result<Home<'a>> {
-        let problem = self.problem;
-        let (view, mode, range, columns) = match &self.inputs.resets {
-            Resets::None => return Ok(Home::Absent),
-            Resets::Flags(flags) => {
-                let view: &'a View<Wgpu> = flags;
-                (view, Mode::Flags, part.batch.clone(), problem.steps)
-            }
-            Resets::SeqIdx(seq_idx) => {
-                (seq_idx.view(), Mode::SeqIdx, part.batch.clone(), problem.steps)
-            }
-            Resets::CuSeqlens(bounds) => (bounds.view(), Mode::Bounds, 0..problem.rows + 1, 1),
-        };
-        let count = u32::try_from(range.len() * columns).map_err(|_| {
-            refused(NAME, self.device, format!("{} positions", range.len() * columns))
-        })?;
-        let codes = Codes { mode, dtype: view.dtype(), count, steps: self.steps()? };
-        scratch.codes(self.device, rows(view, &range, columns), codes)
-    }
+/// Steps of the call. Leaves room for a last tile and chunk that reach beyond the end.
+pub(super) fn steps(device: &Wgpu, problem: &Problem) -> Result<u32> {
+    u32::try_from(problem.steps)
+        .ok()
+        .filter(|&steps| steps < 1 << 31)
+        .ok_or_else(|| refused(NAME, device, format!("{} steps", problem.steps)))
 }
 
 /// Rows of a tensor without gaps.
-fn rows<'a>(view: &'a View<Wgpu>, rows: &Range<usize>, elements: usize) -> Slice<'a> {
+pub(super) fn rows<'a>(view: &'a View<Wgpu>, rows: &Range<usize>, elements: usize) -> Slice<'a> {
     let size = view.dtype().bytes();
     let at = |row: usize| view.byte_range().start + (row * elements * size) as u64;
     Slice::new(view.buffer(), at(rows.start)..at(rows.end))

@@ -207,6 +207,13 @@ impl Case {
         Ok(draw.named)
     }
 
+    /// B · D · L · N.
+    #[cfg(feature = "interpreter")]
+    pub(super) fn elements(&self) -> u64 {
+        let Sizes { batch, channels, steps, states, .. } = self.sizes;
+        (batch * channels * steps * states) as u64
+    }
+
     fn packed(&self) -> bool {
         self.resets == ResetForm::CuSeqlens
     }

@@ -9,7 +9,9 @@ use crate::Result;
 use crate::backend::cuda::{Cuda, Interpreter};
 use crate::backend::{Backend, Device, dispatch, on_backend};
 use crate::element::{DType, Float};
-use crate::selective_scan::{Inputs, NAME, Options, Problem, SelectiveScan, forward};
+use crate::selective_scan::{
+    Inputs, NAME, Options, OutputGradients, Problem, SelectiveScan, backward, forward,
+};
 use crate::verify::count::Counted;
 
 /// Runs one scan on an interpreter of its own and counts.
@@ -30,6 +32,24 @@ pub fn count(
     })
 }
 
+/// The same with the backward pass, and the forward pass saving its states.
+///
+/// # Errors
+///
+/// As [`forward`].
+pub fn count_both(
+    case: &Case,
+    dtype: DType,
+    options: &Options,
+    interpretation: Interpretation,
+) -> Result<Counted> {
+    let interpreter = Interpreter::new(interpretation);
+    let device = Device::Cuda(Cuda::with_driver(interpreter.clone())?);
+    dispatch!(NAME, &device, dtype, |backend, T| {
+        count_both_on::<_, T>(backend, case, options, &interpreter)
+    })
+}
+
 fn count_on<B: SelectiveScan<T> + Backend, T: Float>(
     backend: &B,
     case: &Case,
@@ -42,14 +62,37 @@ fn count_on<B: SelectiveScan<T> + Backend, T: Float>(
     let variant = backend.plan_forward(&problem, options)?.variant;
     let begun = Instant::now();
     forward(&inputs, options)?;
-    let elapsed = begun.elapsed();
-    let sizes = case.sizes;
-    let elements = sizes.batch * sizes.channels * sizes.steps * sizes.states;
     Ok(Counted {
         variant,
         kernels: interpreter.take_counters(),
         least_bytes: problem.least_bytes(case.gate),
-        elements: elements as u64,
-        elapsed,
+        elements: case.elements(),
+        elapsed: begun.elapsed(),
+    })
+}
+
+fn count_both_on<B: SelectiveScan<T> + Backend, T: Float>(
+    backend: &B,
+    case: &Case,
+    options: &Options,
+    interpreter: &Interpreter,
+) -> Result<Counted> {
+    let options = &options.clone().with_save(true);
+    let named = on_backend(backend, &case.tensors::<T>()?)?;
+    let gradients = on_backend(backend, &case.output_gradients::<T>()?)?;
+    let inputs = Inputs::<B, T>::from_named(&named)?;
+    let outer = OutputGradients::<B, T>::from_named(&gradients)?;
+    let problem = Problem::check(&inputs, options)?;
+    let variant = backend.plan_backward(&problem, options)?.variant;
+    let begun = Instant::now();
+    if let Some(saved) = &forward(&inputs, options)?.saved {
+        backward(&inputs, options, saved, &outer)?;
+    }
+    Ok(Counted {
+        variant,
+        kernels: interpreter.take_counters(),
+        least_bytes: problem.least_bytes(case.gate) + problem.least_backward_bytes(case.gate),
+        elements: case.elements(),
+        elapsed: begun.elapsed(),
     })
 }

@@ -4,11 +4,12 @@ mod backward;
 mod case;
 #[cfg(feature = "interpreter")]
 mod count;
+pub mod state_update;
 mod time;
 
 #[cfg(feature = "interpreter")]
 #[cfg_attr(docsrs, doc(cfg(feature = "interpreter")))]
-pub use count::count;
+pub use count::{count, count_both};
 
 use backward::PreparedBackward;
 pub use case::{Case, Distribution, ResetForm, Sizes};
@@ -164,7 +165,10 @@ impl Suite for Cases {
         interpretation: Interpretation,
     ) -> Result<Counted> {
         let case = time::case(setting)?;
-        count(&case, dtype, &case.options().with_save(false), interpretation)
+        match setting.pass {
+            time::BOTH => count_both(&case, dtype, &case.options(), interpretation),
+            _ => count(&case, dtype, &case.options().with_save(false), interpretation),
+        }
     }
 }
 

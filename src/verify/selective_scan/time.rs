@@ -34,7 +34,7 @@ const SETTINGS: [(&str, [usize; 5], bool); 17] = [
 
 /// The passes that are timed; the backward pass with the forward pass that saves its states.
 const FORWARD: &str = "forward";
-const BOTH: &str = "forward+backward";
+pub(super) const BOTH: &str = "forward+backward";
 
 pub(super) fn settings() -> Vec<Setting> {
     let setting = |pass: &'static str, (id, sizes, large)| {

@@ -1,6 +1,9 @@
 {%- import "common/element.wgsl" as elements -%}
-// Sums parts in their order: out[b, h, t, d] = sum over i of parts[(b H + h) line + i part + t width + d].
-// One invocation per element. Reads 4 bytes per part and element, and is bound by that.
+// Sums parts in their order:
+//
+//   out[b, h, t, d] = Σ_i parts[(b H + h) line + i part + t width + d]  (+ out[b, h, t, d], of f32)
+//
+// One invocation per element, neighbours along d. Reads 4 bytes per part and element, and is bound by that.
 
 struct Params {
   count: u32,        // elements
@@ -11,7 +14,8 @@ struct Params {
   line_stride: u32,
   part_stride: u32,
   parts_at: u32,     // words of scratch
-  out_at: u32, out_batch: u32, out_head: u32, out_time: u32,
+  out_at: u32, out_batch: u32, out_head: u32, out_time: u32, out_width: u32,
+  goes_on: u32,      // 1: out holds the sum of earlier parts
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -37,12 +41,17 @@ fn {{ entry_name }}(
   let t = i / params.width % params.steps;
   let line = i / params.width / params.steps;
   let first = params.parts_at + line * params.line_stride + t * params.width + d;
+  let place = params.out_at + line / params.heads * params.out_batch
+    + line % params.heads * params.out_head + t * params.out_time + d * params.out_width;
   var sum = 0.0;
+{%- if element == "f32" %}
+  if (params.goes_on != 0u) {
+    sum = bitcast<f32>(out[place]);
+  }
+{%- endif %}
   for (var part = 0u; part < params.parts; part++) {
     sum += bitcast<f32>(scratch[first + part * params.part_stride]);
   }
-  let place = params.out_at + line / params.heads * params.out_batch
-    + line % params.heads * params.out_head + t * params.out_time + d;
 {%- if element == "f32" %}
   out[place] = rounded(sum);
 {%- else %}
