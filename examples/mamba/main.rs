@@ -16,17 +16,18 @@
 
 use std::error::Error;
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-use warpwright::causal_conv1d::CausalConv1d;
-use warpwright::selective_scan::SelectiveScan;
+use warpwright::causal_conv1d::{CausalConv1d, update::CausalConv1dUpdate};
+use warpwright::selective_scan::{SelectiveScan, state_update::StateUpdate};
 use warpwright::{Device, Result};
 
 use adam::Adam;
 use model::Model;
 use parameters::{Parameters, Sizes};
 use text::{Batch, Text};
+use writer::Writer;
 
 mod adam;
 mod dense;
@@ -35,6 +36,7 @@ mod parameters;
 #[cfg(test)]
 mod tests;
 mod text;
+mod writer;
 
 /// Rows of a batch, and characters of a row.
 const ROWS: usize = 8;
@@ -53,6 +55,24 @@ DEVICE  where the kernels run: cpu (the default), wgpu, cuda or auto
 COUNT   steps of training, each of 8 rows of 256 characters; 400 by default
 SEED    of the first parameters, of the batches and of what is written; 1 by default
 TEXT    what the writing begins with; \"Emma \" by default";
+
+/// Characters that the model writes.
+const WRITTEN: usize = 400;
+
+/// How far the scores of stepping may lie from those of scanning, over the largest score. The
+/// kernels agree to 2e-6; the products behind them sum some hundred roundings more.
+const TOLERANCE: f32 = 1e-4;
+
+/// A device that has all of the kernels.
+trait Kernels:
+    SelectiveScan<f32> + StateUpdate<f32> + CausalConv1d<f32> + CausalConv1dUpdate<f32>
+{
+}
+
+impl<B> Kernels for B where
+    B: SelectiveScan<f32> + StateUpdate<f32> + CausalConv1d<f32> + CausalConv1dUpdate<f32>
+{
+}
 
 /// What the command line asks for.
 struct Arguments {
@@ -82,11 +102,11 @@ fn run() -> std::result::Result<bool, Box<dyn Error>> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/data/emma.txt");
     let text = Text::new(&std::fs::read(path).map_err(|error| format!("{path}: {error}"))?);
     match &Device::open(arguments.device.parse()?)? {
-        Device::Cpu(cpu) => train(cpu, &text, &arguments),
+        Device::Cpu(cpu) => train_and_write(cpu, &text, &arguments),
         #[cfg(feature = "wgpu")]
-        Device::Wgpu(wgpu) => train(wgpu, &text, &arguments),
+        Device::Wgpu(wgpu) => train_and_write(wgpu, &text, &arguments),
         #[cfg(feature = "cuda")]
-        Device::Cuda(cuda) => train(cuda, &text, &arguments),
+        Device::Cuda(cuda) => train_and_write(cuda, &text, &arguments),
         other => Err(format!("{} is unknown to this program", other.name()).into()),
     }
 }
@@ -110,11 +130,15 @@ fn arguments() -> std::result::Result<Option<Arguments>, Box<dyn Error>> {
     Ok(Some(found))
 }
 
-fn train<B: SelectiveScan<f32> + CausalConv1d<f32>>(
+fn train_and_write<B: Kernels>(
     device: &B,
     text: &Text,
     arguments: &Arguments,
 ) -> std::result::Result<bool, Box<dyn Error>> {
+    let prompt = text.encode(&arguments.prompt)?;
+    if prompt.is_empty() {
+        return Err("--prompt: one character at least".into());
+    }
     let mut random = Rng::with_seed(arguments.seed);
     let sizes = Sizes {
         symbols: text.characters.len(),
@@ -126,27 +150,69 @@ fn train<B: SelectiveScan<f32> + CausalConv1d<f32>>(
     };
     let parameters = Parameters::random(sizes, &mut random);
     let mut model = Model { device, sizes, parameters };
-    let mut adam = Adam::new(&model.parameters);
+    let learnt = train(&mut model, text, arguments.steps, &mut random)?;
+    let agrees = write(&model, text, &prompt, &mut random)?;
+    Ok(learnt && agrees)
+}
+
+/// Whether the model knows the text better than a table of pairs does.
+fn train<B: Kernels>(
+    model: &mut Model<'_, B>,
+    text: &Text,
+    steps: usize,
+    random: &mut Rng,
+) -> Result<bool> {
     let numbers: usize = model.parameters.tensors().into_iter().map(Vec::len).sum();
-    println!("{}: {numbers} parameters, {} characters that occur", device.name(), sizes.symbols);
+    let symbols = model.sizes.symbols;
+    println!("{}: {numbers} parameters, {symbols} characters that occur", model.device.name());
     println!("\n{:>6} {:>10} {:>10} {:>16}", "step", "loss", "held out", "characters / s");
-    let began = Instant::now();
-    let mut losses = 0.0;
-    let every = (arguments.steps / 16).max(1);
-    for step in 1..=arguments.steps {
-        let (loss, gradients) = model.gradients(&batch(&text.training, &mut random))?;
-        adam.step(&mut model.parameters, &gradients, rate(step, arguments.steps));
-        losses += loss;
+    println!("{:>6} {:>10} {:>10.3}", 0, "", held_out(model, text)?);
+    let mut adam = Adam::new(&model.parameters);
+    let mut losses = Vec::new();
+    let mut time = Duration::ZERO;
+    let every = (steps / 16).max(1);
+    for step in 1..=steps {
+        let began = Instant::now();
+        let (loss, gradients) = model.gradients(&batch(&text.training, random))?;
+        adam.step(&mut model.parameters, &gradients, rate(step, steps));
+        time += began.elapsed();
+        losses.push(loss);
         if step % every == 0 {
-            let held_out = held_out(&model, text)?;
-            let rate = (step * ROWS * STEPS) as f64 / began.elapsed().as_secs_f64();
-            println!("{step:>6} {:>10.3} {held_out:>10.3} {rate:>16.0}", losses / every as f64);
-            losses = 0.0;
+            let speed = (step * ROWS * STEPS) as f64 / time.as_secs_f64();
+            let mean = losses.iter().sum::<f64>() / losses.len() as f64;
+            println!("{step:>6} {mean:>10.3} {:>10.3} {speed:>16.0}", held_out(model, text)?);
+            losses.clear();
         }
     }
-    let (pairs, held_out) = (text.loss_of_pairs(), held_out(&model, text)?);
-    println!("\nheld out: {held_out:.3} nats for each character; a table of pairs {pairs:.3}");
+    let (pairs, held_out) = (text.loss_of_pairs(), held_out(model, text)?);
+    println!(
+        "\nHeld out, the model loses {held_out:.3} nats for each character, \
+         a table of letter pairs {pairs:.3}."
+    );
     Ok(held_out < pairs)
+}
+
+/// Writes by steps, and scans what was written: whether the scores agree.
+fn write<B: Kernels>(
+    model: &Model<'_, B>,
+    text: &Text,
+    prompt: &[usize],
+    random: &mut Rng,
+) -> Result<bool> {
+    let began = Instant::now();
+    let (written, stepped) = Writer::new(model)?.write(prompt, WRITTEN, random)?;
+    let speed = written.len() as f64 / began.elapsed().as_secs_f64();
+    println!("\n{}\n\n{speed:.0} characters / s, one at a time.", text.decode(&written));
+    let scanned = model.scores(&written, 1)?;
+    let largest = scanned.iter().fold(0.0, |largest: f32, score| largest.max(score.abs()));
+    let pairs = stepped.iter().zip(&scanned);
+    let apart = pairs.fold(0.0, |apart: f32, (x, y)| apart.max((x - y).abs())) / largest;
+    println!(
+        "All {} scores of stepping lie within {apart:.0e} of those of one scan; allowed are \
+         {TOLERANCE:.0e}.",
+        scanned.len()
+    );
+    Ok(stepped.len() == scanned.len() && apart <= TOLERANCE)
 }
 
 /// Rows from random places.
@@ -156,10 +222,7 @@ fn batch(text: &[usize], random: &mut Rng) -> Batch {
 }
 
 /// The loss on 4 batches that lie evenly over the held-out text, the same each time.
-fn held_out<B: SelectiveScan<f32> + CausalConv1d<f32>>(
-    model: &Model<'_, B>,
-    text: &Text,
-) -> Result<f64> {
+fn held_out<B: Kernels>(model: &Model<'_, B>, text: &Text) -> Result<f64> {
     const BATCHES: usize = 4;
     let apart = (text.held_out.len() - STEPS - 1) / (BATCHES * ROWS);
     let losses = (0..BATCHES).map(|batch| {

@@ -12,6 +12,7 @@
 //! Rows are (batch entry, step): what a projection gives is what the kernels read in the layout
 //! (B, L, D). The kernels run on a device, the dense products on the CPU.
 
+use warpwright::backend::Backend;
 use warpwright::causal_conv1d::{self, Activation, CausalConv1d};
 use warpwright::selective_scan::{self, Layout, SelectiveScan};
 use warpwright::{Result, Tensor};
@@ -20,6 +21,7 @@ use crate::dense::{cross_entropy, normalise, normalise_back, project, project_ba
 use crate::parameters::{Parameters, Sizes};
 use crate::text::Batch;
 
+/// The model, whose kernels run on a device.
 pub struct Model<'a, B> {
     pub device: &'a B,
     pub sizes: Sizes,
@@ -230,18 +232,18 @@ impl<B: SelectiveScan<f32> + CausalConv1d<f32>> Model<'_, B> {
 }
 
 /// The kernels' parameters on the device, and the sizes of a batch there.
-struct Tensors<B: warpwright::backend::Backend> {
+pub struct Tensors<B: Backend> {
     sizes: Sizes,
     batch: usize,
-    conv_weight: Tensor<B, f32>,
-    conv_bias: Tensor<B, f32>,
-    a: Tensor<B, f32>,
-    skip: Tensor<B, f32>,
-    delta_bias: Tensor<B, f32>,
+    pub conv_weight: Tensor<B, f32>,
+    pub conv_bias: Tensor<B, f32>,
+    pub a: Tensor<B, f32>,
+    pub skip: Tensor<B, f32>,
+    pub delta_bias: Tensor<B, f32>,
 }
 
 /// The activations that a scan reads.
-struct Scanned<B: warpwright::backend::Backend> {
+struct Scanned<B: Backend> {
     u: Tensor<B, f32>,
     delta: Tensor<B, f32>,
     b: Tensor<B, f32>,
@@ -249,8 +251,8 @@ struct Scanned<B: warpwright::backend::Backend> {
     gate: Tensor<B, f32>,
 }
 
-impl<B: warpwright::backend::Backend> Tensors<B> {
-    fn new(device: &B, sizes: Sizes, parameters: &Parameters, batch: usize) -> Result<Self> {
+impl<B: Backend> Tensors<B> {
+    pub fn new(device: &B, sizes: Sizes, parameters: &Parameters, batch: usize) -> Result<Self> {
         let Sizes { channels, states, taps, .. } = sizes;
         let per_channel = |values: &[f32]| Tensor::from_slice(device, values, &[channels]);
         Ok(Self {
@@ -298,6 +300,6 @@ fn add(sum: &mut [f32], more: &[f32]) {
 }
 
 /// The numbers of a gradient whose input was there.
-fn present<B: warpwright::backend::Backend>(gradient: Option<&Tensor<B, f32>>) -> Result<Vec<f32>> {
+fn present<B: Backend>(gradient: Option<&Tensor<B, f32>>) -> Result<Vec<f32>> {
     gradient.expect("its input is there").to_vec()
 }

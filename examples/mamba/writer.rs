@@ -39,7 +39,8 @@ impl<'a, B: StateUpdate<f32> + CausalConv1dUpdate<f32>> Writer<'a, B> {
 
     /// Reads a character, and gives the scores of each next one.
     pub fn read(&mut self, character: usize) -> Result<Vec<f32>> {
-        let Self { model: &Model { device, sizes, ref parameters }, tensors, .. } = self;
+        let &Model { device, sizes, ref parameters } = self.model;
+        let tensors = &self.tensors;
         let (width, channels) = (sizes.width, sizes.channels);
         let upload = |row: &[f32]| Tensor::from_slice(device, row, &[1, row.len()]);
         let mut out = embed(&parameters.embedding, width, &[character]);
@@ -47,8 +48,8 @@ impl<'a, B: StateUpdate<f32> + CausalConv1dUpdate<f32>> Writer<'a, B> {
         let x = upload(&project(&normalised, &parameters.to_x, width))?;
         let gate = upload(&project(&normalised, &parameters.to_gate, width))?;
 
-        let convolution = conv_update::Inputs::new(&x, &tensors.conv_weight)
-            .with_bias(&tensors.conv_bias);
+        let convolution =
+            conv_update::Inputs::new(&x, &tensors.conv_weight).with_bias(&tensors.conv_bias);
         let on_device =
             conv_update::update(&convolution, (&mut self.conv_state).into(), &conv_options())?;
         let u = on_device.to_vec()?;
