@@ -100,23 +100,27 @@
         h{{ k }} = decayed(decay{{ k }}, h{{ k }}) + x * b{{ k }};
 {%- endfor %}
 {%- endmacro -%}
-{#- Sums a state of each step over the channels, times a number of each channel and step, into the parts
-    of dB or dC. -#}
-{%- macro sum_channels(at, factor) %}
-      for (var e = thread; e < {{ tile * padded }}u; e += {{ threads }}u) {
-        let t = e / {{ padded }}u;
-        let n = e % {{ padded }}u;
-        if (n < params.states && start + t >= first && start + t < end) {
-          let place = (t * {{ vectors }}u + n % {{ states }}u / 4u) * {{ pitch }}u + n / {{ states }}u;
-          var sum = 0.0;
+{#- Sums the kept states of each step over the channels, times a number of each channel and step, into the
+    parts of dB or dC. -#}
+{%- macro sum_channels(at, factors) %}
+      for (var e = thread; e < {{ tile * lanes * vectors }}u; e += {{ threads }}u) {
+        let t = e / {{ lanes * vectors }}u;
+        let v = e % {{ lanes * vectors }}u;
+        if (start + t >= first && start + t < end) {
+          let place = (t * {{ vectors }}u + v % {{ vectors }}u) * {{ pitch }}u + v / {{ vectors }}u;
+          var sum = {{ V }}();
           for (var s = 0u; s < live; s++) {
-            sum += {{ factor }} * states_of[place + s * {{ lanes }}u][n % 4u];
+            sum += {{ factors }}[s * {{ row }}u + t] * kept_states[place + s * {{ lanes }}u];
           }
-          let part = params.{{ at }} + part_first + (start + t - params.start) * params.states + n;
-          if (has(BLOCKS_GO_ON)) {
-            sum += number(part);
+          let part = params.{{ at }} + part_first + (start + t - params.start) * params.states + 4u * v;
+          let count = min(4u, max(params.states, 4u * v) - 4u * v);
+          for (var i = 0u; i < count; i++) {
+            var value = sum[i];
+            if (has(BLOCKS_GO_ON)) {
+              value += number(part + i);
+            }
+            scratch[part + i] = bitcast<u32>(value);
           }
-          scratch[part] = bitcast<u32>(sum);
         }
       }
 {%- endmacro -%}
@@ -149,7 +153,7 @@
 // their order. Steps outside the row, and padding, are neutral by their data: Δ = u = dy = 0.
 //
 // Workgroup memory, f32: h or g [{{ tile }}][{{ vectors }}][{{ pitch }}][4]; parts of dz or du, of ddelta [{{ threads }}][{{ row }}];
-// Δ, u, dy, slope, dout silu' [{{ channels }}][{{ row }}]. Odd strides keep the banks apart.
+// Δ, u, dy, slope, dout silu' or Δ u [{{ channels }}][{{ row }}]. Odd strides keep the banks apart.
 // Moves 9 elements per (b, d, l) with z, u and delta twice, {{ (16 * padded / channels) | round(1) }} bytes of maps and parts. {{ 3 * padded }} exponentials per
 // (b, d, l): bound by arithmetic, about 60 operations for each (b, d, l, n).
 
@@ -219,10 +223,10 @@ var<workgroup> step_sizes: array<f32, {{ channels * row }}>;
 var<workgroup> inputs: array<f32, {{ channels * row }}>;
 var<workgroup> slopes: array<f32, {{ channels * row }}>;
 var<workgroup> dys: array<f32, {{ channels * row }}>;
-var<workgroup> dzs: array<f32, {{ channels * row }}>;
+var<workgroup> dzs: array<f32, {{ channels * row }}>;  // dout silu'(z), on the way down Δ u in its place
 var<workgroup> parts: array<f32, {{ threads * row }}>;
 var<workgroup> ddelta_parts: array<f32, {{ threads * row }}>;
-var<workgroup> states_of: array<{{ V }}, {{ tile * vectors * pitch }}>;
+var<workgroup> kept_states: array<{{ V }}, {{ tile * vectors * pitch }}>;
 
 // What is staged of a channel and step.
 struct Point {
@@ -446,11 +450,11 @@ fn {{ entry_name }}(
         let dy = dys[slot * {{ row }}u + t];
         var y = c0 * h0;
         dc0 += dy * h0;
-        states_of[t * {{ vectors * pitch }}u + thread] = h0;
+        kept_states[t * {{ vectors * pitch }}u + thread] = h0;
 {%- for k in range(1, vectors) %}
         y += c{{ k }} * h{{ k }};
         dc{{ k }} += dy * h{{ k }};
-        states_of[t * {{ vectors * pitch }}u + {{ k * pitch }}u + thread] = h{{ k }};
+        kept_states[t * {{ vectors * pitch }}u + {{ k * pitch }}u + thread] = h{{ k }};
 {%- endfor %}
         parts[thread * {{ row }}u + t] =
           dzs[slot * {{ row }}u + t] * (skip * input + ((y.x + y.y) + (y.z + y.w)));
@@ -459,7 +463,7 @@ fn {{ entry_name }}(
 
       // 3. dC and dz.
       if (has(WANTS_DC) && !has(C_CONSTANT)) {
-{{- sum_channels("dc_at", "dys[s * " ~ row ~ "u + t]") }}
+{{- sum_channels("dc_at", "dys") }}
       }
       if (has(WANTS_DZ)) {
 {{- tiles.store(element, "dz", "sum_of_parts(s, t)", threads, channels, tile) }}
@@ -478,6 +482,9 @@ fn {{ entry_name }}(
 {{- read_map("c", "C_CONSTANT") }}
 {{- decays() }}
         let cut = codes[t] == RESET;
+        if (lane == 0u) {
+          dzs[slot * {{ row }}u + t] = x;
+        }
         var w = {{ V }}();
         var v = {{ V }}();
 {%- for k in range(vectors) %}
@@ -485,7 +492,7 @@ fn {{ entry_name }}(
           let place = t * {{ vectors * pitch }}u + {{ k * pitch }}u + thread;
           var before = start{{ k }};
           if (t > 0u) {
-            before = states_of[place - {{ vectors * pitch }}u];
+            before = kept_states[place - {{ vectors * pitch }}u];
           }
           let g = carry{{ k }} + dy * c{{ k }};
           let gq = select(g * decayed(decay{{ k }}, before), {{ V }}(), cut);
@@ -494,7 +501,7 @@ fn {{ entry_name }}(
           v += {% if k == 0 %}a0{% else %}a{{ k }}{% endif %} * gq;
           da{{ k }} += step_size * gq;
           db{{ k }} += x * g;
-          states_of[place] = g;
+          kept_states[place] = g;
         }
 {%- endfor %}
         let w_sum = (w.x + w.y) + (w.z + w.w);
@@ -509,7 +516,7 @@ fn {{ entry_name }}(
 
       // 5. dB, du and ddelta.
       if (has(WANTS_DB) && !has(B_CONSTANT)) {
-{{- sum_channels("db_at", "step_sizes[s * " ~ row ~ "u + t] * inputs[s * " ~ row ~ "u + t]") }}
+{{- sum_channels("db_at", "dzs") }}
       }
       if (has(WANTS_DU)) {
 {{- tiles.store(element, "du", "sum_of_parts(s, t)", threads, channels, tile) }}

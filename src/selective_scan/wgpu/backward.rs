@@ -411,7 +411,7 @@ impl<T: DeviceFloat> Call<'_, T> {
     ) -> Result<()> {
         let &Self { device, problem, gradients, .. } = self;
         let &Problem { states, a_per_channel, .. } = problem;
-        let &GradientsMut { ref da, ref db, ref dc, ref dd, ref ddelta_bias, .. } = gradients;
+        let GradientsMut { da, db, dc, dd, ddelta_bias, .. } = gradients;
         let lanes = self.spread.lanes() as usize;
         let sums: [(Option<&View<Wgpu>>, u32, usize); 5] = [
             (da.as_deref().map(|da| &**da), places.da, if a_per_channel { states } else { 1 }),
