@@ -1,6 +1,7 @@
 {%- import "common/element.wgsl" as elements -%}
 {%- import "common/activation.wgsl" as activation -%}
 {%- import "selective_scan/tile.wgsl" as tiles -%}
+{%- import "selective_scan/backward_sums.wgsl" as sums -%}
 {%- set threads = block[0] -%}
 {%- set channels = threads // lanes -%}
 {%- set row = tile + 1 -%}
@@ -8,6 +9,7 @@
 {%- set padded = states * lanes -%}
 {%- set pitch = threads + 1 -%}
 {%- set V = "vec4<f32>" -%}
+{%- set shape = { "threads": threads, "lanes": lanes, "vectors": vectors, "tile": tile, "row": row, "pitch": pitch } -%}
 {%- set small = { "a": "scratch", "delta_bias": "scratch", "positions": "scratch" } -%}
 {#- States that a function `f` gives, as the registers `name0`, `name1`, ... A loop keeps the text short. -#}
 {%- macro load_states(keyword, name, f) %}
@@ -100,37 +102,6 @@
         h{{ k }} = decayed(decay{{ k }}, h{{ k }}) + x * b{{ k }};
 {%- endfor %}
 {%- endmacro -%}
-{#- Sums the kept states of each step over the channels, times a number of each channel and step, into the
-    parts of dB or dC. -#}
-{%- macro sum_channels(at, factors) %}
-      for (var e = thread; e < {{ tile * lanes * vectors }}u; e += {{ threads }}u) {
-        let t = e / {{ lanes * vectors }}u;
-        let v = e % {{ lanes * vectors }}u;
-        if (start + t >= first && start + t < end) {
-          let place = (t * {{ vectors }}u + v % {{ vectors }}u) * {{ pitch }}u + v / {{ vectors }}u;
-          var sum = {{ V }}();
-          for (var s = 0u; s < live; s++) {
-            sum += {{ factors }}[s * {{ row }}u + t] * kept_states[place + s * {{ lanes }}u];
-          }
-          let part = params.{{ at }} + part_first + (start + t - params.start) * params.states + 4u * v;
-          let count = min(4u, max(params.states, 4u * v) - 4u * v);
-          for (var i = 0u; i < count; i++) {
-            var value = sum[i];
-            if (has(BLOCKS_GO_ON)) {
-              value += number(part + i);
-            }
-            scratch[part + i] = bitcast<u32>(value);
-          }
-        }
-      }
-{%- endmacro -%}
-{#- Adds registers of states to sums in scratch. -#}
-{%- macro add_states(name, at) %}
-    kept = {{ as_array(name) }};
-    for (var i = 0u; i < own; i++) {
-      add({{ at }}, kept[i]);
-    }
-{%- endmacro -%}
 // Selective scan, backward, over one segment of time; {{ element }}, up to {{ padded }} states.
 //
 //   Δ = clamp(softplus(delta + delta_bias)),  q_t = exp(Δ A) h_{t-1},  h_t = q_t + Δ B u,  y = Σ_n C h + D u
@@ -153,9 +124,10 @@
 // their order. Steps outside the row, and padding, are neutral by their data: Δ = u = dy = 0.
 //
 // Workgroup memory, f32: h or g [{{ tile }}][{{ vectors }}][{{ pitch }}][4]; parts of dz or du, of ddelta [{{ threads }}][{{ row }}];
-// Δ, u, dy, slope, dout silu' or Δ u [{{ channels }}][{{ row }}]. Odd strides keep the banks apart.
-// Moves 9 elements per (b, d, l) with z, u and delta twice, {{ (16 * padded / channels) | round(1) }} bytes of maps and parts. {{ 3 * padded }} exponentials per
-// (b, d, l): bound by arithmetic, about 60 operations for each (b, d, l, n).
+// Δ, u, dy, slope, dout silu' or Δ u [{{ channels }}][{{ row }}]. Odd strides keep the banks apart. There is no room left for B and C:
+// they are read where maps.wgsl has put them, each step's states side by side, by all channels at a time.
+// Moves 9 elements per (b, d, l) with z, u and delta twice, and {{ (16 * padded / channels) | round(1) }} bytes of parts, behind them too. {{ 3 * padded }}
+// exponentials per (b, d, l): bound by arithmetic, some 60 operations for each (b, d, l, n).
 
 struct Params {
   rows: u32,         // batch entries, or packed sequences
@@ -273,11 +245,6 @@ fn decayed(decay: Decay, x: {{ V }}) -> {{ V }} {
   return decay.by * x + decay.keep * x;
 }
 
-// Adds to a sum over time.
-fn add(word: u32, x: f32) {
-  scratch[word] = bitcast<u32>(select(x, number(word) + x, has(GOES_ON)));
-}
-
 // A number that is there under a flag, else 0.
 fn constant(flag: u32, word: u32) -> f32 {
   if (has(flag)) {
@@ -302,22 +269,7 @@ fn slope_of(p: f32) -> f32 {
   return select(slope, 0.0, has(CLAMP) && (s < params.delta_min || s > params.delta_max));
 }
 
-// A result of the tile, once all lanes of a channel have left their parts.
-fn sum_of_parts(slot: u32, t: u32) -> f32 {
-  var sum = 0.0;
-  for (var lane = 0u; lane < {{ lanes }}u; lane++) {
-    sum += parts[(slot * {{ lanes }}u + lane) * {{ row }}u + t];
-  }
-  return sum;
-}
-
-fn sum_of_ddelta_parts(slot: u32, t: u32) -> f32 {
-  var sum = 0.0;
-  for (var lane = 0u; lane < {{ lanes }}u; lane++) {
-    sum += ddelta_parts[(slot * {{ lanes }}u + lane) * {{ row }}u + t];
-  }
-  return sum;
-}
+{{ sums.over_lanes(lanes, row) }}
 
 @compute @workgroup_size({{ threads }})
 fn {{ entry_name }}(
@@ -463,7 +415,7 @@ fn {{ entry_name }}(
 
       // 3. dC and dz.
       if (has(WANTS_DC) && !has(C_CONSTANT)) {
-{{- sum_channels("dc_at", "dys") }}
+{{- sums.over_channels("dc_at", "dys", shape) }}
       }
       if (has(WANTS_DZ)) {
 {{- tiles.store(element, "dz", "sum_of_parts(s, t)", threads, channels, tile) }}
@@ -516,7 +468,7 @@ fn {{ entry_name }}(
 
       // 5. dB, du and ddelta.
       if (has(WANTS_DB) && !has(B_CONSTANT)) {
-{{- sum_channels("db_at", "dzs") }}
+{{- sums.over_channels("db_at", "dzs", shape) }}
       }
       if (has(WANTS_DU)) {
 {{- tiles.store(element, "du", "sum_of_parts(s, t)", threads, channels, tile) }}
@@ -533,12 +485,12 @@ fn {{ entry_name }}(
     for (var i = 0u; i < own; i++) {
       scratch[params.carry_at + state + i] = bitcast<u32>(kept[i]);
     }
-{{- add_states("da", "params.da_at + select(state + i, (row * params.states + n + i) * params.channels + channel, has(TIED))") }}
+{{- sums.over_time(as_array("da"), "params.da_at + select(state + i, (row * params.states + n + i) * params.channels + channel, has(TIED))") }}
     if (has(B_CONSTANT)) {
-{{- add_states("db", "params.db_at + state + i") }}
+{{- sums.over_time(as_array("db"), "params.db_at + state + i") }}
     }
     if (has(C_CONSTANT)) {
-{{- add_states("dc", "params.dc_at + state + i") }}
+{{- sums.over_time(as_array("dc"), "params.dc_at + state + i") }}
     }
     if (lane == 0u) {
       add(params.dd_at + line, dd);
