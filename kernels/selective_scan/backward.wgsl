@@ -1,6 +1,7 @@
 {%- import "common/element.wgsl" as elements -%}
 {%- import "common/activation.wgsl" as activation -%}
 {%- import "selective_scan/tile.wgsl" as tiles -%}
+{%- import "selective_scan/backward_sums.wgsl" as sums -%}
 {%- set threads = block[0] -%}
 {%- set channels = threads // lanes -%}
 {%- set row = tile + 1 -%}
@@ -8,6 +9,7 @@
 {%- set padded = states * lanes -%}
 {%- set pitch = threads + 1 -%}
 {%- set V = "vec4<f32>" -%}
+{%- set shape = { "threads": threads, "lanes": lanes, "vectors": vectors, "tile": tile, "row": row, "pitch": pitch } -%}
 {%- set small = { "a": "scratch", "delta_bias": "scratch", "positions": "scratch" } -%}
 {#- States that a function `f` gives, as the registers `name0`, `name1`, ... A loop keeps the text short. -#}
 {%- macro load_states(keyword, name, f) %}
@@ -100,33 +102,6 @@
         h{{ k }} = decayed(decay{{ k }}, h{{ k }}) + x * b{{ k }};
 {%- endfor %}
 {%- endmacro -%}
-{#- Sums a state of each step over the channels, times a number of each channel and step, into the parts
-    of dB or dC. -#}
-{%- macro sum_channels(at, factor) %}
-      for (var e = thread; e < {{ tile * padded }}u; e += {{ threads }}u) {
-        let t = e / {{ padded }}u;
-        let n = e % {{ padded }}u;
-        if (n < params.states && start + t >= first && start + t < end) {
-          let place = (t * {{ vectors }}u + n % {{ states }}u / 4u) * {{ pitch }}u + n / {{ states }}u;
-          var sum = 0.0;
-          for (var s = 0u; s < live; s++) {
-            sum += {{ factor }} * states_of[place + s * {{ lanes }}u][n % 4u];
-          }
-          let part = params.{{ at }} + part_first + (start + t - params.start) * params.states + n;
-          if (has(BLOCKS_GO_ON)) {
-            sum += number(part);
-          }
-          scratch[part] = bitcast<u32>(sum);
-        }
-      }
-{%- endmacro -%}
-{#- Adds registers of states to sums in scratch. -#}
-{%- macro add_states(name, at) %}
-    kept = {{ as_array(name) }};
-    for (var i = 0u; i < own; i++) {
-      add({{ at }}, kept[i]);
-    }
-{%- endmacro -%}
 // Selective scan, backward, over one segment of time; {{ element }}, up to {{ padded }} states.
 //
 //   Δ = clamp(softplus(delta + delta_bias)),  q_t = exp(Δ A) h_{t-1},  h_t = q_t + Δ B u,  y = Σ_n C h + D u
@@ -149,9 +124,10 @@
 // their order. Steps outside the row, and padding, are neutral by their data: Δ = u = dy = 0.
 //
 // Workgroup memory, f32: h or g [{{ tile }}][{{ vectors }}][{{ pitch }}][4]; parts of dz or du, of ddelta [{{ threads }}][{{ row }}];
-// Δ, u, dy, slope, dout silu' [{{ channels }}][{{ row }}]. Odd strides keep the banks apart.
-// Moves 9 elements per (b, d, l) with z, u and delta twice, {{ (16 * padded / channels) | round(1) }} bytes of maps and parts. {{ 3 * padded }} exponentials per
-// (b, d, l): bound by arithmetic, about 60 operations for each (b, d, l, n).
+// Δ, u, dy, slope, dout silu' or Δ u [{{ channels }}][{{ row }}]. Odd strides keep the banks apart. There is no room left for B and C:
+// they are read where maps.wgsl has put them, each step's states side by side, by all channels at a time.
+// Moves 9 elements per (b, d, l) with z, u and delta twice, and {{ (16 * padded / channels) | round(1) }} bytes of parts, behind them too. {{ 3 * padded }}
+// exponentials per (b, d, l): bound by arithmetic, some 60 operations for each (b, d, l, n).
 
 struct Params {
   rows: u32,         // batch entries, or packed sequences
@@ -219,10 +195,10 @@ var<workgroup> step_sizes: array<f32, {{ channels * row }}>;
 var<workgroup> inputs: array<f32, {{ channels * row }}>;
 var<workgroup> slopes: array<f32, {{ channels * row }}>;
 var<workgroup> dys: array<f32, {{ channels * row }}>;
-var<workgroup> dzs: array<f32, {{ channels * row }}>;
+var<workgroup> dzs: array<f32, {{ channels * row }}>;  // dout silu'(z), on the way down Δ u in its place
 var<workgroup> parts: array<f32, {{ threads * row }}>;
 var<workgroup> ddelta_parts: array<f32, {{ threads * row }}>;
-var<workgroup> states_of: array<{{ V }}, {{ tile * vectors * pitch }}>;
+var<workgroup> kept_states: array<{{ V }}, {{ tile * vectors * pitch }}>;
 
 // What is staged of a channel and step.
 struct Point {
@@ -269,11 +245,6 @@ fn decayed(decay: Decay, x: {{ V }}) -> {{ V }} {
   return decay.by * x + decay.keep * x;
 }
 
-// Adds to a sum over time.
-fn add(word: u32, x: f32) {
-  scratch[word] = bitcast<u32>(select(x, number(word) + x, has(GOES_ON)));
-}
-
 // A number that is there under a flag, else 0.
 fn constant(flag: u32, word: u32) -> f32 {
   if (has(flag)) {
@@ -298,22 +269,7 @@ fn slope_of(p: f32) -> f32 {
   return select(slope, 0.0, has(CLAMP) && (s < params.delta_min || s > params.delta_max));
 }
 
-// A result of the tile, once all lanes of a channel have left their parts.
-fn sum_of_parts(slot: u32, t: u32) -> f32 {
-  var sum = 0.0;
-  for (var lane = 0u; lane < {{ lanes }}u; lane++) {
-    sum += parts[(slot * {{ lanes }}u + lane) * {{ row }}u + t];
-  }
-  return sum;
-}
-
-fn sum_of_ddelta_parts(slot: u32, t: u32) -> f32 {
-  var sum = 0.0;
-  for (var lane = 0u; lane < {{ lanes }}u; lane++) {
-    sum += ddelta_parts[(slot * {{ lanes }}u + lane) * {{ row }}u + t];
-  }
-  return sum;
-}
+{{ sums.over_lanes(lanes, row) }}
 
 @compute @workgroup_size({{ threads }})
 fn {{ entry_name }}(
@@ -446,11 +402,11 @@ fn {{ entry_name }}(
         let dy = dys[slot * {{ row }}u + t];
         var y = c0 * h0;
         dc0 += dy * h0;
-        states_of[t * {{ vectors * pitch }}u + thread] = h0;
+        kept_states[t * {{ vectors * pitch }}u + thread] = h0;
 {%- for k in range(1, vectors) %}
         y += c{{ k }} * h{{ k }};
         dc{{ k }} += dy * h{{ k }};
-        states_of[t * {{ vectors * pitch }}u + {{ k * pitch }}u + thread] = h{{ k }};
+        kept_states[t * {{ vectors * pitch }}u + {{ k * pitch }}u + thread] = h{{ k }};
 {%- endfor %}
         parts[thread * {{ row }}u + t] =
           dzs[slot * {{ row }}u + t] * (skip * input + ((y.x + y.y) + (y.z + y.w)));
@@ -459,7 +415,7 @@ fn {{ entry_name }}(
 
       // 3. dC and dz.
       if (has(WANTS_DC) && !has(C_CONSTANT)) {
-{{- sum_channels("dc_at", "dys[s * " ~ row ~ "u + t]") }}
+{{- sums.over_channels("dc_at", "dys", shape) }}
       }
       if (has(WANTS_DZ)) {
 {{- tiles.store(element, "dz", "sum_of_parts(s, t)", threads, channels, tile) }}
@@ -478,6 +434,9 @@ fn {{ entry_name }}(
 {{- read_map("c", "C_CONSTANT") }}
 {{- decays() }}
         let cut = codes[t] == RESET;
+        if (lane == 0u) {
+          dzs[slot * {{ row }}u + t] = x;
+        }
         var w = {{ V }}();
         var v = {{ V }}();
 {%- for k in range(vectors) %}
@@ -485,7 +444,7 @@ fn {{ entry_name }}(
           let place = t * {{ vectors * pitch }}u + {{ k * pitch }}u + thread;
           var before = start{{ k }};
           if (t > 0u) {
-            before = states_of[place - {{ vectors * pitch }}u];
+            before = kept_states[place - {{ vectors * pitch }}u];
           }
           let g = carry{{ k }} + dy * c{{ k }};
           let gq = select(g * decayed(decay{{ k }}, before), {{ V }}(), cut);
@@ -494,7 +453,7 @@ fn {{ entry_name }}(
           v += {% if k == 0 %}a0{% else %}a{{ k }}{% endif %} * gq;
           da{{ k }} += step_size * gq;
           db{{ k }} += x * g;
-          states_of[place] = g;
+          kept_states[place] = g;
         }
 {%- endfor %}
         let w_sum = (w.x + w.y) + (w.z + w.w);
@@ -509,7 +468,7 @@ fn {{ entry_name }}(
 
       // 5. dB, du and ddelta.
       if (has(WANTS_DB) && !has(B_CONSTANT)) {
-{{- sum_channels("db_at", "step_sizes[s * " ~ row ~ "u + t] * inputs[s * " ~ row ~ "u + t]") }}
+{{- sums.over_channels("db_at", "dzs", shape) }}
       }
       if (has(WANTS_DU)) {
 {{- tiles.store(element, "du", "sum_of_parts(s, t)", threads, channels, tile) }}
@@ -526,12 +485,12 @@ fn {{ entry_name }}(
     for (var i = 0u; i < own; i++) {
       scratch[params.carry_at + state + i] = bitcast<u32>(kept[i]);
     }
-{{- add_states("da", "params.da_at + select(state + i, (row * params.states + n + i) * params.channels + channel, has(TIED))") }}
+{{- sums.over_time(as_array("da"), "params.da_at + select(state + i, (row * params.states + n + i) * params.channels + channel, has(TIED))") }}
     if (has(B_CONSTANT)) {
-{{- add_states("db", "params.db_at + state + i") }}
+{{- sums.over_time(as_array("db"), "params.db_at + state + i") }}
     }
     if (has(C_CONSTANT)) {
-{{- add_states("dc", "params.dc_at + state + i") }}
+{{- sums.over_time(as_array("dc"), "params.dc_at + state + i") }}
     }
     if (lane == 0u) {
       add(params.dd_at + line, dd);

@@ -225,7 +225,8 @@ fn slots_that_nobody_writes_keep_their_bits() {
         let slots = named["state"].shape()[0];
         let line = 7 * 6;
         let mut state = floats(&named["state"]);
-        // Entry 0 moves slot 2 into slot 4; entry 1 is padding; entry 2 reads slot 5, writes nothing.
+        // Entry 0 moves slot 2 into slot 4; entry 1 is padding; entry 2 reads slot 5 and writes
+        // nothing.
         for slot in (0..slots).filter(|slot| ![2, 5].contains(slot)) {
             state[slot * line..][..line].fill(f32::NAN);
         }
@@ -276,7 +277,8 @@ fn a_nan_stays_where_it_belongs() {
     }
 }
 
-/// Section 9: large steps forget the state, small ones keep it, gates of large magnitude are finite.
+/// Section 9: large steps forget the state, small ones keep it, gates of large magnitude are
+/// finite.
 #[test]
 fn extreme_steps_and_gates() {
     for device in devices() {

@@ -111,8 +111,8 @@ pub trait StateUpdate<T: Float>: Backend {
     ///
     /// # Errors
     ///
-    /// [`Error::Unsupported`](crate::Error::Unsupported) where no kernel of the device fits, or the variant that was asked
-    /// for does not exist.
+    /// [`Error::Unsupported`](crate::Error::Unsupported) where no kernel of the device fits, or
+    /// the variant that was asked for does not exist.
     fn plan(&self, problem: &Problem, options: &Options) -> Result<Plan>;
 
     /// Every variant that fits the call, the plan's own first.
@@ -179,11 +179,13 @@ pub fn preload<B: StateUpdate<T>, T: Float>(backend: &B, plan: &Plan) -> Result<
 ///
 /// # Errors
 ///
-/// [`Error::Shape`](crate::Error::Shape), [`Error::Dtype`](crate::Error::Dtype) and [`Error::Tensor`](crate::Error::Tensor) where the inputs do not fit together,
-/// [`Error::Option`](crate::Error::Option) for options that make no sense, [`Error::Aliased`](crate::Error::Aliased) where `state` shares
-/// memory with an input, [`Error::Unsupported`](crate::Error::Unsupported) where the device cannot do it, and the device's
-/// own refusals. On the CPU [`Error::Value`](crate::Error::Value) for slots that are not there or are written twice;
-/// other devices leave slots that are not there alone.
+/// [`Error::Shape`](crate::Error::Shape), [`Error::Dtype`](crate::Error::Dtype) and
+/// [`Error::Tensor`](crate::Error::Tensor) where the inputs do not fit together,
+/// [`Error::Option`](crate::Error::Option) for options that make no sense,
+/// [`Error::Aliased`](crate::Error::Aliased) where `state` shares memory with an input,
+/// [`Error::Unsupported`](crate::Error::Unsupported) where the device cannot do it, and the
+/// device's own refusals. On the CPU [`Error::Value`](crate::Error::Value) for slots that are not
+/// there or are written twice; other devices leave slots that are not there alone.
 pub fn update<'a, B: StateUpdate<T>, T: Float>(
     state: impl Into<State<'a, B>>,
     inputs: &Inputs<'_, B, T>,

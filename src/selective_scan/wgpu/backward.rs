@@ -6,20 +6,24 @@
 //! each; and the sums over blocks that are dB and dC. Between segments the gradient of the state
 //! stays in scratch, and the sums over time, which are summed over the rows in the end.
 
-use super::super::kernels::{
-    BackwardMapsWgsl, BackwardMapsWgslParams, BackwardWgsl, BackwardWgslParams,
-};
-use super::super::{BackwardCall, GradientsMut, Layout, NAME, Plan, Problem, plan};
+use super::super::kernels::{BackwardMapsWgsl, BackwardWgsl, BackwardWgslParams};
+use super::super::{BackwardCall, GradientsMut, NAME, Plan, Problem, plan};
 use super::parts::{self, Demand, Part};
-use super::tensors::{Activation, positions, rows, steps};
+use super::tensors::{Activation, rows, steps};
 use super::{flag, word};
 use crate::backend::kernel::Variant;
-use crate::backend::kernel::common::{SumWgsl, SumWgslParams};
-use crate::backend::wgpu::{Home, Recorder, Scratch, Slice, Wgpu, folded, refused, workgroups};
+use crate::backend::kernel::common::SumWgsl;
+use crate::backend::wgpu::{Recorder, Scratch, Slice, Wgpu, folded, refused};
 use crate::backend::{Backend, Buffer};
 use crate::element::{DType, DeviceFloat};
 use crate::tensor::{Tensor, View};
 use crate::{Error, Result};
+
+mod maps;
+mod places;
+mod sums;
+
+use places::Places;
 
 /// Compiles the kernels of a plan.
 pub(super) fn preload(device: &Wgpu, plan: &Plan) -> Result<()> {
@@ -72,40 +76,6 @@ struct Call<'a, T: DeviceFloat> {
     cut: plan::Cut,
 }
 
-/// First words in scratch.
-#[derive(Clone, Copy)]
-struct Places {
-    a: u32,
-    d: u32,
-    delta_bias: u32,
-    h0: u32,
-    positions: u32,
-    saved: u32,
-    /// Variable maps of a segment, or constant ones.
-    maps: [u32; 2],
-    /// The gradient of the state behind a segment, then of the one before it.
-    carry: u32,
-    /// Parts of dB and dC, or sums over time where they are constant.
-    map_sums: [u32; 2],
-    da: u32,
-    dd: u32,
-    ddelta_bias: u32,
-}
-
-/// Parts in scratch of a gradient that is their sum.
-struct Sum {
-    /// The first word.
-    at: u32,
-    count: usize,
-    /// Words from part to part, and within a part from line to line.
-    part_stride: usize,
-    line_stride: usize,
-    /// Lines in each of two axes, and numbers of a line in two more.
-    sizes: [usize; 4],
-    /// What is there already counts too.
-    goes_on: bool,
-}
-
 impl<T: DeviceFloat> Call<'_, T> {
     fn demands(&self) -> Vec<Demand> {
         let &Self { problem, call, gradients, .. } = self;
@@ -126,7 +96,7 @@ impl<T: DeviceFloat> Call<'_, T> {
     fn record(&self, recorder: &mut Recorder<'_>, part: &Part, goes_on: bool) -> Result<()> {
         let &Self { device, problem, cut, .. } = self;
         let mut scratch = Scratch::new(NAME);
-        let places = self.places(part, &mut scratch)?;
+        let places = Places::new(self, part, &mut scratch)?;
         let scratch = scratch.fill(device, recorder)?;
         let scratch = Slice::new(&scratch, 0..scratch.bytes());
         let mut walk = self.walk_params(part, &places)?;
@@ -151,70 +121,6 @@ impl<T: DeviceFloat> Call<'_, T> {
             recorder.copy(scratch.part(places.carry, target.bytes()), target);
         }
         Ok(())
-    }
-
-    /// Lays scratch out.
-    fn places<'b>(&'b self, part: &Part, scratch: &mut Scratch<'b>) -> Result<Places> {
-        let &Self { device, problem, call, cut, .. } = self;
-        let inputs = call.inputs;
-        let &Problem { channels, states, groups, .. } = problem;
-        let mut parameter = |view: &'b View<Wgpu>, slice: Slice<'b>| {
-            scratch.parameter(device, slice, view.dtype(), true).map(first_word)
-        };
-        let whole = |view: &'b View<Wgpu>| Slice::new(view.buffer(), view.byte_range());
-        let state = |view: &'b View<Wgpu>| rows(view, &part.rows, channels * states);
-        let optional = |view: Option<&'b View<Wgpu>>| view.map(|view| (view, whole(view)));
-        let mut of = |found: Option<(&'b View<Wgpu>, Slice<'b>)>| {
-            found.map_or(Ok(0), |(view, slice)| parameter(view, slice))
-        };
-        let constant = |map: &'b View<Wgpu>, constant: bool| constant.then(|| (map, whole(map)));
-        let a = of(optional(Some(inputs.a.view())))?;
-        let d = of(optional(inputs.d.as_ref().map(|d| d.view())))?;
-        let delta_bias = of(optional(inputs.delta_bias.as_ref().map(|bias| bias.view())))?;
-        let h0 = of(inputs.h0.as_ref().map(|h0| (h0.view(), state(h0.view()))))?;
-        let constants = [
-            of(constant(inputs.b.view(), problem.b_constant))?,
-            of(constant(inputs.c.view(), problem.c_constant))?,
-        ];
-        let saved = rows(call.saved, &part.batch, channels * states * problem.checkpoints());
-        let saved = of(Some((call.saved, saved)))?;
-        let dlast_state = call.outer.dlast_state.as_ref();
-        let dlast_state = of(dlast_state.map(|last| (last.view(), state(last.view()))))?;
-        let positions = first_word(positions(device, problem, &inputs.resets, part, scratch)?);
-
-        let mut room = |sizes: &[usize]| {
-            let words = sizes.iter().fold(1u64, |words, &size| words.saturating_mul(size as u64));
-            scratch.reserve(device, words)
-        };
-        let lines = part.rows.len() * channels;
-        let length = part.batch.len() * groups * cut.length(problem);
-        let map = |constant: bool, wanted: bool| match (constant, wanted) {
-            (true, _) => [lines, states],
-            (false, true) => [cut.side_by_side * length, states],
-            (false, false) => [0, 0],
-        };
-        let [db, dc] = [&self.gradients.db, &self.gradients.dc].map(|view| view.is_some());
-        let padded = self.spread.capacity() as usize;
-        Ok(Places {
-            a,
-            d,
-            delta_bias,
-            h0,
-            positions,
-            saved,
-            maps: [
-                if problem.b_constant { constants[0] } else { room(&[length, padded])? },
-                if problem.c_constant { constants[1] } else { room(&[length, padded])? },
-            ],
-            carry: match call.outer.dlast_state {
-                Some(_) => dlast_state,
-                None => room(&[lines, states])?,
-            },
-            map_sums: [room(&map(problem.b_constant, db))?, room(&map(problem.c_constant, dc))?],
-            da: room(&[lines, states])?,
-            dd: room(&[lines])?,
-            ddelta_bias: room(&[lines, self.spread.lanes() as usize])?,
-        })
     }
 
     /// The parameters of the walk but for the segment and the blocks.
@@ -306,48 +212,6 @@ impl<T: DeviceFloat> Call<'_, T> {
         Ok(activations)
     }
 
-    /// Variable B and C of the segment.
-    fn record_maps(
-        &self,
-        recorder: &mut Recorder<'_>,
-        part: &Part,
-        scratch: Slice<'_>,
-        walk: &BackwardWgslParams,
-    ) -> Result<()> {
-        let &Self { device, problem, call, .. } = self;
-        let maps = [
-            (call.inputs.b.view(), problem.b_constant, walk.b_at),
-            (call.inputs.c.view(), problem.c_constant, walk.c_at),
-        ];
-        for (view, constant, target_at) in maps {
-            let map = if constant { Map::ABSENT } else { Map::of(self, view, part)? };
-            let Some(source) = map.slice else { continue };
-            let variant = for_element(device, BackwardMapsWgsl::VARIANTS, T::DTYPE)?;
-            let width = self.spread.capacity();
-            // Scratch has room for as many words.
-            let count = walk.batch * walk.groups * walk.length * width;
-            let params = BackwardMapsWgslParams {
-                count,
-                groups: walk.groups,
-                length: walk.length,
-                width,
-                steps: walk.steps,
-                states: walk.states,
-                start: walk.start,
-                source_at: map.at,
-                source_batch: map.batch,
-                source_group: map.group,
-                source_state: map.state,
-                source_time: map.time,
-                target_at,
-            };
-            let grid = workgroups(NAME, device, count, variant.info.block[0])?;
-            BackwardMapsWgsl { params, source, target_words: scratch }
-                .record(recorder, variant, grid)?;
-        }
-        Ok(())
-    }
-
     fn record_walk(
         &self,
         recorder: &mut Recorder<'_>,
@@ -364,143 +228,6 @@ impl<T: DeviceFloat> Call<'_, T> {
             .ok_or_else(|| refused(NAME, device, "so many channels in one dispatch".to_owned()))?;
         BackwardWgsl { params, u, delta, z, dout, du, ddelta, dz, scratch }
             .record(recorder, self.walk, grid)
-    }
-
-    /// Variable dB and dC of the segment: sums over blocks of channels.
-    fn record_map_sums(
-        &self,
-        recorder: &mut Recorder<'_>,
-        part: &Part,
-        scratch: Slice<'_>,
-        walk: &BackwardWgslParams,
-    ) -> Result<()> {
-        let &Self { problem, gradients, cut, .. } = self;
-        let &Problem { states, groups, .. } = problem;
-        let maps = [
-            (gradients.db.as_deref(), problem.b_constant, walk.db_at),
-            (gradients.dc.as_deref(), problem.c_constant, walk.dc_at),
-        ];
-        for (view, constant, at) in maps {
-            let Some(view) = view.filter(|_| !constant) else { continue };
-            let batch = part.batch.len();
-            let line = cut.length(problem) * states;
-            let start = walk.start as usize;
-            let sum = Sum {
-                at,
-                count: cut.blocks.min(cut.side_by_side),
-                part_stride: batch * groups * line,
-                line_stride: line,
-                sizes: [batch, groups, cut.segment.min(problem.steps - start), states],
-                goes_on: false,
-            };
-            let map = Map::of(self, view, part)?;
-            let target = Map { at: map.at + walk.start * map.time, ..map };
-            self.record_sum(recorder, scratch, &sum, &target, view.dtype())?;
-        }
-        Ok(())
-    }
-
-    /// Sums over the rows.
-    fn record_sums(
-        &self,
-        recorder: &mut Recorder<'_>,
-        part: &Part,
-        scratch: Slice<'_>,
-        places: &Places,
-        goes_on: bool,
-    ) -> Result<()> {
-        let &Self { device, problem, gradients, .. } = self;
-        let &Problem { states, a_per_channel, .. } = problem;
-        let &GradientsMut { ref da, ref db, ref dc, ref dd, ref ddelta_bias, .. } = gradients;
-        let lanes = self.spread.lanes() as usize;
-        let sums: [(Option<&View<Wgpu>>, u32, usize); 5] = [
-            (da.as_deref().map(|da| &**da), places.da, if a_per_channel { states } else { 1 }),
-            (db.as_deref().filter(|_| problem.b_constant), places.map_sums[0], 1),
-            (dc.as_deref().filter(|_| problem.c_constant), places.map_sums[1], 1),
-            (dd.as_deref().map(|dd| &**dd), places.dd, 1),
-            (ddelta_bias.as_deref().map(|bias| &**bias), places.ddelta_bias, lanes),
-        ];
-        for (view, at, of_row) in sums {
-            let Some(view) = view.filter(|view| view.elements() > 0) else { continue };
-            let numbers = view.elements();
-            let sum = Sum {
-                at,
-                count: part.rows.len() * of_row,
-                part_stride: numbers,
-                line_stride: 0,
-                sizes: [1, 1, 1, numbers],
-                goes_on,
-            };
-            let slice = Slice::new(view.buffer(), view.byte_range());
-            let at = (slice.skipped(device) / 4) as u32;
-            let target = Map { slice: Some(slice), at, state: 1, ..Map::ABSENT };
-            self.record_sum(recorder, scratch, &sum, &target, DType::F32)?;
-        }
-        Ok(())
-    }
-
-    fn record_sum(
-        &self,
-        recorder: &mut Recorder<'_>,
-        scratch: Slice<'_>,
-        sum: &Sum,
-        target: &Map<'_>,
-        dtype: DType,
-    ) -> Result<()> {
-        let device = self.device;
-        let Some(out) = target.slice else { return Ok(()) };
-        let variant = for_element(device, SumWgsl::VARIANTS, dtype)?;
-        let [_, lines, steps, width] = sum.sizes;
-        let count = word(device, "elements", sum.sizes.iter().product())?;
-        let params = SumWgslParams {
-            count,
-            heads: word(device, "groups", lines)?,
-            steps: word(device, "steps", steps)?,
-            width: word(device, "elements", width)?,
-            parts: word(device, "parts", sum.count)?,
-            line_stride: word(device, "elements", sum.line_stride)?,
-            part_stride: word(device, "elements", sum.part_stride)?,
-            parts_at: sum.at,
-            out_at: target.at,
-            out_batch: target.batch,
-            out_head: target.group,
-            out_time: target.time,
-            out_width: target.state,
-            goes_on: sum.goes_on.into(),
-        };
-        let grid = workgroups(NAME, device, count, variant.info.block[0])?;
-        SumWgsl { params, scratch, out }.record(recorder, variant, grid)
-    }
-}
-
-/// A map, or the gradient of one, as kernels find it.
-#[derive(Clone, Copy)]
-struct Map<'a> {
-    slice: Option<Slice<'a>>,
-    at: u32,
-    batch: u32,
-    group: u32,
-    state: u32,
-    time: u32,
-}
-
-impl<'a> Map<'a> {
-    const ABSENT: Self = Self { slice: None, at: 0, batch: 0, group: 0, state: 0, time: 0 };
-
-    fn of<T: DeviceFloat>(call: &Call<'_, T>, view: &'a View<Wgpu>, part: &Part) -> Result<Self> {
-        let Activation { slice, at, strides } = Activation::of(call.device, view, &part.batch)?;
-        let [batch, second, third, _] = strides;
-        Ok(match call.problem.layout {
-            Layout::Bdl => Self { slice, at, batch, group: second, state: third, time: 1 },
-            Layout::Bld => Self { slice, at, batch, group: third, state: 1, time: second },
-        })
-    }
-}
-
-fn first_word(home: Home<'_>) -> u32 {
-    match home {
-        Home::Scratch(word) => word,
-        Home::Absent | Home::Tensor(_) => 0,
     }
 }
 

@@ -308,7 +308,8 @@ impl Case {
             (_, true) => [2e-5, 2e-5, 3e-5],
             (_, false) => [5e-6, 5e-6, 1e-5],
         };
-        match (self.distribution, matches!(device, Device::Cpu(_))) {
+        // As of the forward pass.
+        match (self.distribution, coarse || matches!(device, Device::Cpu(_))) {
             (Distribution::NearUnit, true) => tolerances.map(|bound| bound.max(5e-5)),
             (Distribution::NearUnit, false) => tolerances.map(|bound| bound.max(2e-3)),
             _ => tolerances,

@@ -31,7 +31,8 @@ fn kernels_raise_nothing_under_many_schedules() {
 }
 
 /// The settings U1, with as many channels and entries as fill the device, and no more. While an
-/// H100 moves the bytes of a state of f32 it issues about 68 instructions, half as many for 16 bits.
+/// H100 moves the bytes of a state of f32 it issues about 68 instructions, half as many for 16
+/// bits.
 #[test]
 fn an_update_moves_no_more_than_it_must() {
     let mamba = Case::plain(64, 3456, 16);

@@ -106,11 +106,13 @@ pub(in crate::selective_scan::state_update) fn cuda(
     let spread = Spread::of(problem, info.block[0], limits.units);
     let blocks = grid_length(NAME, device, limits, spread.blocks)?;
     let Spread { lanes, tile, entries, .. } = spread;
-    let reason = format!(
-        "{lanes} lanes of {STATES} states hold N = {}; a block shares B and C among {tile} \
-         channels and A among {entries} entries",
+    let mut reason = format!(
+        "{lanes} lanes of {STATES} states hold N = {}; a block shares B and C among {tile} channels",
         problem.states
     );
+    if entries > 1 {
+        reason += &format!(" and A among {entries} entries");
+    }
     only(device, info.name, [blocks, 1, 1], reason, options)
 }
 
