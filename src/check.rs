@@ -74,8 +74,8 @@ impl Check {
         })
     }
 
-    /// No two elements of a tensor that is written share memory.
-    pub fn apart<B: Backend>(self, tensor: &str, view: &View<B>) -> Result<()> {
+    /// No two elements of a tensor share memory.
+    fn apart<B: Backend>(self, tensor: &str, view: &View<B>) -> Result<()> {
         let mut axes: Vec<(usize, usize)> = view
             .strides()
             .iter()
@@ -134,13 +134,15 @@ impl Check {
         Ok(())
     }
 
-    /// No written tensor shares memory with another one of the call.
+    /// No written tensor shares memory with another one of the call, or one of its elements with
+    /// another one.
     pub fn disjoint<B: Backend>(
         self,
         written: &[(&str, &View<B>)],
         read: &[(&str, &View<B>)],
     ) -> Result<()> {
         for (i, (name, view)) in written.iter().enumerate() {
+            self.apart(name, view)?;
             let others = written[i + 1..].iter().chain(read);
             if let Some((other, _)) = others.into_iter().find(|(_, other)| view.overlaps(other)) {
                 return Err(Error::Aliased {

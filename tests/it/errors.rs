@@ -166,6 +166,26 @@ fn aliased_outputs_are_refused() {
     assert_eq!(inputs.u.to_vec().expect("not in use"), before);
 }
 
+/// So is one whose batch entries lie over one another: two threads would write one place.
+#[test]
+fn outputs_that_lie_over_themselves_are_refused() {
+    let tensors = named();
+    let inputs = Inputs::<Cpu, f32>::from_named(&tensors).expect("good");
+    let memory = Tensor::from_vec(vec![7f32; 60], &[6, 10]).expect("shape");
+    let buffer = memory.buffer().clone();
+    let mut out = Tensor::<Cpu, f32>::from_buffer(&Cpu, buffer, 0, &[2, 6, 10], &[0, 10, 1])
+        .expect("it lies within");
+    let mut outputs = OutputsMut { out: &mut out, last_state: None, saved: None };
+    let error = selective_scan::forward_into(&inputs, &Options::default(), &mut outputs)
+        .expect_err("one entry for both");
+    assert_eq!(
+        error.to_string(),
+        "selective-scan: tensor `out`: expected elements that do not share memory, found strides \
+         (0, 10, 1) for shape (2, 6, 10)"
+    );
+    assert_eq!(memory.to_vec().expect("not in use"), [7.0; 60]);
+}
+
 /// An error that the CPU finds late, in the values of an input, leaves the outputs as they were.
 #[test]
 fn a_failed_call_leaves_outputs_as_they_were() {

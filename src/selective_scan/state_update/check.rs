@@ -180,7 +180,6 @@ impl Problem {
         };
         CHECK.dtype("state", state, states)?;
         self.check_lines("state", state, 1)?;
-        CHECK.apart("state", state)?;
         if self.states > MAX_STATES {
             let expected = format!("a state size N of at most {MAX_STATES}");
             return Err(CHECK.wrong_shape("state", state, expected));
@@ -276,7 +275,6 @@ impl Problem {
         outputs: &OutputsMut<'_, B, T>,
     ) -> Result<()> {
         self.check_activation("out", outputs.out, false)?;
-        CHECK.apart("out", outputs.out)?;
         if let Some(states) = &outputs.states {
             CHECK.shape("states", states, &self.states_axes())?;
             CHECK.dtype("states", states, &[self.state_dtype])?;
