@@ -3,7 +3,7 @@
 mod backward;
 
 pub(in crate::selective_scan) use backward::{
-    Parts, Summed, cuda_backward, cuda_backward_variants, dynamic_shared,
+    Parts, Summed, Walk, cuda_backward, cuda_backward_variants, dynamic_shared,
 };
 
 use std::cmp::Reverse;
