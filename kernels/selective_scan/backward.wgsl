@@ -86,7 +86,8 @@
 {%- endfor %}
         }
 {%- endmacro -%}
-{#- The forward recurrence over one step. -#}
+{#- The forward recurrence over one step. What is small is added first: a decay that takes less than the last
+    bit of h would else round to nothing, at every step alike. -#}
 {%- macro step_up() %}
         let step_size = step_sizes[slot * {{ row }}u + t];
         let input = inputs[slot * {{ row }}u + t];
@@ -99,7 +100,7 @@
 {{- read_map("b", "B_CONSTANT") }}
 {{- decays() }}
 {%- for k in range(vectors) %}
-        h{{ k }} = decayed(decay{{ k }}, h{{ k }}) + x * b{{ k }};
+        h{{ k }} = decay{{ k }}.keep * h{{ k }} + (decay{{ k }}.by * h{{ k }} + x * b{{ k }});
 {%- endfor %}
 {%- endmacro -%}
 // Selective scan, backward, over one segment of time; {{ element }}, up to {{ padded }} states.
@@ -241,10 +242,6 @@ fn decay_of(x: {{ V }}) -> Decay {
   return Decay(select(exp2(x), exp2_minus_one(x), close), select({{ V }}(), {{ V }}(1.0), close));
 }
 
-fn decayed(decay: Decay, x: {{ V }}) -> {{ V }} {
-  return decay.by * x + decay.keep * x;
-}
-
 // A number that is there under a flag, else 0.
 fn constant(flag: u32, word: u32) -> f32 {
   if (has(flag)) {
@@ -322,6 +319,7 @@ fn {{ entry_name }}(
 {{- load_states("var", "carry", "constant(HAS_CARRY, params.carry_at + state + i)") }}
 {%- for k in range(vectors) %}
   var h{{ k }} = {{ V }}();
+  var drift{{ k }} = {{ V }}();  // what the last decay adds to the carry
   var da{{ k }} = {{ V }}();
   var db{{ k }} = {{ V }}();
   var dc{{ k }} = {{ V }}();
@@ -446,9 +444,11 @@ fn {{ entry_name }}(
           if (t > 0u) {
             before = kept_states[place - {{ vectors * pitch }}u];
           }
-          let g = carry{{ k }} + dy * c{{ k }};
-          let gq = select(g * decayed(decay{{ k }}, before), {{ V }}(), cut);
-          carry{{ k }} = select(decayed(decay{{ k }}, g), {{ V }}(), cut);
+          let g = carry{{ k }} + (drift{{ k }} + dy * c{{ k }});
+          let q = decay{{ k }}.by * before + decay{{ k }}.keep * before;
+          let gq = select(g * q, {{ V }}(), cut);
+          carry{{ k }} = select(decay{{ k }}.keep * g, {{ V }}(), cut);
+          drift{{ k }} = select(decay{{ k }}.by * g, {{ V }}(), cut);
           w += g * b{{ k }};
           v += {% if k == 0 %}a0{% else %}a{{ k }}{% endif %} * gq;
           da{{ k }} += step_size * gq;
@@ -481,6 +481,9 @@ fn {{ entry_name }}(
   }
 
   if (alive) {
+{%- for k in range(vectors) %}
+    carry{{ k }} += drift{{ k }};
+{%- endfor %}
     kept = {{ as_array("carry") }};
     for (var i = 0u; i < own; i++) {
       scratch[params.carry_at + state + i] = bitcast<u32>(kept[i]);

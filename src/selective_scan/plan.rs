@@ -9,7 +9,7 @@ use crate::variant::{forced, no_such_variant};
 mod cuda;
 #[cfg(feature = "cuda")]
 pub(super) use cuda::{
-    Chunks, Parts, Summed, cuda, cuda_backward, cuda_backward_variants, cuda_variants,
+    Chunks, Parts, Summed, Walk, cuda, cuda_backward, cuda_backward_variants, cuda_variants,
     dynamic_shared, spread_alike,
 };
 #[cfg(feature = "wgpu")]

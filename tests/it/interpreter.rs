@@ -8,6 +8,7 @@ use warpwright::verify::count::Counted;
 use warpwright::verify::selective_scan::{Case, ResetForm, count};
 use warpwright::{DType, Device, Error};
 
+mod backward;
 mod planted;
 
 use planted::{Edit, Planted};

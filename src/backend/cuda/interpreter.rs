@@ -62,6 +62,11 @@ struct State {
 impl Interpreter {
     /// A new device, with memory of its own.
     pub fn new(options: Options) -> Arc<Self> {
+        Self::with_properties(options, Self::properties())
+    }
+
+    /// The same with other limits than an A100's, from which plans choose otherwise.
+    pub fn with_properties(options: Options, properties: Properties) -> Arc<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let machine = Arc::new(Machine::new(number, options));
@@ -72,7 +77,7 @@ impl Interpreter {
         Arc::new(Self {
             machine,
             device,
-            properties: Self::properties(),
+            properties,
             state: Mutex::default(),
             last_handle: AtomicU64::new(0),
         })

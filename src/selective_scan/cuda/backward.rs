@@ -4,121 +4,21 @@
 use super::reads::{Reads, address, strides};
 use crate::Result;
 use crate::backend::cuda::{
-    Address, Cuda, CudaBuffer, Grid, Place, Stream, Workspace, linear, variant, within, word,
+    Address, Cuda, CudaBuffer, Grid, Place, Stream, Workspace, bytes, linear, variant, within, word,
 };
-use crate::backend::kernel::Variant;
+use crate::backend::kernel::{Variant, VariantInfo};
 use crate::element::{DType, DeviceFloat};
-use crate::selective_scan::kernels::{BackwardGeneralPtx, BackwardSumPtx};
-use crate::selective_scan::plan::{Parts, Summed, dynamic_shared};
+use crate::selective_scan::kernels::{BackwardGeneralPtx, BackwardPtx, BackwardSumPtx};
+use crate::selective_scan::plan::{Parts, Summed, Walk, dynamic_shared};
 use crate::selective_scan::{BackwardCall, GradientsMut, Layout, NAME, Plan, Problem};
 use crate::tensor::{Tensor, View};
 
-/// Loads the kernels of a plan.
-pub(super) fn preload(stream: &Stream, plan: &Plan) -> Result<()> {
-    stream.preload(walk(plan)?.info)?;
-    BackwardSumPtx::VARIANTS.iter().try_for_each(|variant| stream.preload(variant.info))
-}
-
-/// Launches the kernels of a plan.
-pub(super) fn launch<T: DeviceFloat>(
-    stream: &Stream,
-    plan: &Plan,
-    problem: &Problem,
-    call: &BackwardCall<'_, Cuda, T>,
-    gradients: &GradientsMut<'_, Cuda, T>,
-) -> Result<()> {
-    let walk = walk(plan)?;
-    let call = Call::new(walk, problem, call, gradients);
-    // Freed in the order of the stream when it goes out of scope, also where a launch fails.
-    let workspace = call.workspace.allocate(stream)?;
-    let workspace = workspace.as_ref();
-    if !plan.blocks.contains(&0) {
-        call.reads.prepare(stream, workspace)?;
-        call.dlast_state.widen(NAME, stream, workspace)?;
-        let grid = Grid {
-            blocks: plan.blocks,
-            dynamic_shared: dynamic_shared(walk.info),
-            ..Grid::default()
-        };
-        call.walk(workspace).launch(stream, walk, grid)?;
-    }
-    // Where no block has left anything, a sum of nothing.
-    call.sums.iter().flatten().try_for_each(|sum| sum.launch(stream, workspace))
-}
-
-/// The kernel of a plan that walks the rows.
-fn walk(plan: &Plan) -> Result<&'static Variant<BackwardGeneralPtx>> {
-    variant(NAME, BackwardGeneralPtx::VARIANTS, |info| info.name == plan.variant)
-}
-
-/// A gradient that is a sum, and where its parts lie in the workspace.
-struct Sum<'a> {
-    gradient: &'a View<Cuda>,
-    parts: Parts,
-    at: u64,
-}
-
-impl Sum<'_> {
-    fn launch(&self, stream: &Stream, workspace: Option<&CudaBuffer>) -> Result<()> {
-        let Self { gradient, parts: Parts { count, numbers, length }, at } = *self;
-        let element = gradient.dtype().name();
-        let variant = variant(NAME, BackwardSumPtx::VARIANTS, |info| {
-            info.parameter("element") == Some(element)
-        })?;
-        let grid = linear(NAME, stream, numbers.div_ceil(u64::from(variant.info.block[0])))?;
-        BackwardSumPtx {
-            parts: within(workspace, at),
-            sums: Address::of(gradient),
-            numbers,
-            count,
-            length,
-        }
-        .launch(stream, variant, grid)
-    }
-}
-
-/// A backward call, and where everything lies that its kernels leave to each other.
-struct Call<'a, T: DeviceFloat> {
-    reads: Reads<'a, T>,
-    call: &'a BackwardCall<'a, Cuda, T>,
-    gradients: &'a GradientsMut<'a, Cuda, T>,
-    dlast_state: Place<'a>,
-    /// Of A, B, C, D and delta_bias, those that are asked for.
-    sums: [Option<Sum<'a>>; 5],
-    workspace: Workspace,
-}
-
-impl<'a, T: DeviceFloat> Call<'a, T> {
-    fn new(
-        walk: &Variant<BackwardGeneralPtx>,
-        problem: &'a Problem,
-        call: &'a BackwardCall<'a, Cuda, T>,
-        gradients: &'a GradientsMut<'a, Cuda, T>,
-    ) -> Self {
-        let mut workspace = Workspace::default();
-        let reads = Reads::new(problem, call.inputs, call.options, &mut workspace);
-        let dlast_state = match &call.outer.dlast_state {
-            None => Place::Absent,
-            Some(state) => Place::of(state.view(), &mut workspace),
-        };
-        let GradientsMut { da, db, dc, dd, ddelta_bias, .. } = gradients;
-        let sums = [
-            (Summed::A, da.as_deref().map(|view| &**view)),
-            (Summed::B, db.as_deref()),
-            (Summed::C, dc.as_deref()),
-            (Summed::Skip, dd.as_deref().map(|view| &**view)),
-            (Summed::DeltaBias, ddelta_bias.as_deref().map(|view| &**view)),
-        ]
-        .map(|(summed, gradient)| {
-            let parts = Parts::of(summed, walk.info, problem);
-            let at = |gradient| Sum { gradient, parts, at: workspace.take(parts.bytes()) };
-            gradient.map(at)
-        });
-        Self { reads, call, gradients, dlast_state, sums, workspace }
-    }
-
-    fn walk(&self, workspace: Option<&CudaBuffer>) -> BackwardGeneralPtx {
-        let &Self { reads: ref reads @ Reads { problem, inputs, .. }, call, gradients, .. } = self;
+/// The arguments of both kernels, which have the same names.
+macro_rules! arguments {
+    ($kernel:ident, $call:expr, $workspace:expr) => {{
+        let Call { ref reads, call, gradients, .. } = *$call;
+        let &Reads { problem, inputs, .. } = reads;
+        let workspace = $workspace;
         let [u, delta, z, dout, du, ddelta, dz] = [
             Some(inputs.u),
             Some(inputs.delta),
@@ -133,11 +33,11 @@ impl<'a, T: DeviceFloat> Call<'a, T> {
         let sums = sum_strides(problem);
         let bounds = reads.bounds();
         let (delta_min, delta_max) = reads.options.delta_clamp.unwrap_or_default();
-        let [da, db, dc, dd, ddelta_bias] = self.sums.each_ref().map(|sum| match sum {
+        let [da, db, dc, dd, ddelta_bias] = $call.sums.each_ref().map(|sum| match sum {
             Some(sum) if sum.parts.bytes() > 0 => within(workspace, sum.at),
             _ => Address::NULL,
         });
-        BackwardGeneralPtx {
+        $kernel {
             u: u.address,
             delta: delta.address,
             a: reads.a.address(workspace),
@@ -151,11 +51,14 @@ impl<'a, T: DeviceFloat> Call<'a, T> {
             cu_seqlens: address(bounds),
             saved: Address::of(call.saved),
             dout: dout.address,
-            dlast_state: self.dlast_state.address(workspace),
+            dlast_state: $call.dlast_state.address(workspace),
             du: du.address,
             ddelta: ddelta.address,
             dz: dz.address,
-            dh0: address(gradients.dh0.as_deref().map(|view| &**view)),
+            dh0: match &gradients.dh0 {
+                Some(dh0) => Address::of(dh0),
+                None => $call.carries.map_or(Address::NULL, |at| within(workspace, at)),
+            },
             da,
             db,
             dc,
@@ -200,6 +103,7 @@ impl<'a, T: DeviceFloat> Call<'a, T> {
             groups: word(problem.groups),
             states: word(problem.states),
             steps: word(problem.steps),
+            rounds: word($call.walk.rounds()),
             cu_seqlens_bytes: bounds.map_or(0, |bounds| word(bounds.dtype().bytes())),
             flags: reads.flags(),
             element_bytes: word(T::DTYPE.bytes()),
@@ -207,6 +111,158 @@ impl<'a, T: DeviceFloat> Call<'a, T> {
             delta_min,
             delta_max,
         }
+    }};
+}
+
+/// Loads the kernels of a plan.
+pub(super) fn preload(stream: &Stream, plan: &Plan) -> Result<()> {
+    stream.preload(Kernel::of(plan)?.info())?;
+    BackwardSumPtx::VARIANTS.iter().try_for_each(|variant| stream.preload(variant.info))
+}
+
+/// Launches the kernels of a plan.
+pub(super) fn launch<T: DeviceFloat>(
+    stream: &Stream,
+    plan: &Plan,
+    problem: &Problem,
+    call: &BackwardCall<'_, Cuda, T>,
+    gradients: &GradientsMut<'_, Cuda, T>,
+) -> Result<()> {
+    let kernel = Kernel::of(plan)?;
+    let walk = Walk::of(kernel.info(), plan, problem);
+    let call = Call::new(&kernel, walk, problem, call, gradients);
+    // Freed in the order of the stream when it goes out of scope, also where a launch fails.
+    let workspace = call.workspace.allocate(stream)?;
+    let workspace = workspace.as_ref();
+    if !plan.blocks.contains(&0) {
+        call.reads.prepare(stream, workspace)?;
+        call.dlast_state.widen(NAME, stream, workspace)?;
+        let grid = Grid {
+            blocks: plan.blocks,
+            dynamic_shared: dynamic_shared(kernel.info()),
+            ..Grid::default()
+        };
+        kernel.launch(stream, grid, &call, workspace)?;
+    }
+    // Where no block has left anything, a sum of nothing.
+    call.sums.iter().flatten().try_for_each(|sum| sum.launch(stream, workspace))
+}
+
+/// A kernel that walks the rows.
+enum Kernel {
+    Usual(&'static Variant<BackwardPtx>),
+    General(&'static Variant<BackwardGeneralPtx>),
+}
+
+impl Kernel {
+    fn of(plan: &Plan) -> Result<Self> {
+        let planned = |info: &VariantInfo| info.name == plan.variant;
+        match BackwardPtx::VARIANTS.iter().find(|variant| planned(variant.info)) {
+            Some(usual) => Ok(Self::Usual(usual)),
+            None => variant(NAME, BackwardGeneralPtx::VARIANTS, planned).map(Self::General),
+        }
+    }
+
+    fn info(&self) -> &'static VariantInfo {
+        match self {
+            Self::Usual(variant) => variant.info,
+            Self::General(variant) => variant.info,
+        }
+    }
+
+    fn launch<T: DeviceFloat>(
+        &self,
+        stream: &Stream,
+        grid: Grid,
+        call: &Call<'_, T>,
+        workspace: Option<&CudaBuffer>,
+    ) -> Result<()> {
+        match *self {
+            Self::Usual(variant) => {
+                arguments!(BackwardPtx, call, workspace).launch(stream, variant, grid)
+            }
+            Self::General(variant) => {
+                arguments!(BackwardGeneralPtx, call, workspace).launch(stream, variant, grid)
+            }
+        }
+    }
+}
+
+/// A gradient that is a sum, and where its parts lie in the workspace.
+struct Sum<'a> {
+    gradient: &'a View<Cuda>,
+    parts: Parts,
+    at: u64,
+}
+
+impl Sum<'_> {
+    fn launch(&self, stream: &Stream, workspace: Option<&CudaBuffer>) -> Result<()> {
+        let Self { gradient, parts: Parts { count, numbers, length }, at } = *self;
+        let element = gradient.dtype().name();
+        let variant = variant(NAME, BackwardSumPtx::VARIANTS, |info| {
+            info.parameter("element") == Some(element)
+        })?;
+        let grid = linear(NAME, stream, numbers.div_ceil(u64::from(variant.info.block[0])))?;
+        BackwardSumPtx {
+            parts: within(workspace, at),
+            sums: Address::of(gradient),
+            numbers,
+            count,
+            length,
+        }
+        .launch(stream, variant, grid)
+    }
+}
+
+/// A backward call, and where everything lies that its kernels leave to each other.
+struct Call<'a, T: DeviceFloat> {
+    reads: Reads<'a, T>,
+    call: &'a BackwardCall<'a, Cuda, T>,
+    gradients: &'a GradientsMut<'a, Cuda, T>,
+    dlast_state: Place<'a>,
+    /// Of A, B, C, D and delta_bias, those that are asked for.
+    sums: [Option<Sum<'a>>; 5],
+    walk: Walk,
+    /// Where the gradients of states wait between chunks, if not in `dh0`.
+    carries: Option<u64>,
+    workspace: Workspace,
+}
+
+impl<'a, T: DeviceFloat> Call<'a, T> {
+    fn new(
+        kernel: &Kernel,
+        walk: Walk,
+        problem: &'a Problem,
+        call: &'a BackwardCall<'a, Cuda, T>,
+        gradients: &'a GradientsMut<'a, Cuda, T>,
+    ) -> Self {
+        let mut workspace = Workspace::default();
+        let reads = Reads::new(problem, call.inputs, call.options, &mut workspace);
+        let dlast_state = match &call.outer.dlast_state {
+            None => Place::Absent,
+            Some(state) => Place::of(state.view(), &mut workspace),
+        };
+        let GradientsMut { da, db, dc, dd, ddelta_bias, .. } = gradients;
+        let sums = [
+            (Summed::A, da.as_deref().map(|view| &**view)),
+            (Summed::B, db.as_deref()),
+            (Summed::C, dc.as_deref()),
+            (Summed::Skip, dd.as_deref().map(|view| &**view)),
+            (Summed::DeltaBias, ddelta_bias.as_deref().map(|view| &**view)),
+        ]
+        .map(|(summed, gradient)| {
+            let parts = Parts::of(summed, walk, problem);
+            let at = |gradient| Sum { gradient, parts, at: workspace.take(parts.bytes()) };
+            gradient.map(at)
+        });
+        let carries = match kernel {
+            Kernel::Usual(_) if gradients.dh0.is_none() => {
+                let &Problem { rows, channels, states, .. } = problem;
+                Some(workspace.take(bytes(&[rows, channels, states], 4)))
+            }
+            _ => None,
+        };
+        Self { reads, call, gradients, dlast_state, sums, walk, carries, workspace }
     }
 }
 

@@ -3,7 +3,7 @@
 mod backward;
 
 pub(in crate::selective_scan) use backward::{
-    Parts, Summed, cuda_backward, cuda_backward_variants, dynamic_shared,
+    Parts, Summed, Walk, cuda_backward, cuda_backward_variants, dynamic_shared,
 };
 
 use std::cmp::Reverse;
@@ -325,7 +325,7 @@ fn unsupported(device: &str, what: String) -> Error {
 mod tests {
     use super::*;
 
-    fn limits() -> Limits {
+    pub(super) fn limits() -> Limits {
         Limits {
             units: 132,
             block_threads: 1024,
@@ -338,7 +338,7 @@ mod tests {
         }
     }
 
-    fn problem() -> Problem {
+    pub(super) fn problem() -> Problem {
         Problem {
             batch: 8,
             channels: 2048,
