@@ -203,11 +203,11 @@ fn updates_are_checked() {
 
 #[test]
 fn a_state_must_not_lie_over_an_input() {
-    let tensors = UpdateCase::new(3, 5, 4, 3).tensors::<f32>().expect("tensors");
+    let tensors = UpdateCase::new(3, 5, 2, 1).tensors::<f32>().expect("tensors");
     let inputs = update::Inputs::<Cpu, f32>::from_named(&tensors).expect("good");
-    // x is (3, 5): three numbers of it, taken for a state.
+    // x is (3, 5), and so is a state of one entry.
     let buffer = inputs.x.buffer().clone();
-    let mut state = Tensor::<Cpu, f32>::from_buffer(&Cpu, buffer, 0, &[3, 5, 3], &[0, 0, 1])
+    let mut state = Tensor::<Cpu, f32>::from_buffer(&Cpu, buffer, 0, &[3, 5, 1], &[5, 1, 1])
         .expect("it lies within");
     let before = floats(&tensors["x"]);
     let error = update::update(&inputs, (&mut state).into(), &Options::default())
