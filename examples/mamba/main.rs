@@ -61,7 +61,7 @@ const WRITTEN: usize = 400;
 
 /// How far the scores of stepping may lie from those of scanning, over the largest score. The
 /// kernels agree to 2e-6; the products behind them sum some hundred roundings more.
-const TOLERANCE: f32 = 1e-4;
+const TOLERANCE: f32 = 1e-5;
 
 /// A device that has all of the kernels.
 trait Kernels:
