@@ -24,6 +24,29 @@ fn vectors<S: Simd>(numbers: &[f32]) -> &[S::f32s] {
     S::as_simd_f32s(numbers).0
 }
 
+// No closures below: one that is not inlined does not have the instructions of the caller, and
+// calls each of them as a function.
+
+/// Vector `i` of each list.
+#[inline(always)]
+fn gather<V: Copy, const W: usize>(lists: [&[V]; W], i: usize) -> [V; W] {
+    let mut gathered = [lists[0][i]; W];
+    for d in 1..W {
+        gathered[d] = lists[d][i];
+    }
+    gathered
+}
+
+/// As many vectors of each list.
+#[inline(always)]
+fn lists<S: Simd, const W: usize>(numbers: [&[f32]; W], count: usize) -> [&[S::f32s]; W] {
+    let mut lists: [&[S::f32s]; W] = [&[]; W];
+    for d in 0..W {
+        lists[d] = &vectors::<S>(numbers[d])[..count];
+    }
+    lists
+}
+
 /// out_i = activation(bias + Σ_d w_d taps_d,i), the farthest tap first.
 #[inline(always)]
 pub(in crate::causal_conv1d) fn convolve<S: Simd, const W: usize>(
@@ -34,13 +57,19 @@ pub(in crate::causal_conv1d) fn convolve<S: Simd, const W: usize>(
     out: &mut [f32],
 ) {
     let out = S::as_mut_simd_f32s(out).0;
-    each_vector::<S, W>(weights, taps, out.len(), |i, bias, weight, tap| {
-        let sum = sum_of_taps(simd, bias, weight, tap);
-        out[i] = match activation {
-            Activation::None => sum,
-            Activation::Silu => lanes::silu(simd, sum),
-        };
-    });
+    let bias = vectors::<S>(weights.bias);
+    let weights = lists::<S, W>(weights.taps, bias.len());
+    let taps = lists::<S, W>(taps, out.len());
+    for column in 0..bias.len() {
+        let weight = gather(weights, column);
+        for i in (column..out.len()).step_by(bias.len()) {
+            let sum = sum_of_taps(simd, bias[column], weight, gather(taps, i));
+            out[i] = match activation {
+                Activation::None => sum,
+                Activation::Silu => lanes::silu(simd, sum),
+            };
+        }
+    }
 }
 
 /// e_i = dout_i activation'(pre_i), in place of dout.
@@ -56,10 +85,16 @@ pub(in crate::causal_conv1d) fn before_activation<S: Simd, const W: usize>(
         return;
     }
     let e = S::as_mut_simd_f32s(dout).0;
-    each_vector::<S, W>(weights, taps, e.len(), |i, bias, weight, tap| {
-        let slope = lanes::silu_slope(simd, sum_of_taps(simd, bias, weight, tap));
-        e[i] = simd.mul_f32s(e[i], slope);
-    });
+    let bias = vectors::<S>(weights.bias);
+    let weights = lists::<S, W>(weights.taps, bias.len());
+    let taps = lists::<S, W>(taps, e.len());
+    for column in 0..bias.len() {
+        let weight = gather(weights, column);
+        for i in (column..e.len()).step_by(bias.len()) {
+            let sum = sum_of_taps(simd, bias[column], weight, gather(taps, i));
+            e[i] = simd.mul_f32s(e[i], lanes::silu_slope(simd, sum));
+        }
+    }
 }
 
 /// dx_i += Σ_d w_d e_{i+d}, the present step first; `ahead` holds e by distance.
@@ -71,13 +106,20 @@ pub(in crate::causal_conv1d) fn spread<S: Simd, const W: usize>(
     dx: &mut [f32],
 ) {
     let dx = S::as_mut_simd_f32s(dx).0;
-    each_vector::<S, W>(weights, ahead, dx.len(), |i, _, weight, e| {
-        let mut sum = dx[i];
-        for d in 0..W {
-            sum = simd.mul_add_f32s(weight[d], e[d], sum);
+    let columns = weights.bias.len() / S::F32_LANES;
+    let weights = lists::<S, W>(weights.taps, columns);
+    let ahead = lists::<S, W>(ahead, dx.len());
+    for column in 0..columns {
+        let weight = gather(weights, column);
+        for i in (column..dx.len()).step_by(columns) {
+            let e = gather(ahead, i);
+            let mut sum = dx[i];
+            for d in 0..W {
+                sum = simd.mul_add_f32s(weight[d], e[d], sum);
+            }
+            dx[i] = sum;
         }
-        dx[i] = sum;
-    });
+    }
 }
 
 /// Adds Σ_i e_i taps_d,i to `dweight` for each distance, and Σ_i e_i to `dbias`; both (column, lane).
@@ -99,7 +141,7 @@ pub(in crate::causal_conv1d) fn correlate<S: Simd, const W: usize>(
         }
         dbias[lane] += e;
     }
-    let taps = taps.map(|tap| &vectors::<S>(tap)[..e.len()]);
+    let taps = lists::<S, W>(taps, e.len());
     let columns = dbias.len() / S::F32_LANES;
     for column in 0..columns {
         let mut sums = [simd.splat_f32s(0.0); W];
@@ -131,23 +173,4 @@ fn sum_of_taps<S: Simd, const W: usize>(
         sum = simd.mul_add_f32s(weight[d], tap[d], sum);
     }
     sum
-}
-
-/// Calls back for each of the first `count` vectors with its bias, its weights and its taps.
-#[inline(always)]
-fn each_vector<S: Simd, const W: usize>(
-    weights: Weights<'_, W>,
-    taps: [&[f32]; W],
-    count: usize,
-    mut call: impl FnMut(usize, S::f32s, [S::f32s; W], [S::f32s; W]),
-) {
-    let bias = vectors::<S>(weights.bias);
-    let weight = weights.taps.map(vectors::<S>);
-    let taps = taps.map(|tap| &vectors::<S>(tap)[..count]);
-    for (column, &bias) in bias.iter().enumerate() {
-        let weight = weight.map(|weight| weight[column]);
-        for i in (column..count).step_by(weights.bias.len() / S::F32_LANES) {
-            call(i, bias, weight, taps.map(|tap| tap[i]));
-        }
-    }
 }
