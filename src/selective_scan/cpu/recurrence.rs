@@ -17,7 +17,6 @@
 //! rest and y; besides a mask for whole, an addition, and B and C from the cache. The first takes
 //! five and an exponential of fourteen.
 
-use std::array;
 use std::ops::Range;
 
 use pulp::{NullaryFnOnce, Simd};
@@ -283,19 +282,22 @@ impl<S: Simd, H: Keep<S>> Recurrence<'_, S, H> {
         c: &impl Fn(usize) -> C,
     ) {
         let simd = self.simd;
-        let states: [_; K] = array::from_fn(|k| decay.state(n + k));
-        let b: [B; K] = array::from_fn(|k| b(n + k));
-        let c: [C; K] = array::from_fn(|k| c(n + k));
-        let mut h: [S::f32s; K] = array::from_fn(|k| self.state[n + k]);
+        let (mut states, mut rows) = ([decay.state(n); K], [(b(n), c(n)); K]);
+        let mut h = [self.state[n]; K];
+        for k in 1..K {
+            states[k] = decay.state(n + k);
+            rows[k] = (b(n + k), c(n + k));
+            h[k] = self.state[n + k];
+        }
         for i in steps {
             let mut step = decay.begin(i);
             // Summed by themselves first: where the sum over all states cancels, fewer roundings
             // meet its large parts.
             let mut y = simd.splat_f32s(0.0);
             for k in 0..K {
-                let taken = simd.mul_f32s(self.input[i], b[k].at(simd, i));
+                let taken = simd.mul_f32s(self.input[i], rows[k].0.at(simd, i));
                 h[k] = D::factor(simd, states[k], &mut step).times(simd, h[k], taken);
-                let read = c[k].at(simd, i);
+                let read = rows[k].1.at(simd, i);
                 self.history.keep(n + k, i, h[k]);
                 y = match k {
                     0 => simd.mul_f32s(read, h[k]),

@@ -32,7 +32,6 @@ pub(super) fn transpose<S: Simd>(
 mod x86 {
     use std::any::Any;
     use std::arch::x86_64::__m256;
-    use std::array;
 
     use pulp::Simd;
     use pulp::core_arch::x86::Avx;
@@ -53,14 +52,17 @@ mod x86 {
     pub fn transpose(avx: Avx, from: &[f32], to: &mut [f32], height: usize, width: usize) {
         for y in (0..height).step_by(SIDE) {
             for x in (0..width).step_by(SIDE) {
-                let rows = array::from_fn(|i| {
-                    let mut row = [0.0; SIDE];
-                    row.copy_from_slice(&from[(y + i) * width + x..][..SIDE]);
-                    bytemuck::cast(row)
-                });
-                for (i, column) in square(avx, rows).into_iter().enumerate() {
-                    let column: [f32; SIDE] = bytemuck::cast(column);
-                    to[(x + i) * height + y..][..SIDE].copy_from_slice(&column);
+                let mut rows = [avx._mm256_setzero_ps(); SIDE];
+                for (i, row) in rows.iter_mut().enumerate() {
+                    if let Some(numbers) = from[(y + i) * width + x..].first_chunk::<SIDE>() {
+                        *row = bytemuck::cast(*numbers);
+                    }
+                }
+                let columns = square(avx, rows);
+                for (i, &column) in columns.iter().enumerate() {
+                    if let Some(place) = to[(x + i) * height + y..].first_chunk_mut::<SIDE>() {
+                        *place = bytemuck::cast(column);
+                    }
                 }
             }
         }
