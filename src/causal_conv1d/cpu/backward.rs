@@ -9,8 +9,8 @@ use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::call::{Call, Source, Span};
-use super::taps::{before_activation, correlate, spread};
-use super::tile::{Geometry, by_distance, weights};
+use super::taps::{BeforeActivation, Correlate, Spread, Weights};
+use super::tile::{Geometry, by_distance};
 use crate::Result;
 use crate::backend::Cpu;
 use crate::backend::cpu::aligned::{Aligned, elements_mut};
@@ -156,41 +156,29 @@ impl<T: DeviceFloat> WithSimd for Block<'_, '_, T> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) {
-        match self.back.call.problem.width {
-            1 => self.walk::<S, 1>(simd),
-            2 => self.walk::<S, 2>(simd),
-            3 => self.walk::<S, 3>(simd),
-            4 => self.walk::<S, 4>(simd),
-            5 => self.walk::<S, 5>(simd),
-            6 => self.walk::<S, 6>(simd),
-            7 => self.walk::<S, 7>(simd),
-            _ => self.walk::<S, 8>(simd),
+        let (call, span) = (self.back.call, self.span);
+        let sums_of_channel = call.problem.width + 1;
+        let geometry = Geometry::new(call.options.layout, self.channels.clone(), S::F32_LANES);
+        geometry.weights(call, &mut self.scratch.weights);
+        self.scratch.totals.clear();
+        self.scratch.totals.resize(self.channels.len() * sums_of_channel, 0.0);
+        for start in span.steps.clone().step_by(geometry.tile()) {
+            let steps = start..span.steps.end.min(start + geometry.tile());
+            self.tile(simd, &geometry, steps);
         }
+        let first = (span.number * call.problem.channels + self.channels.start) * sums_of_channel;
+        // SAFETY: spans and channels of tasks are disjoint.
+        let sums = unsafe { self.back.sums.run(first, self.scratch.totals.len()) };
+        sums.copy_from_slice(&self.scratch.totals);
     }
 }
 
 impl<T: DeviceFloat> Block<'_, '_, T> {
     #[inline(always)]
-    fn walk<S: Simd, const W: usize>(&mut self, simd: S) {
-        let (call, span) = (self.back.call, self.span);
-        let geometry = Geometry::new(call.options.layout, self.channels.clone(), S::F32_LANES);
-        geometry.weights(call, &mut self.scratch.weights);
-        self.scratch.totals.clear();
-        self.scratch.totals.resize(self.channels.len() * (W + 1), 0.0);
-        for start in span.steps.clone().step_by(geometry.tile()) {
-            let steps = start..span.steps.end.min(start + geometry.tile());
-            self.tile::<S, W>(simd, &geometry, steps);
-        }
-        let first = (span.number * call.problem.channels + self.channels.start) * (W + 1);
-        // SAFETY: spans and channels of tasks are disjoint.
-        let sums = unsafe { self.back.sums.run(first, self.scratch.totals.len()) };
-        sums.copy_from_slice(&self.scratch.totals);
-    }
-
-    #[inline(always)]
-    fn tile<S: Simd, const W: usize>(&mut self, simd: S, geometry: &Geometry, steps: Range<usize>) {
+    fn tile<S: Simd>(&mut self, simd: S, geometry: &Geometry, steps: Range<usize>) {
         let Self { back, scratch, span, channels } = self;
-        let (call, history, stride) = (back.call, W - 1, geometry.stride);
+        let (call, stride) = (back.call, geometry.stride);
+        let (width, history) = (call.problem.width, call.problem.history());
         let length = geometry.numbers(steps.len());
         // e of the tile, and of the steps behind it that its dx reaches.
         let reach = geometry.numbers(steps.len() + history);
@@ -198,7 +186,8 @@ impl<T: DeviceFloat> Block<'_, '_, T> {
         scratch.x.resize(history * stride + reach);
         geometry.load_x(call, span, steps.start as isize - history as isize, &mut scratch.x);
         let masks = call.masks_of(span, steps.start..known);
-        let taps = by_distance::<W>(
+        let taps = by_distance(
+            width,
             &scratch.x,
             stride,
             |d| history - d,
@@ -213,14 +202,16 @@ impl<T: DeviceFloat> Block<'_, '_, T> {
             Some(dout) => geometry.load(dout, span, steps.start, &mut scratch.e),
             None => scratch.e.fill(0.0),
         }
-        let weights = weights(&scratch.weights);
-        before_activation(simd, weights, taps, call.options.activation, &mut scratch.e[..reach]);
+        let weights = Weights::new(width, &scratch.weights);
+        let activation = call.options.activation;
+        BeforeActivation { simd, weights, taps, activation, dout: &mut scratch.e[..reach] }.run();
         scratch.e[(known - steps.start) * stride..].fill(0.0);
         let e = scratch.e.chunks_mut(stride);
         for (e, _) in e.zip(masks.unwrap_or_default()).filter(|(_, mask)| **mask == 0) {
             e.fill(0.0);
         }
-        let ahead = by_distance::<W>(
+        let ahead = by_distance(
+            width,
             &scratch.e,
             stride,
             |d| d,
@@ -231,7 +222,7 @@ impl<T: DeviceFloat> Block<'_, '_, T> {
         );
         scratch.dx.reset(length);
         back.begin_dx(geometry, span, &steps, &mut scratch.dx);
-        spread(simd, weights, ahead, &mut scratch.dx);
+        Spread { simd, weights, ahead, dx: &mut scratch.dx }.run();
         if let Some((dx, strides)) = &back.dx {
             // SAFETY: spans and channels of tasks are disjoint, and each tile is stored once.
             unsafe { geometry.store(&scratch.dx, dx, strides, span.batch, steps.clone()) };
@@ -240,12 +231,10 @@ impl<T: DeviceFloat> Block<'_, '_, T> {
             back.write_ds0(span, channels, geometry, &scratch.e, masks);
         }
         scratch.sums.iter_mut().for_each(|sums| sums.reset(geometry.columns()));
-        let [sums @ .., dbias] = &mut scratch.sums;
-        let mut sums = sums.iter_mut();
-        let mut dweight: [&mut [f32]; W] =
-            std::array::from_fn(|_| sums.next().map_or(&mut [][..], |sums| &mut **sums));
-        correlate(simd, &scratch.e[..steps.len() * stride], taps, &mut dweight, dbias);
-        scratch.add_sums::<W>(geometry);
+        let [dweight @ .., dbias] = &mut scratch.sums;
+        let e = &scratch.e[..steps.len() * stride];
+        Correlate { simd, width, e, taps, dweight, dbias }.run();
+        scratch.add_sums(geometry, width);
     }
 }
 
@@ -300,17 +289,17 @@ impl<T: DeviceFloat> Back<'_, '_, T> {
 
 impl Scratch {
     /// Adds the sums of a tile to those of the span.
-    fn add_sums<const W: usize>(&mut self, geometry: &Geometry) {
+    fn add_sums(&mut self, geometry: &Geometry, width: usize) {
         let numbers = geometry.columns() / geometry.stride.min(geometry.columns());
-        for (channel, totals) in self.totals.chunks_exact_mut(W + 1).enumerate() {
+        for (channel, totals) in self.totals.chunks_exact_mut(width + 1).enumerate() {
             let lanes = channel * numbers..(channel + 1) * numbers;
             let sum = |sums: &Aligned| -> f64 {
                 sums[lanes.clone()].iter().map(|&sum| f64::from(sum)).sum()
             };
-            for (d, total) in totals[..W].iter_mut().rev().enumerate() {
+            for (d, total) in totals[..width].iter_mut().rev().enumerate() {
                 *total += sum(&self.sums[d]);
             }
-            totals[W] += sum(&self.sums[MAX_WIDTH]);
+            totals[width] += sum(&self.sums[MAX_WIDTH]);
         }
     }
 }

@@ -6,8 +6,8 @@ use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::call::{Call, Span};
-use super::taps::convolve;
-use super::tile::{Geometry, by_distance, weights};
+use super::taps::{Convolve, Weights};
+use super::tile::{Geometry, by_distance};
 use crate::Result;
 use crate::backend::Cpu;
 use crate::backend::cpu::aligned::{Aligned, elements_mut};
@@ -66,33 +66,19 @@ impl<T: DeviceFloat> WithSimd for Block<'_, '_, T> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        match self.call.problem.width {
-            1 => self.walk::<S, 1>(simd),
-            2 => self.walk::<S, 2>(simd),
-            3 => self.walk::<S, 3>(simd),
-            4 => self.walk::<S, 4>(simd),
-            5 => self.walk::<S, 5>(simd),
-            6 => self.walk::<S, 6>(simd),
-            7 => self.walk::<S, 7>(simd),
-            _ => self.walk::<S, 8>(simd),
-        }
-    }
-}
-
-impl<T: DeviceFloat> Block<'_, '_, T> {
-    #[inline(always)]
-    fn walk<S: Simd, const W: usize>(self, simd: S) {
         let Self { call, out, strides, scratch, span, channels } = self;
         let geometry = Geometry::new(call.options.layout, channels, S::F32_LANES);
         geometry.weights(call, &mut scratch.weights);
-        let history = W - 1;
+        let &Problem { width, .. } = call.problem;
+        let history = width - 1;
         for start in span.steps.clone().step_by(geometry.tile()) {
             let steps = start..span.steps.end.min(start + geometry.tile());
             let length = geometry.numbers(steps.len());
             scratch.x.resize(history * geometry.stride + length);
             geometry.load_x(call, span, start as isize - history as isize, &mut scratch.x);
             let masks = call.masks_of(span, steps.clone());
-            let taps = by_distance::<W>(
+            let taps = by_distance(
+                width,
                 &scratch.x,
                 geometry.stride,
                 |d| history - d,
@@ -102,8 +88,14 @@ impl<T: DeviceFloat> Block<'_, '_, T> {
                 length,
             );
             scratch.out.resize(length);
-            let weights = weights(&scratch.weights);
-            convolve(simd, weights, taps, call.options.activation, &mut scratch.out);
+            Convolve {
+                simd,
+                weights: Weights::new(width, &scratch.weights),
+                taps,
+                activation: call.options.activation,
+                out: &mut scratch.out,
+            }
+            .run();
             let results = scratch.out.chunks_mut(geometry.stride);
             for (result, _) in
                 results.zip(masks.unwrap_or_default()).filter(|(_, mask)| **mask == 0)

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::call::{Call, Source, Span};
-use super::taps::Weights;
+use super::taps::Taps;
 use crate::backend::cpu::aligned::Aligned;
 use crate::backend::cpu::disjoint::Disjoint;
 use crate::causal_conv1d::{Layout, MAX_WIDTH};
@@ -152,15 +152,11 @@ impl Geometry {
     }
 }
 
-/// The weights that [`Geometry::weights`] has written.
-pub(super) fn weights<const W: usize>(from: &[Aligned; MAX_WIDTH + 1]) -> Weights<'_, W> {
-    Weights { taps: std::array::from_fn(|d| &*from[d]), bias: &from[MAX_WIDTH] }
-}
-
 /// A list of numbers once for each tap, by distance: `at` gives the place of the number that the
 /// tap of a distance meets at the first step. Where masks say that a tap does not count, the
 /// number is 0 instead; `reads` tells which step's mask a tap of a step goes by.
-pub(super) fn by_distance<'a, const W: usize>(
+pub(super) fn by_distance<'a>(
+    width: usize,
     numbers: &'a [f32],
     stride: usize,
     at: impl Fn(usize) -> usize,
@@ -168,9 +164,11 @@ pub(super) fn by_distance<'a, const W: usize>(
     mask_at: impl Fn(usize, usize) -> usize,
     room: &'a mut [Aligned; MAX_WIDTH],
     length: usize,
-) -> [&'a [f32]; W] {
-    let Some(masks) = masks else { return std::array::from_fn(|d| &numbers[at(d) * stride..]) };
-    for (d, tap) in room.iter_mut().enumerate().take(W) {
+) -> Taps<'a> {
+    let Some(masks) = masks else {
+        return std::array::from_fn(|d| if d < width { &numbers[at(d) * stride..] } else { &[] });
+    };
+    for (d, tap) in room.iter_mut().enumerate().take(width) {
         tap.resize(length);
         tap.copy_from_slice(&numbers[at(d) * stride..][..length]);
         for (step, tap) in tap.chunks_mut(stride).enumerate() {

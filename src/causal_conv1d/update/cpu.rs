@@ -11,7 +11,7 @@ use crate::Result;
 use crate::backend::Cpu;
 use crate::backend::cpu::aligned::{Aligned, elements, elements_mut};
 use crate::backend::cpu::disjoint::Disjoint;
-use crate::causal_conv1d::cpu::taps::{Weights, convolve};
+use crate::causal_conv1d::cpu::taps::{Convolve, Weights};
 use crate::causal_conv1d::{MAX_WIDTH, Options, Plan};
 use crate::element::{DType, DeviceFloat};
 use crate::list::CpuVariant;
@@ -181,24 +181,9 @@ impl<T: DeviceFloat, S: DeviceFloat> WithSimd for Block<'_, '_, T, S> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<V: Simd>(self, simd: V) {
-        match self.call.problem.width {
-            1 => self.step::<V, 1>(simd),
-            2 => self.step::<V, 2>(simd),
-            3 => self.step::<V, 3>(simd),
-            4 => self.step::<V, 4>(simd),
-            5 => self.step::<V, 5>(simd),
-            6 => self.step::<V, 6>(simd),
-            7 => self.step::<V, 7>(simd),
-            _ => self.step::<V, 8>(simd),
-        }
-    }
-}
-
-impl<T: DeviceFloat, S: DeviceFloat> Block<'_, '_, T, S> {
-    #[inline(always)]
-    fn step<V: Simd, const W: usize>(mut self, simd: V) {
-        let (call, steps, history) = (self.call, self.call.problem.steps, W - 1);
+    fn with_simd<V: Simd>(mut self, simd: V) {
+        let (call, steps) = (self.call, self.call.problem.steps);
+        let (width, history) = (call.problem.width, call.problem.history());
         let Some(slot) = call.places.slots[self.batch] else {
             self.scratch.out.reset(steps * self.channels.len());
             return self.store(self.channels.len());
@@ -208,14 +193,18 @@ impl<T: DeviceFloat, S: DeviceFloat> Block<'_, '_, T, S> {
         self.load_xs(slot, stride);
         let Scratch { weights, xs, out } = &mut *self.scratch;
         out.resize(steps * stride);
-        let weights =
-            Weights::<W> { taps: std::array::from_fn(|d| &*weights[d]), bias: &weights[MAX_WIDTH] };
-        let taps = std::array::from_fn(|d| &xs[(history - d) * stride..]);
-        convolve(simd, weights, taps, call.options.activation, out);
+        let taps = std::array::from_fn(|d| match d < width {
+            true => &xs[(history - d) * stride..],
+            false => &[],
+        });
+        let (weights, activation) = (Weights::new(width, weights), call.options.activation);
+        Convolve { simd, weights, taps, activation, out }.run();
         self.store(stride);
         self.move_on(slot);
     }
+}
 
+impl<T: DeviceFloat, S: DeviceFloat> Block<'_, '_, T, S> {
     fn load_weights(&mut self, stride: usize) {
         let (call, width) = (self.call, self.call.problem.width);
         for (d, weights) in self.scratch.weights.iter_mut().enumerate() {
