@@ -10,7 +10,7 @@ use rayon::prelude::*;
 
 use super::call::{Call, Source, Span};
 use super::taps::{BeforeActivation, Correlate, Spread, Weights};
-use super::tile::{Geometry, by_distance};
+use super::tile::{Geometry, Reach};
 use crate::Result;
 use crate::backend::Cpu;
 use crate::backend::cpu::aligned::{Aligned, elements_mut};
@@ -186,16 +186,7 @@ impl<T: DeviceFloat> Block<'_, '_, T> {
         scratch.x.resize(history * stride + reach);
         geometry.load_x(call, span, steps.start as isize - history as isize, &mut scratch.x);
         let masks = call.masks_of(span, steps.start..known);
-        let taps = by_distance(
-            width,
-            &scratch.x,
-            stride,
-            |d| history - d,
-            masks,
-            |step, _| step,
-            &mut scratch.taps,
-            reach,
-        );
+        let taps = geometry.taps(Reach::Back, width, &scratch.x, masks, &mut scratch.taps, reach);
         // Room for the taps of the last vector of dx.
         scratch.e.resize(reach.max(history * stride + length));
         match &back.dout {
@@ -210,16 +201,8 @@ impl<T: DeviceFloat> Block<'_, '_, T> {
         for (e, _) in e.zip(masks.unwrap_or_default()).filter(|(_, mask)| **mask == 0) {
             e.fill(0.0);
         }
-        let ahead = by_distance(
-            width,
-            &scratch.e,
-            stride,
-            |d| d,
-            masks,
-            |step, d| step + d,
-            &mut scratch.ahead,
-            length,
-        );
+        let ahead =
+            geometry.taps(Reach::Ahead, width, &scratch.e, masks, &mut scratch.ahead, length);
         scratch.dx.reset(length);
         back.begin_dx(geometry, span, &steps, &mut scratch.dx);
         Spread { simd, weights, ahead, dx: &mut scratch.dx }.run();

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use super::call::{Call, Span};
 use super::taps::{Convolve, Weights};
-use super::tile::{Geometry, by_distance};
+use super::tile::{Geometry, Reach};
 use crate::Result;
 use crate::backend::Cpu;
 use crate::backend::cpu::aligned::{Aligned, elements_mut};
@@ -77,16 +77,8 @@ impl<T: DeviceFloat> WithSimd for Block<'_, '_, T> {
             scratch.x.resize(history * geometry.stride + length);
             geometry.load_x(call, span, start as isize - history as isize, &mut scratch.x);
             let masks = call.masks_of(span, steps.clone());
-            let taps = by_distance(
-                width,
-                &scratch.x,
-                geometry.stride,
-                |d| history - d,
-                masks,
-                |step, _| step,
-                &mut scratch.taps,
-                length,
-            );
+            let taps =
+                geometry.taps(Reach::Back, width, &scratch.x, masks, &mut scratch.taps, length);
             scratch.out.resize(length);
             Convolve {
                 simd,

@@ -10,6 +10,15 @@ use crate::causal_conv1d::{Layout, MAX_WIDTH};
 use crate::element::DeviceFloat;
 use crate::layout::ActivationStrides;
 
+/// Which way the taps of a step reach. Masks belong to the later of the two steps of a tap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// To earlier steps: the tile begins W - 1 steps before the first one.
+    Back,
+    /// To later steps: the tile begins with the first one.
+    Ahead,
+}
+
 /// Where the numbers of a task lie in its tiles: (step, channel), the channels of a step padded to
 /// whole vectors; a single channel is not padded.
 #[derive(Clone, Debug)]
@@ -150,34 +159,37 @@ impl Geometry {
             }
         }
     }
-}
 
-/// A list of numbers once for each tap, by distance: `at` gives the place of the number that the
-/// tap of a distance meets at the first step. Where masks say that a tap does not count, the
-/// number is 0 instead; `reads` tells which step's mask a tap of a step goes by.
-pub(super) fn by_distance<'a>(
-    width: usize,
-    numbers: &'a [f32],
-    stride: usize,
-    at: impl Fn(usize) -> usize,
-    masks: Option<&[u8]>,
-    mask_at: impl Fn(usize, usize) -> usize,
-    room: &'a mut [Aligned; MAX_WIDTH],
-    length: usize,
-) -> Taps<'a> {
-    let Some(masks) = masks else {
-        return std::array::from_fn(|d| if d < width { &numbers[at(d) * stride..] } else { &[] });
-    };
-    for (d, tap) in room.iter_mut().enumerate().take(width) {
-        tap.resize(length);
-        tap.copy_from_slice(&numbers[at(d) * stride..][..length]);
-        for (step, tap) in tap.chunks_mut(stride).enumerate() {
-            let mask = masks.get(mask_at(step, d)).copied().unwrap_or(0);
-            if mask >> d & 1 == 0 {
-                tap.fill(0.0);
+    /// Numbers of a tile once for each tap, by distance. Where masks say that a tap does not
+    /// count, `room` holds a copy of `length` numbers with 0 in its place.
+    pub fn taps<'a>(
+        &self,
+        reach: Reach,
+        width: usize,
+        numbers: &'a [f32],
+        masks: Option<&[u8]>,
+        room: &'a mut [Aligned; MAX_WIDTH],
+        length: usize,
+    ) -> Taps<'a> {
+        let from = |d| match reach {
+            Reach::Back => &numbers[(width - 1 - d) * self.stride..],
+            Reach::Ahead => &numbers[d * self.stride..],
+        };
+        let Some(masks) = masks else {
+            return std::array::from_fn(|d| if d < width { from(d) } else { &[] });
+        };
+        for (d, tap) in room.iter_mut().enumerate().take(width) {
+            tap.resize(length);
+            tap.copy_from_slice(&from(d)[..length]);
+            let shift = if reach == Reach::Ahead { d } else { 0 };
+            for (step, tap) in tap.chunks_mut(self.stride).enumerate() {
+                let mask = masks.get(step + shift).copied().unwrap_or(0);
+                if mask >> d & 1 == 0 {
+                    tap.fill(0.0);
+                }
             }
         }
+        let room = &*room;
+        std::array::from_fn(|d| &*room[d])
     }
-    let room = &*room;
-    std::array::from_fn(|d| &*room[d])
 }
