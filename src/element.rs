@@ -211,14 +211,17 @@ impl Float for f32 {
     }
 }
 
+/// In loops, which are inlined for certain: a slice's own `copy_from_slice` may be called.
 impl DeviceFloat for f32 {
     #[inline(always)]
     fn widen(from: &[Self], to: &mut [f32]) {
-        to.copy_from_slice(from);
+        for (to, from) in to.iter_mut().zip(from) {
+            *to = *from;
+        }
     }
     #[inline(always)]
     fn narrow(from: &[f32], to: &mut [Self]) {
-        to.copy_from_slice(from);
+        Self::widen(from, to);
     }
 }
 
