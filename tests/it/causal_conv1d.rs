@@ -8,7 +8,7 @@ use warpwright::verify::Random;
 use warpwright::verify::causal_conv1d::{Case, ResetForm, Sizes, run_case};
 use warpwright::{Cpu, DType, Device, Named, Tensor, View};
 
-use crate::devices::devices;
+use crate::devices::{devices, ieee_devices};
 
 mod errors;
 mod gradients;
@@ -282,11 +282,6 @@ fn with_room(state: &View<Cpu>, room: usize) -> View<Cpu> {
         std::iter::repeat_n(9.0, room).chain(own.iter().copied()).collect::<Vec<f32>>()
     };
     tensor((0..batch * channels).flat_map(line).collect(), &[batch, channels, entries + room])
-}
-
-/// The devices on which NaN and infinity are what they are; WGSL may assume that there are none.
-fn ieee_devices() -> impl Iterator<Item = &'static Device> {
-    devices().iter().filter(|device| !device.name().starts_with("wgpu"))
 }
 
 /// A NaN in one channel reaches the W steps whose taps meet it, and no other; all else is

@@ -5,8 +5,8 @@ use std::sync::OnceLock;
 use warpwright::{Device, DeviceName};
 
 /// The CPU, a wgpu adapter where there is one, software or not, and the interpreter of PTX where
-/// it is built in. A missing device is a printed
-/// skip, and a failure where `WARPWRIGHT_REQUIRE` names it.
+/// it is built in. A missing device is a printed skip, and a failure where `WARPWRIGHT_REQUIRE`
+/// names it.
 pub fn devices() -> &'static [Device] {
     static DEVICES: OnceLock<Vec<Device>> = OnceLock::new();
     DEVICES.get_or_init(|| {
@@ -14,6 +14,11 @@ pub fn devices() -> &'static [Device] {
             [("cpu", DeviceName::Cpu), ("wgpu", DeviceName::Wgpu(None)), ("ptx", DeviceName::Ptx)];
         names.into_iter().filter_map(|(kind, name)| open(kind, name)).collect()
     })
+}
+
+/// The devices on which NaN and infinity are what they are; WGSL may assume that there are none.
+pub fn ieee_devices() -> impl Iterator<Item = &'static Device> {
+    devices().iter().filter(|device| !device.name().starts_with("wgpu"))
 }
 
 fn open(kind: &str, name: DeviceName) -> Option<Device> {

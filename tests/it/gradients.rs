@@ -8,7 +8,7 @@ use warpwright::verify::Random;
 use warpwright::verify::selective_scan::{Case, Distribution, ResetForm, Sizes};
 use warpwright::{Cpu, DType, Device, Named, Tensor, View};
 
-use crate::devices::devices;
+use crate::devices::{devices, ieee_devices};
 
 fn numbers(view: &View<Cpu>) -> Vec<f64> {
     match view.dtype() {
@@ -225,4 +225,53 @@ fn with_documents(mut named: Named<Cpu>, resets: ResetForm, cut: usize) -> Named
     };
     named.insert(name.to_owned(), view);
     named
+}
+
+/// Section 9, backward. With a NaN in dout at a step, the gradients of its channel are lost from
+/// there back; with a NaN in u, what depends on the state is lost from there on. Sums over time
+/// lose the channel, those over channels the group, and all else keeps its bits.
+#[test]
+fn a_nan_stays_where_it_belongs() {
+    let (channels, steps, states, groups, row, channel, t) = (20, 70, 5, 2, 1, 13, 33);
+    let case = Case { seed: 5, ..Case::new(2, channels, steps, states, groups) };
+    let (named, options) = (in_f32(&case), case.options());
+    let ours = |b: usize, d: usize| b == row && d == channel;
+    let group = |b: usize, g: usize| b == row && g == channel / (channels / groups);
+    for device in ieee_devices() {
+        let clean = run(device, &named, &options);
+        for poisoned in ["dout", "u"] {
+            let back = poisoned == "dout";
+            let at = (row * channels + channel) * steps + t;
+            let mut dirty = named.clone();
+            let mut values = named[poisoned].typed::<f32>().expect("f32").to_vec().expect("free");
+            values[at] = f32::NAN;
+            let tensor = Tensor::from_vec(values, named[poisoned].shape()).expect("shape");
+            dirty.insert(poisoned.to_owned(), tensor.into_view());
+            let found = run(device, &dirty, &options);
+            let hit = |name: &str, i: usize| {
+                let (line, l) = (i / steps, i % steps);
+                let (b, d) = (line / channels, line % channels);
+                let (b_map, g) = (line / states / groups, line / states % groups);
+                match name {
+                    "du" => ours(b, d) && back && l <= t,
+                    "ddelta" => ours(b, d) && if back { l <= t } else { l >= t },
+                    "dz" => ours(b, d) && if back { l == t } else { l >= t },
+                    "dB" => group(b_map, g) && if back { l <= t } else { l == t },
+                    "dC" => group(b_map, g) && if back { l == t } else { l >= t },
+                    "dA" => i / states == channel,
+                    "dD" | "ddelta_bias" => i == channel,
+                    "dh0" => back && ours(i / states / channels, i / states % channels),
+                    other => panic!("{other} is no gradient"),
+                }
+            };
+            for (name, view) in found.iter().filter(|(name, _)| name.starts_with('d')) {
+                let pairs = numbers(view).into_iter().zip(numbers(&clean[name]));
+                for (i, (x, y)) in pairs.enumerate() {
+                    let place = format!("{name}[{i}], NaN in {poisoned}, on {}", device.name());
+                    assert_eq!(x.is_nan(), hit(name, i), "{place}: {x}");
+                    assert!(x.is_nan() || x.to_bits() == y.to_bits(), "{place}: {x}, clean {y}");
+                }
+            }
+        }
+    }
 }

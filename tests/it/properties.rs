@@ -6,7 +6,7 @@ use warpwright::verify::Random;
 use warpwright::verify::selective_scan::{Case, Distribution, ResetForm, Sizes};
 use warpwright::{Cpu, DType, Device, Element, Named, Tensor, View, bf16, f16};
 
-use crate::devices::devices;
+use crate::devices::{devices, ieee_devices};
 
 /// A view's elements as f64.
 fn numbers(view: &View<Cpu>) -> Vec<f64> {
@@ -160,8 +160,7 @@ fn nothing_leaks_through_a_reset() {
         let alone = scan(device, &steps_of(&named, cut..steps), &case.options());
         let mut dirty = named.clone();
         let mut u = values::<f32>(&named["u"]);
-        // Infinite values are for the CPU and CUDA; WGSL may assume that there are none.
-        let poison = if matches!(device, Device::Cpu(_)) { f32::NAN } else { 1e30 };
+        let poison = if device.name().starts_with("wgpu") { 1e30 } else { f32::NAN };
         u[cut - 1] = poison;
         dirty.insert("u".to_owned(), tensor(u, &[1, 9, steps]));
         let at_cut = |value: i32| -> Vec<i32> {
@@ -197,34 +196,34 @@ fn nothing_leaks_through_a_reset() {
 /// run. A NaN in B reaches every channel of its group, a NaN in C only its step.
 #[test]
 fn a_nan_stays_where_it_belongs() {
-    let device = Device::Cpu(Cpu);
     let (batch, channels, steps, states, groups, t) = (2, 20, 70, 5, 2, 33);
     let case = plain([batch, channels, steps, states, groups], 5);
     let named = case.tensors::<f32>().expect("tensors");
-    let clean = values::<f32>(&scan(&device, &named, &case.options()).0);
-    let poisoned = |name: &str, at: usize| {
-        let mut dirty = named.clone();
-        let mut numbers = values::<f32>(&named[name]);
-        numbers[at] = f32::NAN;
-        dirty.insert(name.to_owned(), tensor(numbers, named[name].shape()));
-        values::<f32>(&scan(&device, &dirty, &case.options()).0)
-    };
-    let check = |name: &str, out: &[f32], hit: &dyn Fn(usize, usize, usize) -> bool| {
-        for (i, (x, y)) in out.iter().zip(&clean).enumerate() {
-            let (b, d, l) = (i / (channels * steps), i / steps % channels, i % steps);
-            let expected = hit(b, d, l);
-            assert_eq!(x.is_nan(), expected, "NaN in {name}: b {b} d {d} t {l} is {x}");
-            assert!(expected || x.to_bits() == y.to_bits(), "NaN in {name}: {b} {d} {l}");
+    for device in ieee_devices() {
+        let clean = values::<f32>(&scan(device, &named, &case.options()).0);
+        let check = |name: &str, at: usize, hit: &dyn Fn(usize, usize, usize) -> bool| {
+            let mut dirty = named.clone();
+            let mut numbers = values::<f32>(&named[name]);
+            numbers[at] = f32::NAN;
+            dirty.insert(name.to_owned(), tensor(numbers, named[name].shape()));
+            let found = values::<f32>(&scan(device, &dirty, &case.options()).0);
+            for (i, (x, y)) in found.iter().zip(&clean).enumerate() {
+                let (b, d, l) = (i / (channels * steps), i / steps % channels, i % steps);
+                let expected = hit(b, d, l);
+                let place = format!("NaN in {name} on {}: b {b} d {d} t {l}", device.name());
+                assert_eq!(x.is_nan(), expected, "{place} is {x}");
+                assert!(expected || x.to_bits() == y.to_bits(), "{place}: {x}, clean {y}");
+            }
+        };
+        let (row, channel) = (1, 13);
+        let place = (row * channels + channel) * steps + t;
+        for name in ["u", "delta"] {
+            check(name, place, &|b, d, l| b == row && d == channel && l >= t);
         }
-    };
-    let (row, channel) = (1, 13);
-    let place = (row * channels + channel) * steps + t;
-    for name in ["u", "delta"] {
-        check(name, &poisoned(name, place), &|b, d, l| b == row && d == channel && l >= t);
+        let map = ((row * groups + 1) * states + 2) * steps + t;
+        check("B", map, &|b, d, l| b == row && d >= channels / 2 && l >= t);
+        check("C", map, &|b, d, l| b == row && d >= channels / 2 && l == t);
     }
-    let map = ((row * groups + 1) * states + 2) * steps + t;
-    check("B", &poisoned("B", map), &|b, d, l| b == row && d >= channels / 2 && l >= t);
-    check("C", &poisoned("C", map), &|b, d, l| b == row && d >= channels / 2 && l == t);
 }
 
 /// Section 9: step sizes that are huge or vanish give finite results, as the formula says.
@@ -267,8 +266,11 @@ fn growth_overflows_to_infinity() {
             let shape = named[name].shape().to_vec();
             named.insert(name.to_owned(), tensor(vec![value; shape.iter().product()], &shape));
         }
-        let (out, _) = scan(&Device::Cpu(Cpu), &named, &case.options());
-        assert!(values::<f32>(&out).iter().all(|x| *x == f32::INFINITY), "{out:?}");
+        for device in ieee_devices() {
+            let (out, _) = scan(device, &named, &case.options());
+            let out = values::<f32>(&out);
+            assert!(out.iter().all(|x| *x == f32::INFINITY), "{}: {out:?}", device.name());
+        }
     }
 }
 

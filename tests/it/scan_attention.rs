@@ -8,7 +8,7 @@ use warpwright::scan_attention::{
 use warpwright::verify::scan_attention::{Case, Distribution, Documents, run_case};
 use warpwright::{Cpu, DType, Device, Element, ErrorKind, Named, Tensor, View};
 
-use crate::devices::devices;
+use crate::devices::{devices, ieee_devices};
 
 fn values<T: Element>(view: &View<Cpu>) -> Vec<T> {
     view.typed::<T>().expect("of this type").to_vec().expect("not in use")
@@ -190,17 +190,12 @@ fn documents_share_a_row_in_either_form() {
     }
 }
 
-/// Infinite values and NaN are for the CPU and CUDA; WGSL may assume that there are none.
-fn strict() -> impl Iterator<Item = &'static Device> {
-    devices().iter().filter(|device| !device.name().starts_with("wgpu"))
-}
-
 /// A reset keeps documents apart bit for bit: whatever happens in the first one, forward or
 /// backward, the second one does not know of it.
 #[test]
 fn nothing_leaks_through_a_reset() {
     let (steps, cut, width) = (75, 41, 5);
-    for device in strict() {
+    for device in ieee_devices() {
         let case =
             Case { carry: false, carry_gradients: false, ..Case::scores(1, 2, steps, width) };
         let mut named = case.tensors::<f32>().expect("tensors");
@@ -239,7 +234,7 @@ fn nothing_leaks_through_a_reset() {
 #[test]
 fn a_nan_score_stays_where_it_belongs() {
     let (steps, width, t) = (70, 4, 37);
-    for device in strict() {
+    for device in ieee_devices() {
         let case = Case {
             output_gradient: false,
             carry_gradients: false,

@@ -8,7 +8,7 @@ use warpwright::verify::selective_scan::Case as Scan;
 use warpwright::verify::selective_scan::state_update::{Case, Slots};
 use warpwright::{Cpu, DType, Device, Named, Tensor, View, bf16, f16};
 
-use crate::devices::devices;
+use crate::devices::{devices, ieee_devices};
 
 mod errors;
 #[cfg(feature = "interpreter")]
@@ -79,11 +79,6 @@ fn distance(found: &View<Cpu>, expected: &View<Cpu>) -> f64 {
 /// What two paths may differ by, each within the specification's tolerance of a scan's output.
 fn paths(device: &Device) -> f64 {
     if device.name().starts_with("wgpu") { 2e-5 } else { 4e-6 }
-}
-
-/// The devices on which NaN and infinity are what they are; WGSL may assume that there are none.
-fn ieee_devices() -> impl Iterator<Item = &'static Device> {
-    devices().iter().filter(|device| !device.name().starts_with("wgpu"))
 }
 
 /// The tensors that have an axis of steps, behind the first one, where there are several.

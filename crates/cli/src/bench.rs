@@ -11,6 +11,7 @@ use warpwright::{DType, Device};
 use warpwright::{DeviceName, ptx::interpreter::Gpu};
 
 use crate::failure::Failure;
+use crate::output::say;
 use crate::plan::{parse_dtype, parse_shape};
 use crate::run::options;
 use crate::table::table;
@@ -95,7 +96,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         }
         let operation = suite.operation().name();
         match arguments.json {
-            true => println!("{}", json(operation, &device, copy, &rows)),
+            true => say!("{}", json(operation, &device, copy, &rows)),
             false => print_table(operation, &device, copy, &rows),
         }
     }
@@ -185,9 +186,9 @@ fn print_table(operation: &str, device: &Device, copy: f64, rows: &[Row]) {
             right(format!("{:.0} %", 100.0 * row.bandwidth() / copy)),
         ]);
     }
-    println!("{operation} on {}", device.name());
-    println!("{table}");
-    println!("copy bandwidth, read and written: {:.2} GB/s; times are by the clock", copy / 1e9);
+    say!("{operation} on {}", device.name());
+    say!("{table}");
+    say!("copy bandwidth, read and written: {:.2} GB/s; times are by the clock", copy / 1e9);
 }
 
 fn json(operation: &str, device: &Device, copy: f64, rows: &[Row]) -> serde_json::Value {

@@ -4,6 +4,7 @@ use warpwright::Device;
 use warpwright::verify::conformance::{self, Verdict};
 
 use crate::failure::Failure;
+use crate::output::say;
 
 /// Runs the programs on the devices and prints what differs.
 pub fn run(devices: &[Device]) -> Result<(), Failure> {
@@ -17,13 +18,13 @@ pub fn run(devices: &[Device]) -> Result<(), Failure> {
             Verdict::Passed => passed += 1,
             Verdict::Failed(why) => {
                 failed += 1;
-                println!("FAILED {}: {}: {why}", device.name(), program.name);
+                say!("FAILED {}: {}: {why}", device.name(), program.name);
             }
             Verdict::LeftOut(why) => left_out.push(format!("{}: {why}", program.name)),
         });
-        println!("{}: {passed} programs passed, {} left out", device.name(), left_out.len());
+        say!("{}: {passed} programs passed, {} left out", device.name(), left_out.len());
         for program in left_out {
-            println!("left out {program}");
+            say!("left out {program}");
         }
     }
     match (ran, failed) {

@@ -10,6 +10,7 @@ use warpwright::verify::count::Counted;
 use warpwright::verify::time::Setting;
 
 use crate::failure::Failure;
+use crate::output::say;
 use crate::table::table;
 
 /// A counted setting.
@@ -38,7 +39,7 @@ pub fn run(
     }
     let operation = suite.operation().name();
     match json {
-        true => println!(
+        true => say!(
             "{}",
             rows.iter().map(|row| row.json(operation, gpu)).collect::<serde_json::Value>()
         ),
@@ -94,9 +95,9 @@ fn print(operation: &str, rows: &[Row], gpu: &'static Gpu) {
             ]);
         }
     }
-    println!("{operation} on ptx, for {}: counted, not timed", gpu.name);
-    println!("{table}");
-    println!(
+    say!("{operation} on ptx, for {}: counted, not timed", gpu.name);
+    say!("{table}");
+    say!(
         "instructions: those of threads; bytes: whole sectors of 32 to and from global memory, \
          against the least that the call can move; at least: the longest of the units' times, \
          without latencies; {:.0} million instructions of threads a second here",

@@ -3,6 +3,7 @@
 use warpwright::backend::{DeviceInfo, Limits};
 
 use crate::failure::Failure;
+use crate::output::say;
 use crate::table::table;
 
 /// List the CPU, the wgpu adapters, the CUDA devices and the interpreter of this machine
@@ -44,9 +45,9 @@ pub fn run(_: &Arguments) -> Result<(), Failure> {
             device.limits.tier.map_or("-".to_owned(), |tier| tier.to_string()),
         ]);
     }
-    println!("{table}");
+    say!("{table}");
     for error in missing {
-        println!("{error}");
+        say!("{error}");
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use warpwright::{Listed, list};
 
 use crate::failure::Failure;
+use crate::output::say;
 use crate::table::table;
 
 /// List every variant: operation, pass, backend, element types
@@ -21,11 +22,11 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let rows = list();
     if arguments.status {
-        print!("{}", status(&rows));
+        say!("{}", status(&rows).trim_end());
         return Ok(());
     }
     if arguments.json {
-        println!("{}", json(&rows));
+        say!("{}", json(&rows));
         return Ok(());
     }
     let mut table = table(["operation", "pass", "backend", "elements", "layout", "variant", "in"]);
@@ -41,7 +42,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
             language,
         ]);
     }
-    println!("{table}");
+    say!("{table}");
     Ok(())
 }
 

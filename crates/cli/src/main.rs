@@ -1,6 +1,6 @@
 //! The command `warpwright`: verifies, runs, times and explains the kernels of the crate.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::builder::StyledStr;
@@ -15,6 +15,7 @@ mod devices;
 mod failure;
 mod file;
 mod list;
+mod output;
 mod plan;
 mod run;
 mod table;
@@ -22,6 +23,7 @@ mod target;
 mod verify;
 
 use failure::Failure;
+use output::say;
 
 /// Hand-written GPU kernels (CUDA PTX and WGSL), each checked against a plain CPU reference.
 ///
@@ -87,11 +89,10 @@ fn quieten_vulkan() {
     }
 }
 
-/// Prints to standard output, in colour on a terminal; a reader that has gone away is no failure.
+/// Prints to standard output, in colour on a terminal.
 fn print(text: &StyledStr) -> ExitCode {
-    let mut out = std::io::stdout();
-    let text = if out.is_terminal() { text.ansi().to_string() } else { text.to_string() };
-    match writeln!(out, "{}", text.trim_end()) {
-        Ok(()) | Err(_) => ExitCode::SUCCESS,
-    }
+    let colours = std::io::stdout().is_terminal();
+    let text = if colours { text.ansi().to_string() } else { text.to_string() };
+    say!("{}", text.trim_end());
+    ExitCode::SUCCESS
 }

@@ -4,6 +4,7 @@ use warpwright::DType;
 use warpwright::operation::{self, Settings, Sizes};
 
 use crate::failure::Failure;
+use crate::output::say;
 use crate::run::options;
 use crate::target::Target;
 
@@ -53,7 +54,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         Settings { options: options(&arguments.set)?, variant: arguments.variant.clone() };
     let device = arguments.device.open()?;
     let plan = operation.plan(&device, arguments.dtype, &sizes, &settings)?;
-    println!("device     {}", device.name());
-    println!("{plan}");
+    say!("device     {}", device.name());
+    say!("{plan}");
     Ok(())
 }

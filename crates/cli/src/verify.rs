@@ -10,6 +10,7 @@ use warpwright::verify::{self, Comparison, Outcome, Report, SUITES, Size};
 use warpwright::{DType, Device, DeviceName};
 
 use crate::failure::Failure;
+use crate::output::say;
 use crate::table::table;
 use crate::target::Target;
 
@@ -60,15 +61,15 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
             progress.finish_and_clear();
         }
     }
-    println!("{}", summary.table());
+    say!("{}", summary.table());
     for complaint in summary.complaints.iter().take(20) {
-        println!("FAILED {complaint}");
+        say!("FAILED {complaint}");
     }
     for (reason, cases) in &summary.unsupported {
-        println!("not supported, {cases} cases: {reason}");
+        say!("not supported, {cases} cases: {reason}");
     }
     let failed = summary.complaints.len();
-    println!("{} cases in {:.1} s", summary.cases, start.elapsed().as_secs_f64());
+    say!("{} cases in {:.1} s", summary.cases, start.elapsed().as_secs_f64());
     match failed {
         0 => Ok(()),
         failed => Err(Failure::run(format!("{failed} of {} cases failed", summary.cases))),

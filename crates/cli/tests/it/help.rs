@@ -1,5 +1,7 @@
 //! What a newcomer sees.
 
+use std::process::{Command, Stdio};
+
 use crate::{root, warpwright};
 
 fn text(arguments: &[&str]) -> String {
@@ -70,4 +72,19 @@ fn verify_checks_the_cpu() {
     let verified = text(&["verify", "--quick", "--device", "cpu"]);
     assert!(verified.contains("selective_scan_forward_simd"), "{verified}");
     assert!(!verified.contains("FAILED"), "{verified}");
+}
+
+#[test]
+fn a_reader_that_has_gone_away_is_no_failure() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_warpwright"))
+        .arg("list")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the command starts");
+    drop(command.stdout.take());
+    let ended = command.wait_with_output().expect("it ends");
+    let complaint = String::from_utf8_lossy(&ended.stderr);
+    assert!(ended.status.success(), "{:?}: {complaint}", ended.status);
+    assert_eq!(complaint, "", "it complains");
 }
