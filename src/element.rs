@@ -215,6 +215,7 @@ impl Float for f32 {
 impl DeviceFloat for f32 {
     #[inline(always)]
     fn widen(from: &[Self], to: &mut [f32]) {
+        assert!(from.len() == to.len(), "as many places as elements");
         for (to, from) in to.iter_mut().zip(from) {
             *to = *from;
         }

@@ -18,7 +18,16 @@ pub fn devices() -> &'static [Device] {
 
 /// The devices on which NaN and infinity are what they are; WGSL may assume that there are none.
 pub fn ieee_devices() -> impl Iterator<Item = &'static Device> {
-    devices().iter().filter(|device| !device.name().starts_with("wgpu"))
+    devices().iter().filter(|device| is_ieee(device))
+}
+
+fn is_ieee(device: &Device) -> bool {
+    !device.name().starts_with("wgpu")
+}
+
+/// What spoils every sum that it meets on a device.
+pub fn poison(device: &Device) -> f32 {
+    if is_ieee(device) { f32::NAN } else { 1e30 }
 }
 
 fn open(kind: &str, name: DeviceName) -> Option<Device> {

@@ -169,6 +169,14 @@ fn repeated_backward_passes_give_equal_bits_on_any_number_of_threads() {
     }
 }
 
+/// Changes elements of a tensor in f32.
+fn change(named: &mut Named<Cpu>, name: &str, how: impl FnOnce(&mut [f32])) {
+    let mut values = named[name].typed::<f32>().expect("f32").to_vec().expect("free");
+    how(&mut values);
+    let tensor = Tensor::from_vec(values, named[name].shape()).expect("shape");
+    named.insert(name.to_owned(), tensor.into_view());
+}
+
 fn rayon_pool(threads: usize) -> rayon::ThreadPool {
     rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads")
 }
@@ -185,13 +193,11 @@ fn documents_do_not_touch_one_another() {
         let poisoned = |part: Range<usize>| {
             let mut named = named.clone();
             for name in ["u", "dout"] {
-                let shape = named[name].shape().to_vec();
-                let mut values = named[name].typed::<f32>().expect("f32").to_vec().expect("free");
-                for line in values.chunks_exact_mut(70) {
-                    line[part.clone()].fill(f32::NAN);
-                }
-                let tensor = Tensor::from_vec(values, &shape).expect("shape");
-                named.insert(name.to_owned(), tensor.into_view());
+                change(&mut named, name, |values| {
+                    for line in values.chunks_exact_mut(70) {
+                        line[part.clone()].fill(f32::NAN);
+                    }
+                });
             }
             with_documents(named, resets, cut)
         };
@@ -243,10 +249,7 @@ fn a_nan_stays_where_it_belongs() {
             let back = poisoned == "dout";
             let at = (row * channels + channel) * steps + t;
             let mut dirty = named.clone();
-            let mut values = named[poisoned].typed::<f32>().expect("f32").to_vec().expect("free");
-            values[at] = f32::NAN;
-            let tensor = Tensor::from_vec(values, named[poisoned].shape()).expect("shape");
-            dirty.insert(poisoned.to_owned(), tensor.into_view());
+            change(&mut dirty, poisoned, |values| values[at] = f32::NAN);
             let found = run(device, &dirty, &options);
             let hit = |name: &str, i: usize| {
                 let (line, l) = (i / steps, i % steps);

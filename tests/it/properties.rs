@@ -6,7 +6,7 @@ use warpwright::verify::Random;
 use warpwright::verify::selective_scan::{Case, Distribution, ResetForm, Sizes};
 use warpwright::{Cpu, DType, Device, Element, Named, Tensor, View, bf16, f16};
 
-use crate::devices::{devices, ieee_devices};
+use crate::devices::{devices, ieee_devices, poison};
 
 /// A view's elements as f64.
 fn numbers(view: &View<Cpu>) -> Vec<f64> {
@@ -160,8 +160,7 @@ fn nothing_leaks_through_a_reset() {
         let alone = scan(device, &steps_of(&named, cut..steps), &case.options());
         let mut dirty = named.clone();
         let mut u = values::<f32>(&named["u"]);
-        let poison = if device.name().starts_with("wgpu") { 1e30 } else { f32::NAN };
-        u[cut - 1] = poison;
+        u[cut - 1] = poison(device);
         dirty.insert("u".to_owned(), tensor(u, &[1, 9, steps]));
         let at_cut = |value: i32| -> Vec<i32> {
             (0..steps).map(|t| if t == cut { value } else { 0 }).collect()

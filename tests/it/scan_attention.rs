@@ -3,12 +3,16 @@
 use proptest::prelude::*;
 use warpwright::backend::{Language, in_f64};
 use warpwright::scan_attention::{
-    self, Layout, Options, ScanAttention, Scores, State, StepInputs, check_named, run_named,
+    self, Layout, Options, ScanAttention, Scores, State, StepInputs, run_named,
 };
-use warpwright::verify::scan_attention::{Case, Distribution, Documents, run_case};
-use warpwright::{Cpu, DType, Device, Element, ErrorKind, Named, Tensor, View};
+use warpwright::verify::scan_attention::{Case, Documents, run_case};
+use warpwright::{Cpu, Device, Element, Named, Tensor, View};
 
 use crate::devices::{devices, ieee_devices};
+
+mod errors;
+#[cfg(feature = "interpreter")]
+mod interpreter;
 
 fn values<T: Element>(view: &View<Cpu>) -> Vec<T> {
     view.typed::<T>().expect("of this type").to_vec().expect("not in use")
@@ -458,69 +462,6 @@ fn random_cases_pass() {
     }
 }
 
-/// Changes the tensors of a good call, and expects this message.
-#[track_caller]
-fn refused(change: impl FnOnce(&mut Named<Cpu>), message: &str) {
-    let mut tensors = Case::keys(2, [4, 2], 10, 6).tensors::<f32>().expect("tensors");
-    check_named(&tensors, &Options::default()).expect("it is good");
-    change(&mut tensors);
-    let error = check_named(&tensors, &Options::default()).expect_err(message);
-    assert_eq!(error.to_string(), message);
-    assert_eq!(error.kind(), ErrorKind::Input);
-}
-
-#[test]
-fn wrong_input_is_told() {
-    let zeros = |shape: &[usize]| tensor(vec![0f32; shape.iter().product()], shape);
-    let replaced = |name: &'static str, view: View<Cpu>| {
-        move |tensors: &mut Named<Cpu>| drop(tensors.insert(name.to_owned(), view))
-    };
-    refused(
-        replaced("v", zeros(&[2, 3, 10, 6])),
-        "scan-attention: tensor `v`: expected a number of heads Hk that divides H = 4, found shape \
-         (2, 3, 10, 6)",
-    );
-    refused(
-        replaced("k", zeros(&[2, 2, 9, 6])),
-        "scan-attention: tensor `k`: expected shape (B, Hk, L, Dk) = (2, 2, 10, 6), found shape \
-         (2, 2, 9, 6)",
-    );
-    refused(
-        replaced("q", zeros(&[24])),
-        "scan-attention: tensor `q`: expected shape (H, Dk), found shape (24)",
-    );
-    refused(
-        replaced("s", zeros(&[2, 4, 10])),
-        "scan-attention: tensor `s`: expected either s, or q and k, found both",
-    );
-    refused(
-        |tensors| drop(tensors.remove("q")),
-        "scan-attention: tensor `q`: expected this tensor, found none",
-    );
-    refused(
-        |tensors| drop(tensors.remove("u0")),
-        "scan-attention: tensor `u0`: expected this tensor, found none",
-    );
-    refused(
-        replaced("reset", zeros(&[2, 10])),
-        "scan-attention: tensor `reset`: expected one of s q k v m0 u0 w0 mask seq_idx cu_seqlens, \
-         found an unknown tensor",
-    );
-    refused(
-        replaced("mask", zeros(&[2, 10])),
-        "scan-attention: tensor `mask`: expected elements u8, found f32",
-    );
-    refused(
-        replaced("do", zeros(&[2, 4, 10, 5])),
-        "scan-attention: tensor `do`: expected shape (B, H, L, Dv) = (2, 4, 10, 6), found shape \
-         (2, 4, 10, 5)",
-    );
-    refused(
-        replaced("cu_seqlens", tensor::<i32>(vec![0, 10], &[2])),
-        "scan-attention: tensor `m0`: expected shape (S, H) = (1, 4), found shape (2, 4)",
-    );
-}
-
 #[test]
 fn no_kernel_has_atomics() {
     let kernels = warpwright::backend::kernel::all()
@@ -532,65 +473,4 @@ fn no_kernel_has_atomics() {
         assert_eq!(info.text.lines().find(atomic), None, "{}", info.name);
     }
     assert!(count > 20 || cfg!(not(feature = "cuda")));
-}
-
-#[cfg(feature = "interpreter")]
-mod counted {
-    use warpwright::ptx::interpreter::{
-        Approximations, Options as Interpretation, Schedule as Threads,
-    };
-    use warpwright::verify::scan_attention::{Pass, count};
-
-    use super::*;
-
-    /// Like A1: full blocks, long rows.
-    fn counted(pass: Pass, dtype: DType, keyed: bool) -> warpwright::verify::count::Counted {
-        let case = match keyed {
-            true => Case::keys(1, [2, 2], 1024, 64),
-            false => Case::scores(1, 2, 1024, 64),
-        };
-        let case = Case { carry: false, carry_gradients: false, ..case };
-        count(&case, pass, dtype, None, Interpretation::default().unchecked()).expect("it runs")
-    }
-
-    #[test]
-    fn passes_move_no_more_than_they_must() {
-        for (pass, most) in [(Pass::Forward, 1.10), (Pass::Backward, 1.20)] {
-            for dtype in [DType::F32, DType::BF16] {
-                for keyed in [false, true] {
-                    let counted = counted(pass, dtype, keyed);
-                    let bytes = counted.bytes() as f64 / counted.least_bytes as f64;
-                    println!("{pass:?} {dtype} keyed {keyed}: {bytes:.3}");
-                    assert!(bytes <= most, "{pass:?} {dtype} keyed {keyed}: {bytes:.3}");
-                    for kernel in &counted.kernels {
-                        let conflicts = kernel.total().bank_conflicts();
-                        assert_eq!(conflicts, 0, "bank conflicts in {}", kernel.kernel);
-                    }
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn shipped_kernels_raise_nothing_under_ten_schedules() {
-        use warpwright::backend::cuda::{Cuda, Interpreter};
-        for seed in 0..10 {
-            let interpretation = Interpretation::default()
-                .with_seed(seed)
-                .with_schedule(Threads::Shuffled)
-                .with_approximations(Approximations::Perturbed);
-            let driver = Interpreter::new(interpretation);
-            let device = Device::Cuda(Cuda::with_driver(driver).expect("device"));
-            let case = Case {
-                documents: Documents::SeqIdx,
-                mask: true,
-                distribution: Distribution::Normal(1.0),
-                seed,
-                ..Case::keys(1, [2, 1], 300, 66)
-            };
-            let mut complaints = Vec::new();
-            run_case(&device, &case, |report| complaints.extend(report.complaint()));
-            assert!(complaints.is_empty(), "schedule {seed}: {complaints:?}");
-        }
-    }
 }

@@ -9,8 +9,8 @@ use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::call::{Call, Source, Span};
-use super::taps::{BeforeActivation, Correlate, Spread, Weights};
-use super::tile::{Geometry, Reach};
+use super::taps::{BeforeActivation, Correlate, Reach, Spread, Weights};
+use super::tile::Geometry;
 use crate::Result;
 use crate::backend::Cpu;
 use crate::backend::cpu::aligned::{Aligned, elements_mut};

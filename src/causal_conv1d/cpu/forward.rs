@@ -6,8 +6,8 @@ use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::call::{Call, Span};
-use super::taps::{Convolve, Weights};
-use super::tile::{Geometry, Reach};
+use super::taps::{Convolve, Reach, Weights};
+use super::tile::Geometry;
 use crate::Result;
 use crate::backend::Cpu;
 use crate::backend::cpu::aligned::{Aligned, elements_mut};

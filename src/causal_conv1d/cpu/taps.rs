@@ -18,6 +18,26 @@ use crate::causal_conv1d::{Activation, MAX_WIDTH};
 /// Numbers by distance: 0 meets the present step. As many as there are taps.
 pub(in crate::causal_conv1d) type Taps<'a> = [&'a [f32]; MAX_WIDTH];
 
+/// Which way the taps of a step reach. Masks belong to the later of the two steps of a tap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::causal_conv1d) enum Reach {
+    /// To earlier steps: the numbers begin W - 1 steps before the first one.
+    Back,
+    /// To later steps: the numbers begin with the first one.
+    Ahead,
+}
+
+impl Reach {
+    /// Numbers once for each tap, `stride` of them to a step.
+    pub fn taps(self, width: usize, numbers: &[f32], stride: usize) -> Taps<'_> {
+        std::array::from_fn(|d| match self {
+            _ if d >= width => &[],
+            Self::Back => &numbers[(width - 1 - d) * stride..],
+            Self::Ahead => &numbers[d * stride..],
+        })
+    }
+}
+
 /// Weights and bias of the channels of a tile, each (column, lane).
 #[derive(Clone, Copy)]
 pub(in crate::causal_conv1d) struct Weights<'a> {

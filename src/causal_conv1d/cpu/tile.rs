@@ -3,21 +3,12 @@
 use std::ops::Range;
 
 use super::call::{Call, Source, Span};
-use super::taps::Taps;
+use super::taps::{Reach, Taps};
 use crate::backend::cpu::aligned::Aligned;
 use crate::backend::cpu::disjoint::Disjoint;
 use crate::causal_conv1d::{Layout, MAX_WIDTH};
 use crate::element::DeviceFloat;
 use crate::layout::ActivationStrides;
-
-/// Which way the taps of a step reach. Masks belong to the later of the two steps of a tap.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reach {
-    /// To earlier steps: the tile begins W - 1 steps before the first one.
-    Back,
-    /// To later steps: the tile begins with the first one.
-    Ahead,
-}
 
 /// Where the numbers of a task lie in its tiles: (step, channel), the channels of a step padded to
 /// whole vectors; a single channel is not padded.
@@ -171,16 +162,11 @@ impl Geometry {
         room: &'a mut [Aligned; MAX_WIDTH],
         length: usize,
     ) -> Taps<'a> {
-        let from = |d| match reach {
-            Reach::Back => &numbers[(width - 1 - d) * self.stride..],
-            Reach::Ahead => &numbers[d * self.stride..],
-        };
-        let Some(masks) = masks else {
-            return std::array::from_fn(|d| if d < width { from(d) } else { &[] });
-        };
+        let whole = reach.taps(width, numbers, self.stride);
+        let Some(masks) = masks else { return whole };
         for (d, tap) in room.iter_mut().enumerate().take(width) {
             tap.resize(length);
-            tap.copy_from_slice(&from(d)[..length]);
+            tap.copy_from_slice(&whole[d][..length]);
             let shift = if reach == Reach::Ahead { d } else { 0 };
             for (step, tap) in tap.chunks_mut(self.stride).enumerate() {
                 let mask = masks.get(step + shift).copied().unwrap_or(0);

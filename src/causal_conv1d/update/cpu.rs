@@ -11,7 +11,7 @@ use crate::Result;
 use crate::backend::Cpu;
 use crate::backend::cpu::aligned::{Aligned, elements, elements_mut};
 use crate::backend::cpu::disjoint::Disjoint;
-use crate::causal_conv1d::cpu::taps::{Convolve, Weights};
+use crate::causal_conv1d::cpu::taps::{Convolve, Reach, Weights};
 use crate::causal_conv1d::{MAX_WIDTH, Options, Plan};
 use crate::element::{DType, DeviceFloat};
 use crate::list::CpuVariant;
@@ -183,7 +183,7 @@ impl<T: DeviceFloat, S: DeviceFloat> WithSimd for Block<'_, '_, T, S> {
     #[inline(always)]
     fn with_simd<V: Simd>(mut self, simd: V) {
         let (call, steps) = (self.call, self.call.problem.steps);
-        let (width, history) = (call.problem.width, call.problem.history());
+        let width = call.problem.width;
         let Some(slot) = call.places.slots[self.batch] else {
             self.scratch.out.reset(steps * self.channels.len());
             return self.store(self.channels.len());
@@ -193,10 +193,7 @@ impl<T: DeviceFloat, S: DeviceFloat> WithSimd for Block<'_, '_, T, S> {
         self.load_xs(slot, stride);
         let Scratch { weights, xs, out } = &mut *self.scratch;
         out.resize(steps * stride);
-        let taps = std::array::from_fn(|d| match d < width {
-            true => &xs[(history - d) * stride..],
-            false => &[],
-        });
+        let taps = Reach::Back.taps(width, xs, stride);
         let (weights, activation) = (Weights::new(width, weights), call.options.activation);
         Convolve { simd, weights, taps, activation, out }.run();
         self.store(stride);

@@ -50,19 +50,15 @@ mod x86 {
 
     #[inline(always)]
     pub fn transpose(avx: Avx, from: &[f32], to: &mut [f32], height: usize, width: usize) {
+        let (from, to) = (from.as_chunks::<SIDE>().0, to.as_chunks_mut::<SIDE>().0);
         for y in (0..height).step_by(SIDE) {
             for x in (0..width).step_by(SIDE) {
                 let mut rows = [avx._mm256_setzero_ps(); SIDE];
                 for (i, row) in rows.iter_mut().enumerate() {
-                    if let Some(numbers) = from[(y + i) * width + x..].first_chunk::<SIDE>() {
-                        *row = bytemuck::cast(*numbers);
-                    }
+                    *row = bytemuck::cast(from[((y + i) * width + x) / SIDE]);
                 }
-                let columns = square(avx, rows);
-                for (i, &column) in columns.iter().enumerate() {
-                    if let Some(place) = to[(x + i) * height + y..].first_chunk_mut::<SIDE>() {
-                        *place = bytemuck::cast(column);
-                    }
+                for (i, &column) in square(avx, rows).iter().enumerate() {
+                    to[((x + i) * height + y) / SIDE] = bytemuck::cast(column);
                 }
             }
         }
