@@ -43,6 +43,9 @@ pub struct ExactGradients {
     pub ddelta_bias: Vec<f64>,
     /// (B, D, N); packed (S, D, N).
     pub dh0: Vec<f64>,
+    /// The largest of the terms, one for each batch element and step, whose sums `da`, `dd` and
+    /// `ddelta_bias` are. With few channels these sums may all be far smaller than their terms.
+    pub terms: [f64; 3],
 }
 
 /// Evaluates the gradients in f64, one step after the other.
@@ -81,6 +84,7 @@ pub fn backward<T: Float>(
         dd: vec![0.0; channels],
         ddelta_bias: vec![0.0; channels],
         dh0: vec![0.0; problem.rows * channels * states],
+        terms: [0.0; 3],
     };
     for (row, (batch, steps)) in inputs.resets.rows(batch, steps)?.into_iter().enumerate() {
         for channel in 0..channels {
@@ -166,23 +170,42 @@ impl Reverse<'_> {
             y += arrays.c[c] * visit.after[n];
             w += g * arrays.b[b];
             dstep += a * g * q;
-            exact.da[a_index] += step_size * g * q;
+            exact.add(Sum::A, a_index, step_size * g * q);
             exact.db[b] += g * step_size * u;
             exact.dc[c] += dy * visit.after[n];
             *carry = if visit.reset { 0.0 } else { decay * g };
         }
         exact.du[i] = d * dy + step_size * w;
-        exact.dd[channel] += dy * u;
+        exact.add(Sum::D, channel, dy * u);
         if let Some(z) = &arrays.z {
             exact.dz[i] = self.dout[i] * y * silu_slope(z[i]);
         }
         let ddelta = (dstep + u * w) * arrays.step_slope(options, channel, i);
         exact.ddelta[i] = ddelta;
-        exact.ddelta_bias[channel] += ddelta;
+        exact.add(Sum::Bias, channel, ddelta);
     }
 }
 
+/// A gradient that sums over batch and time; the numbers are places in `terms`.
+#[derive(Clone, Copy)]
+enum Sum {
+    A = 0,
+    D = 1,
+    Bias = 2,
+}
+
 impl ExactGradients {
+    /// Adds a term.
+    fn add(&mut self, sum: Sum, i: usize, term: f64) {
+        match sum {
+            Sum::A => self.da[i] += term,
+            Sum::D => self.dd[i] += term,
+            Sum::Bias => self.ddelta_bias[i] += term,
+        }
+        let largest = &mut self.terms[sum as usize];
+        *largest = largest.max(term.abs());
+    }
+
     /// Rounds the gradients into those that a call asks for.
     pub(in crate::selective_scan) fn write<T: Float>(
         &self,
