@@ -48,6 +48,7 @@ impl<T: DeviceFloat> WithSimd for Block<'_, '_, T> {
             // Tiles end at multiples of their length, so that checkpoints fall on their ends.
             let end = self.steps.end.min((start / TILE + 1) * TILE);
             self.load(simd, start..end);
+            self.prefetch(self.steps.end.min(end + TILE)..self.steps.end.min(end + 2 * TILE));
             let segments = self.segments(lanes, start..end);
             self.recur(simd, &segments, &mut decays);
             self.finish(simd, start..end);
@@ -121,6 +122,15 @@ impl<T: DeviceFloat> Block<'_, '_, T> {
         let Scratch { b, c, .. } = &mut **scratch;
         b.load(&scan.call.b, scan.call.problem, lanes, *batch, channels, steps.clone());
         c.load(&scan.call.c, scan.call.problem, lanes, *batch, channels, steps);
+    }
+
+    /// Hints at the activations of the next tile, which come from memory while the states run.
+    #[inline(always)]
+    fn prefetch(&self, steps: Range<usize>) {
+        let call = &self.scan.call;
+        for source in [Some(&call.delta), Some(&call.u), call.z.as_ref()].into_iter().flatten() {
+            source.prefetch(self.batch, self.channels.clone(), steps.clone());
+        }
     }
 
     /// The runs of ordinary steps in a tile. At a reset the decay sees Δ = 0 and the state is

@@ -7,6 +7,7 @@ use pulp::Simd;
 use super::transpose::transpose;
 use crate::backend::Cpu;
 use crate::backend::cpu::disjoint::Disjoint;
+use crate::backend::cpu::prefetch::prefetch;
 use crate::element::DeviceFloat;
 pub(super) use crate::layout::ActivationStrides;
 use crate::selective_scan::Layout;
@@ -97,7 +98,8 @@ impl<T: DeviceFloat> Source<'_, T> {
         let lanes = S::F32_LANES;
         if self.strides.time == 1 {
             with_usual!(steps.len(), TILE, |length| {
-                for (line, channel) in lines.chunks_exact_mut(TILE).zip(channels.clone()) {
+                for (lane, channel) in channels.clone().enumerate() {
+                    let line = &mut lines[lane * TILE..][..TILE];
                     let first = self.strides.index(batch, channel, steps.start);
                     T::widen(&self.values[first..first + length], &mut line[..length]);
                 }
@@ -105,11 +107,28 @@ impl<T: DeviceFloat> Source<'_, T> {
             transpose(simd, lines, tile, lanes, TILE);
         } else {
             with_usual!(channels.len(), lanes, |width| {
-                for (row, t) in tile.chunks_exact_mut(lanes).zip(steps.clone()) {
+                for (i, t) in steps.clone().enumerate() {
+                    let row = &mut tile[i * lanes..][..lanes];
                     let first = self.strides.index(batch, channels.start, t);
                     T::widen(&self.values[first..first + width], &mut row[..width]);
                 }
             });
+        }
+    }
+}
+
+impl<T> Source<'_, T> {
+    /// Hints that these steps of `channels` are loaded next.
+    #[inline(always)]
+    pub fn prefetch(&self, batch: usize, channels: Range<usize>, steps: Range<usize>) {
+        let line = |channel, t, length| {
+            let first = self.strides.index(batch, channel, t);
+            prefetch(self.values.get(first..first + length).unwrap_or_default());
+        };
+        if self.strides.time == 1 {
+            channels.for_each(|channel| line(channel, steps.start, steps.len()));
+        } else {
+            steps.for_each(|t| line(channels.start, t, channels.len()));
         }
     }
 }
@@ -141,7 +160,8 @@ impl<T: DeviceFloat> Target<'_, T> {
         if self.strides.time == 1 {
             transpose(simd, tile, lines, TILE, lanes);
             with_usual!(steps.len(), TILE, |length| {
-                for (line, channel) in lines.chunks_exact(TILE).zip(channels.clone()) {
+                for (lane, channel) in channels.clone().enumerate() {
+                    let line = &lines[lane * TILE..][..TILE];
                     let mut rounded = [T::from_f32(0.0); TILE];
                     T::narrow(&line[..length], &mut rounded[..length]);
                     let first = self.strides.index(batch, channel, steps.start);
@@ -151,7 +171,8 @@ impl<T: DeviceFloat> Target<'_, T> {
             });
         } else {
             with_usual!(channels.len(), lanes, |width| {
-                for (row, t) in tile.chunks_exact(lanes).zip(steps.clone()) {
+                for (i, t) in steps.clone().enumerate() {
+                    let row = &tile[i * lanes..][..lanes];
                     let mut rounded = [T::from_f32(0.0); TILE];
                     T::narrow(&row[..width], &mut rounded[..width]);
                     let first = self.strides.index(batch, channels.start, t);

@@ -23,7 +23,7 @@ use crate::selective_scan::cpu::maps::{Form, MapTile};
 use crate::selective_scan::cpu::recurrence::{
     DecayTile, History, OwnDecay, PowerDecay, Recurrence, SharedDecay,
 };
-use crate::selective_scan::cpu::tile::{TILE, Target, rows, rows_mut, tile, tile_mut};
+use crate::selective_scan::cpu::tile::{TILE, rows, rows_mut, tile, tile_mut};
 
 /// Some channels of one row.
 pub(super) struct Block<'a, 'call, T> {
@@ -51,10 +51,12 @@ impl<T: DeviceFloat> WithSimd for Block<'_, '_, T> {
             self.restore(start, S::F32_LANES);
             for (i, steps) in tiles.iter().enumerate() {
                 self.load(simd, i, steps.clone());
+                self.prefetch_gated(steps.clone());
                 self.recompute(simd, i, steps.clone(), &mut decays);
             }
             for (i, steps) in tiles.iter().enumerate().rev() {
                 self.gate(simd, i, steps.clone());
+                self.prefetch_below(steps.clone());
                 self.descend(simd, i, steps.clone(), &mut decays);
                 self.finish(simd, i, steps.clone());
             }
@@ -161,6 +163,28 @@ impl<T: DeviceFloat> Block<'_, '_, T> {
         }
         b.load(&call.b, call.problem, lanes, *batch, channels, steps.clone());
         c.load(&call.c, call.problem, lanes, *batch, channels, steps);
+    }
+
+    /// Hints at what [`gate`](Self::gate) reads, once the states have run up to the checkpoint.
+    #[inline(always)]
+    fn prefetch_gated(&self, steps: Range<usize>) {
+        let gated = [Some(&self.reverse.dout), self.reverse.call.z.as_ref()];
+        for source in gated.into_iter().flatten() {
+            source.prefetch(self.batch, self.channels.clone(), steps.clone());
+        }
+    }
+
+    /// Hints at what [`load`](Self::load) reads of the steps one checkpoint below.
+    #[inline(always)]
+    fn prefetch_below(&self, steps: Range<usize>) {
+        let below = |t: usize| t.saturating_sub(CHECKPOINT).max(self.steps.start);
+        for source in [&self.reverse.call.delta, &self.reverse.call.u] {
+            source.prefetch(
+                self.batch,
+                self.channels.clone(),
+                below(steps.start)..below(steps.end),
+            );
+        }
     }
 
     /// Runs the states up through a tile, and keeps them.
@@ -298,17 +322,16 @@ impl<T: DeviceFloat> Block<'_, '_, T> {
         sums.add_per_channel(channels, lanes, length, (dy, u, dstep), da);
         sums.db.add(b.form, channels, lanes, steps.clone(), db);
         sums.dc.add(c.form, channels, lanes, steps.clone(), dc);
-        let mut store = |target: &Option<Target<'_, T>>, tile: &[f32]| {
+        // A loop, not a closure: one that is called three times would be compiled by itself,
+        // without this function's instruction set.
+        for (target, tile) in [(&reverse.du, &*w), (&reverse.ddelta, dstep), (&reverse.dz, dz)] {
             if let Some(target) = target {
                 // SAFETY: parts have rows and channels of their own, and each tile is stored once.
                 unsafe {
                     target.store(simd, tile, lines, *batch, channels.clone(), steps.clone());
                 }
             }
-        };
-        store(&reverse.du, w);
-        store(&reverse.ddelta, dstep);
-        store(&reverse.dz, dz);
+        }
     }
 
     /// Stores the gradient of the initial state.
