@@ -6,10 +6,14 @@
 #[inline(always)]
 pub(crate) fn prefetch<T>(values: &[T]) {
     #[cfg(target_arch = "x86_64")]
-    for byte in (0..size_of_val(values)).step_by(LINE) {
+    {
         use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-        // SAFETY: a hint accesses nothing, and the address lies in the slice.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(values.as_ptr().cast::<i8>().add(byte)) };
+        let start = values.as_ptr().cast::<i8>();
+        let within = start.addr() % LINE;
+        for byte in (0..within + size_of_val(values)).step_by(LINE) {
+            // SAFETY: a hint accesses nothing, and the line holds a part of the slice.
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(start.wrapping_sub(within).wrapping_add(byte)) };
+        }
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = values;
