@@ -14,8 +14,9 @@ const STATES: usize = 8;
 /// Channels of a tile that are worth its copy of B and C; they divide a block.
 const TILE: u32 = 64;
 
-/// Entries for which a thread keeps A, where it is not tied.
-const ENTRIES: usize = 8;
+/// Bytes of a channel's states, over the entries for which a thread keeps its A, that make A cost
+/// little beside them. A itself has the same size for states of 16 bits as for those of 32.
+const SHARED_A: usize = 32;
 
 /// Blocks that give a multiprocessor enough loads to wait for.
 const BLOCKS_PER_UNIT: u64 = 4;
@@ -50,7 +51,8 @@ impl Spread {
         let columns = threads / lanes;
         let group = problem.channels() / problem.groups.max(1);
         let whole = u32::try_from(group).unwrap_or(u32::MAX).min(TILE).next_power_of_two();
-        let entries = if problem.a_tied { 1 } else { problem.batch.clamp(1, ENTRIES) as u32 };
+        let sharing = SHARED_A / problem.state_dtype.bytes();
+        let entries = if problem.a_tied { 1 } else { problem.batch.clamp(1, sharing) as u32 };
         let mut spread = Self::with(problem, lanes, whole.max(columns), entries);
         let enough = BLOCKS_PER_UNIT * u64::from(units.max(1));
         loop {
@@ -141,6 +143,9 @@ mod tests {
         assert_eq!((mamba(64).entries, mamba(64).tile, mamba(64).blocks), (8, 64, 640));
         assert_eq!((mamba(8).entries, mamba(8).blocks), (1, 640));
         assert_eq!((mamba(1).entries, mamba(1).blocks), (1, 80));
+        let problem = Problem::new(DType::BF16, [256, 1, 5120, 1, 16, 1]).unwrap();
+        let half = Problem { a_tied: false, state_dtype: DType::BF16, ..problem };
+        assert_eq!(Spread::of(&half, 128, 132).entries, 16);
     }
 
     #[test]
