@@ -95,6 +95,36 @@ pub enum Error {
         /// What the other call does with it: `read` or `written`.
         access: &'static str,
     },
+    /// A sparse matrix is not what it should be.
+    #[error("{operation}: {}{fault}", if matrix.is_empty() { String::new() } else { format!("matrix `{matrix}`: ") })]
+    Sparse {
+        /// The operation, as the command names it.
+        operation: &'static str,
+        /// The matrix, as the specification names it; empty where there is but one.
+        matrix: String,
+        /// What is wrong.
+        fault: crate::sparse::Fault,
+    },
+    /// The product has more entries than its row pointers can count.
+    #[error(
+        "{operation}: expected at most {limit} entries in the product, found {nnz}; use row pointers u64, or multiply some rows at a time"
+    )]
+    OutputTooLarge {
+        /// The operation, as the command names it.
+        operation: &'static str,
+        /// The entries of the product.
+        nnz: u64,
+        /// The most that fit.
+        limit: u64,
+    },
+    /// A Matrix Market file cannot be read.
+    #[error("Matrix Market, line {line}: {kind}")]
+    MatrixMarket {
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong.
+        kind: crate::sparse::matrix_market::Fault,
+    },
     /// The backend cannot do this, though another may.
     #[error("{operation}: {backend} does not support {what}; {instead}")]
     Unsupported {
@@ -170,7 +200,10 @@ impl Error {
             | Self::Value { .. }
             | Self::Tensor { .. }
             | Self::Option { .. }
-            | Self::Aliased { .. } => ErrorKind::Input,
+            | Self::Aliased { .. }
+            | Self::Sparse { .. }
+            | Self::OutputTooLarge { .. }
+            | Self::MatrixMarket { .. } => ErrorKind::Input,
             Self::Unsupported { .. } | Self::Unavailable { .. } => ErrorKind::Ability,
             Self::InUse { .. }
             | Self::OutOfMemory { .. }

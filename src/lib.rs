@@ -33,6 +33,7 @@ mod resets;
 pub mod scan_attention;
 pub mod selective_scan;
 mod shape;
+pub mod sparse;
 mod tensor;
 mod variant;
 #[cfg(feature = "verify")]

@@ -1,0 +1,5 @@
+//! Matrix Market files.
+
+mod fault;
+
+pub use fault::Fault;
