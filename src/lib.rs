@@ -34,6 +34,7 @@ pub mod scan_attention;
 pub mod selective_scan;
 mod shape;
 pub mod sparse;
+pub mod spgemm;
 mod tensor;
 mod variant;
 #[cfg(feature = "verify")]

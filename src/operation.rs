@@ -9,15 +9,16 @@ use std::time::Duration;
 
 use crate::backend::{Cpu, Device, Named};
 use crate::element::DType;
-use crate::{Error, Result, causal_conv1d, scan_attention, selective_scan};
+use crate::{Error, Result, causal_conv1d, scan_attention, selective_scan, spgemm};
 
 /// Every operation of the crate.
-pub const OPERATIONS: [&dyn Operation; 5] = [
+pub const OPERATIONS: [&dyn Operation; 6] = [
     &selective_scan::RunTime,
     &selective_scan::state_update::RunTime,
     &causal_conv1d::RunTime,
     &causal_conv1d::update::RunTime,
     &scan_attention::RunTime,
+    &spgemm::RunTime,
 ];
 
 /// The operation of this name.
@@ -94,11 +95,21 @@ pub struct Ran {
     pub elapsed: Duration,
     /// The outputs, under their names.
     pub outputs: Named<Cpu>,
+    /// What is to be known of them besides, for the metadata of a file.
+    pub metadata: BTreeMap<String, String>,
 }
 
 impl Ran {
     pub(crate) fn new(variant: &'static str, elapsed: Duration, outputs: Named<Cpu>) -> Self {
-        Self { variant, elapsed, outputs }
+        Self { variant, elapsed, outputs, metadata: BTreeMap::new() }
+    }
+
+    pub(crate) fn with_metadata(
+        mut self,
+        metadata: impl IntoIterator<Item = (String, String)>,
+    ) -> Self {
+        self.metadata.extend(metadata);
+        self
     }
 }
 

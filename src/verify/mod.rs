@@ -27,6 +27,7 @@ pub mod place;
 mod random;
 pub mod scan_attention;
 pub mod selective_scan;
+pub mod spgemm;
 pub mod time;
 
 #[cfg(feature = "interpreter")]
@@ -206,6 +207,11 @@ pub trait Suite: Sync {
     /// The calls that the specification asks to be timed.
     fn settings(&self) -> Vec<Setting>;
 
+    /// The types of values that are timed.
+    fn dtypes(&self) -> &'static [DType] {
+        &[DType::F32, DType::BF16, DType::F16]
+    }
+
     /// The elements that a call's cost is stated for: B · D · L · N of a scan.
     fn elements(&self, sizes: &Sizes) -> usize;
 
@@ -239,12 +245,13 @@ pub trait Suite: Sync {
 }
 
 /// The cases of every operation.
-pub const SUITES: [&dyn Suite; 5] = [
+pub const SUITES: [&dyn Suite; 6] = [
     &selective_scan::Cases,
     &selective_scan::state_update::Cases,
     &causal_conv1d::Cases,
     &causal_conv1d::UpdateCases,
     &scan_attention::Cases,
+    &spgemm::Cases,
 ];
 
 /// The cases of the operation of this name.

@@ -69,12 +69,13 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         Some(name) => vec![verify::find(name)?],
         None => SUITES.to_vec(),
     };
-    let dtypes = arguments.dtype.map_or(vec![DType::F32, DType::BF16, DType::F16], |one| vec![one]);
+    let dtypes =
+        |suite: &dyn Suite| arguments.dtype.map_or(suite.dtypes().to_vec(), |one| vec![one]);
     #[cfg(feature = "interpreter")]
     if arguments.device == Target::Device(DeviceName::Ptx) {
         for suite in suites {
             let settings = settings(arguments, suite)?;
-            crate::count::run(suite, settings, &dtypes, arguments.gpu, arguments.json)?;
+            crate::count::run(suite, settings, &dtypes(suite), arguments.gpu, arguments.json)?;
         }
         return Ok(());
     }
@@ -88,7 +89,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     for suite in suites {
         let mut rows = Vec::new();
         for setting in settings(arguments, suite)? {
-            for &dtype in &dtypes {
+            for dtype in dtypes(suite) {
                 let runs = arguments.runs.map(|runs| runs as usize);
                 let timing = suite.time(&device, &setting, dtype, runs)?;
                 rows.push(Row { setting: setting.clone(), dtype, timing });

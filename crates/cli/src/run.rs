@@ -65,7 +65,8 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         Target::Reference => "reference".to_owned(),
         Target::Device(_) => device.name(),
     };
-    let metadata = HashMap::from([
+    let mut metadata: HashMap<String, String> = ran.metadata.into_iter().collect();
+    metadata.extend([
         ("op".to_owned(), arguments.operation.clone()),
         ("device".to_owned(), name),
         ("variant".to_owned(), ran.variant.to_owned()),

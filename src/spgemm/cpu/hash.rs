@@ -1,0 +1,100 @@
+//! A hash table that is as large as the row may need: for matrices too wide to hold a row.
+
+use super::accumulator::Accumulator;
+use crate::sparse::Value;
+use crate::spgemm::semiring::Ring;
+
+/// One row of the product in a table with linear probing.
+pub(super) struct Hash<T> {
+    keys: Vec<u32>,
+    values: Vec<T>,
+    /// 32 - log2 of the slots in use.
+    shift: u32,
+    /// The slots that are taken.
+    slots: Vec<u32>,
+    sorting: Vec<(u32, T)>,
+    /// Sorted, without repetitions.
+    mask: Vec<u32>,
+    complement: bool,
+}
+
+/// No column is that large.
+const EMPTY: u32 = u32::MAX;
+
+/// 2^32 over the golden ratio.
+const FACTOR: u32 = 2_654_435_769;
+
+impl<T: Value> Accumulator<T> for Hash<T> {
+    fn new(_cols: usize) -> Self {
+        Self {
+            keys: Vec::new(),
+            values: Vec::new(),
+            shift: 0,
+            slots: Vec::new(),
+            sorting: Vec::new(),
+            mask: Vec::new(),
+            complement: false,
+        }
+    }
+
+    fn begin(&mut self, upper: usize, mask: Option<&[u32]>, complement: bool) {
+        // At most half full. A row has at most 2^31 entries, so the table fits its 32-bit hash.
+        let slots = (2 * upper.min(1 << 31)).next_power_of_two().max(2);
+        self.shift = 32 - slots.ilog2().min(32);
+        if self.keys.len() < slots {
+            self.keys.resize(slots, EMPTY);
+            self.values.resize(slots, T::ZERO);
+        }
+        self.mask.clear();
+        self.mask.extend(mask.into_iter().flatten());
+        self.mask.sort_unstable();
+        self.complement = complement;
+    }
+
+    #[inline(always)]
+    fn add<R: Ring<T>, const MASKED: bool>(&mut self, a: T, columns: &[u32], values: Option<&[T]>) {
+        let last = (u32::MAX >> self.shift) as usize;
+        for (i, &col) in columns.iter().enumerate() {
+            if MASKED && self.mask.binary_search(&col).is_ok() == self.complement {
+                continue;
+            }
+            let product = R::multiply(a, values.map_or(T::ONE, |values| values[i]));
+            let mut slot = (col.wrapping_mul(FACTOR) >> self.shift) as usize;
+            while self.keys[slot] != col && self.keys[slot] != EMPTY {
+                slot = (slot + 1) & last;
+            }
+            if self.keys[slot] == EMPTY {
+                self.keys[slot] = col;
+                self.values[slot] = product;
+                self.slots.push(slot as u32);
+            } else {
+                self.values[slot] = R::add(self.values[slot], product);
+            }
+        }
+    }
+
+    fn finish(&mut self, col: &mut Vec<u32>, val: &mut Vec<T>) {
+        self.drain();
+        col.extend(self.sorting.iter().map(|(col, _)| *col));
+        val.extend(self.sorting.iter().map(|(_, value)| *value));
+    }
+
+    fn finish_known(&mut self, _columns: &[u32], values: &mut [T]) {
+        self.drain();
+        for (value, (_, found)) in values.iter_mut().zip(&self.sorting) {
+            *value = *found;
+        }
+    }
+}
+
+impl<T: Value> Hash<T> {
+    /// The entries of the row in order; the table is empty again.
+    fn drain(&mut self) {
+        self.sorting.clear();
+        for slot in self.slots.drain(..) {
+            let key = std::mem::replace(&mut self.keys[slot as usize], EMPTY);
+            self.sorting.push((key, self.values[slot as usize]));
+        }
+        self.sorting.sort_unstable_by_key(|(col, _)| *col);
+    }
+}

@@ -1,0 +1,157 @@
+//! SpGEMM: the product of two sparse matrices over a semiring (SMASH).
+//!
+//! ```text
+//! C = α (A ⊕.⊗ B) ⊕ β C0,   c_ij = ⊕_l a_il ⊗ b_lj,   optionally only where a mask M has
+//!                           an entry, or only where it has none
+//! ```
+//!
+//! | [`Semiring`] | ⊕ | ⊗ | values |
+//! |---|---|---|---|
+//! | `plus-times` | + | × | f32, f64, i32, u32; integers wrap |
+//! | `min-plus` | min | +, saturating | f32, f64, i32 |
+//! | `max-times` | max | × | f32, f64, i32, u32 |
+//! | `or-and` | or | and | u8, which holds truth values; any value but 0 is true |
+//! | `plus-pair` | + | 1 | u32: how many l there are |
+//!
+//! What is stored in C depends on what is stored in A, B, C0 and M alone, never on values: every
+//! place that some product reaches, and every place of C0 where β is given. Zeros that come out
+//! stay. C is canonical. α and β belong to plus-times; α = 0 does not read the values of A and B,
+//! β = 0 not those of C0, so that no NaN passes.
+//!
+//! A may be unsorted and hold columns twice; every stored entry makes products of its own. So may
+//! B, C0 and the mask: a device that needs them canonical makes a copy that is, or, with
+//! [`auto_canonical`](Options::auto_canonical) off, the call is refused.
+//!
+//! Where C0 comes with a mask, its entries outside of what is computed are kept, unless
+//! [`replace`](Options::replace) says otherwise.
+//!
+//! On the CPU every value is the sum from left to right in the order in which the row of A is
+//! stored, C0 first; product and sum are rounded separately. The bits do not depend on the number
+//! of threads.
+//!
+//! [`SpgemmPlan`] keeps what does not depend on values, for products of the same patterns.
+//! [`triangles`] counts triangles of graphs by masked products.
+//!
+//! ```
+//! use warpwright::sparse::Csr;
+//! use warpwright::spgemm::{self, Inputs, Options, Semiring};
+//!
+//! // The shortest way of two steps from 0 to 2: by 1, or by 3.
+//! let edges = Csr::new([4, 4], vec![0u32, 2, 3, 3, 4], vec![1, 3, 2, 2], vec![5.0f32, 1.0, 1.0, 2.0])?;
+//! let two = spgemm::multiply(
+//!     &Inputs::new(&edges, &edges),
+//!     &Options::default().with_semiring(Semiring::MinPlus),
+//! )?;
+//! assert_eq!(two.row_ptr().to_vec()?, [0, 1, 1, 1, 1]);
+//! assert_eq!(two.val().expect("values").to_vec()?, [3.0]);
+//! # Ok::<(), warpwright::Error>(())
+//! ```
+//!
+//! Paper: K. Shivdikar, "SMASH: Sparse Matrix Atomic Scratchpad Hashing", 2021, arXiv 2105.14156.
+
+mod check;
+mod cpu;
+mod inputs;
+mod named;
+mod options;
+mod product;
+mod read;
+pub mod reference;
+mod reuse;
+mod semiring;
+pub mod triangles;
+
+pub use check::Problem;
+pub(crate) use cpu::VARIANTS as CPU_VARIANTS;
+pub use inputs::Inputs;
+pub(crate) use named::RunTime;
+pub use options::Options;
+pub use product::{Phase, Summary};
+pub use reuse::SpgemmPlan;
+pub use semiring::Semiring;
+
+use crate::backend::Backend;
+use crate::check::Check;
+use crate::operation::Axis;
+use crate::sparse::{Csr, Fault, Offset, Value};
+use crate::tensor::Tensor;
+use crate::{Error, Result};
+
+/// The operation, as messages and the command name it.
+pub const NAME: &str = "spgemm";
+
+const CHECK: Check = Check { operation: NAME };
+
+/// M rows of A, K rows of B (0: as many), N columns (0: as many), E entries in a row.
+pub(crate) const AXES: [Axis; 4] =
+    [Axis::required("M"), Axis::or("K", 0), Axis::or("N", 0), Axis::or("E", 8)];
+
+/// A backend that multiplies sparse matrices of values `T` with row pointers `O`.
+pub trait Spgemm<T: Value, O: Offset = u32>: Backend {
+    /// Whether the values of such a call are sums from left to right, to the bit.
+    fn is_ordered(options: &Options) -> bool;
+
+    /// The product of a checked call, and what it took.
+    ///
+    /// # Errors
+    ///
+    /// As [`multiply`].
+    fn product(
+        &self,
+        problem: &Problem,
+        inputs: &Inputs<'_, Self, T, O>,
+        options: &Options,
+    ) -> Result<(Csr<Self, T, O>, Summary)>;
+
+    /// The values of the product of a checked call whose places are known.
+    ///
+    /// # Errors
+    ///
+    /// As [`SpgemmPlan::execute_into`].
+    fn values(
+        &self,
+        plan: &SpgemmPlan<Self, O>,
+        inputs: &Inputs<'_, Self, T, O>,
+        options: &Options,
+        into: &mut Tensor<Self, T>,
+    ) -> Result<()>;
+}
+
+/// The product.
+///
+/// # Errors
+///
+/// [`Error::Shape`](crate::Error::Shape) where sides do not match,
+/// [`Error::Sparse`](crate::Error::Sparse) where a matrix is not canonical and must be,
+/// [`Error::Option`](crate::Error::Option) where options make no sense together or for these
+/// values, [`Error::OutputTooLarge`](crate::Error::OutputTooLarge) where the row pointers cannot
+/// count the entries; nothing is written then.
+pub fn multiply<B: Spgemm<T, O>, T: Value, O: Offset>(
+    inputs: &Inputs<'_, B, T, O>,
+    options: &Options,
+) -> Result<Csr<B, T, O>> {
+    Ok(multiply_with_summary(inputs, options)?.0)
+}
+
+/// The product, and what it took.
+///
+/// # Errors
+///
+/// As [`multiply`].
+pub fn multiply_with_summary<B: Spgemm<T, O>, T: Value, O: Offset>(
+    inputs: &Inputs<'_, B, T, O>,
+    options: &Options,
+) -> Result<(Csr<B, T, O>, Summary)> {
+    let problem = Problem::check(inputs, options)?;
+    inputs.a.backend().product(&problem, inputs, options)
+}
+
+/// The same with the error of a product that its row pointers cannot count.
+fn too_large<R>(made: Result<R>) -> Result<R> {
+    made.map_err(|error| match error {
+        Error::Sparse { fault: Fault::TooManyEntries { nnz, limit }, .. } => {
+            Error::OutputTooLarge { operation: NAME, nnz, limit }
+        }
+        other => other,
+    })
+}

@@ -1,0 +1,274 @@
+//! The product of matrices whose names and types are known only at run time, as files give them.
+//!
+//! A matrix X is three tensors: `x_row_ptr`, `x_col` (I32, I64, U32 or U64) and `x_val`; without
+//! values it is a pattern. The sides of A and B are options, `a_shape` and `b_shape`.
+
+use std::time::Instant;
+
+use super::options::{SHAPES, wrong};
+use super::{
+    AXES, CHECK, Inputs, NAME, Options, Problem, Semiring, Spgemm, cpu, multiply_with_summary,
+};
+use crate::backend::{Cpu, Device, Named};
+use crate::element::DType;
+use crate::operation::{Axis, Operation, Ran, Settings, Sizes};
+use crate::sparse::{Csr, Value};
+use crate::tensor::View;
+use crate::{Error, Result};
+
+/// The matrices, and whether each must be there.
+const MATRICES: [(&str, bool); 4] = [("a", true), ("b", true), ("c0", false), ("mask", false)];
+
+/// SpGEMM as an [`Operation`].
+pub(crate) struct RunTime;
+
+impl Operation for RunTime {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn axes(&self) -> &'static [Axis] {
+        &AXES
+    }
+
+    fn check(&self, named: &Named<Cpu>, settings: &Settings) -> Result<()> {
+        let options = Options::from_settings(settings)?;
+        let types = Types::of(named, &options)?;
+        types.with(CheckOnly { named, settings, options: &options })
+    }
+
+    fn run(&self, device: &Device, named: &Named<Cpu>, settings: &Settings) -> Result<Ran> {
+        let options = Options::from_settings(settings)?;
+        let types = Types::of(named, &options)?;
+        types.with(RunOn { device, named, settings, options: &options })
+    }
+
+    fn plan(
+        &self,
+        device: &Device,
+        _dtype: DType,
+        sizes: &Sizes,
+        settings: &Settings,
+    ) -> Result<String> {
+        let options = Options::from_settings(settings)?;
+        let [rows, inner, cols, per_row] = sizes.lengths(NAME)?;
+        let or_rows = |length: usize| if length == 0 { rows } else { length };
+        let (inner, cols) = (or_rows(inner), or_rows(cols));
+        let (nnz_a, nnz_b) = (rows * per_row, inner * per_row);
+        let problem = Problem { rows, inner, cols, nnz_a, nnz_b };
+        match device {
+            Device::Cpu(_) => cpu::explain(&problem, &options),
+            #[cfg(any(feature = "wgpu", feature = "cuda"))]
+            other => Err(no_kernels(other)),
+        }
+    }
+}
+
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+fn no_kernels(device: &Device) -> Error {
+    Error::Unsupported {
+        operation: NAME,
+        backend: device.name(),
+        what: "products of sparse matrices yet".to_owned(),
+        instead: "use the device cpu".to_owned(),
+    }
+}
+
+/// A piece of code for any type of values.
+trait WithValue {
+    type Output;
+    fn call<T: Value>(self) -> Result<Self::Output>;
+}
+
+/// The type of values that a call runs in.
+struct Types {
+    values: DType,
+}
+
+impl Types {
+    /// That of A's values. Truth values and counts are made of any.
+    fn of(named: &Named<Cpu>, options: &Options) -> Result<Self> {
+        let given = named.get("a_val").map(View::dtype);
+        let values = match (options.semiring, given) {
+            (Semiring::OrAnd, _) => DType::U8,
+            (Semiring::PlusPair, _) => DType::U32,
+            (_, Some(values)) => values,
+            (_, None) => DType::F32,
+        };
+        Ok(Self { values })
+    }
+
+    fn with<W: WithValue>(&self, code: W) -> Result<W::Output> {
+        match self.values {
+            DType::F32 => code.call::<f32>(),
+            DType::F64 => code.call::<f64>(),
+            DType::I32 => code.call::<i32>(),
+            DType::U32 => code.call::<u32>(),
+            DType::U8 => code.call::<u8>(),
+            other => Err(Error::Dtype {
+                operation: NAME,
+                tensor: "a_val".to_owned(),
+                expected: "f32, f64, i32, u32 or u8".to_owned(),
+                found: other.to_string(),
+            }),
+        }
+    }
+}
+
+struct CheckOnly<'a> {
+    named: &'a Named<Cpu>,
+    settings: &'a Settings,
+    options: &'a Options,
+}
+
+impl WithValue for CheckOnly<'_> {
+    type Output = ();
+    fn call<T: Value>(self) -> Result<()> {
+        let matrices = Matrices::<T>::read(self.named, self.settings)?;
+        Problem::check(&matrices.inputs(), self.options).map(|_| ())
+    }
+}
+
+struct RunOn<'a> {
+    device: &'a Device,
+    named: &'a Named<Cpu>,
+    settings: &'a Settings,
+    options: &'a Options,
+}
+
+impl WithValue for RunOn<'_> {
+    type Output = Ran;
+    fn call<T: Value>(self) -> Result<Ran> {
+        let matrices = Matrices::<T>::read(self.named, self.settings)?;
+        match self.device {
+            Device::Cpu(_) => run_on(&matrices, self.options),
+            #[cfg(any(feature = "wgpu", feature = "cuda"))]
+            other => Err(no_kernels(other)),
+        }
+    }
+}
+
+fn run_on<T: Value>(matrices: &Matrices<T>, options: &Options) -> Result<Ran>
+where
+    Cpu: Spgemm<T>,
+{
+    let inputs = matrices.inputs();
+    let began = Instant::now();
+    let (product, summary) = multiply_with_summary(&inputs, options)?;
+    let elapsed = began.elapsed();
+    let [rows, cols] = product.shape();
+    let mut outputs = Named::new();
+    outputs.insert("c_row_ptr".to_owned(), product.row_ptr().clone().into_view());
+    outputs.insert("c_col".to_owned(), product.col().clone().into_view());
+    outputs.extend(product.val().map(|val| ("c_val".to_owned(), val.clone().into_view())));
+    let shape = ("c_shape".to_owned(), format!("{rows},{cols}"));
+    Ok(Ran::new(summary.variant, elapsed, outputs).with_metadata([shape]))
+}
+
+/// The matrices of a file.
+struct Matrices<T: Value> {
+    a: Csr<Cpu, T>,
+    b: Csr<Cpu, T>,
+    c0: Option<Csr<Cpu, T>>,
+    mask: Option<Csr<Cpu, T>>,
+}
+
+impl<T: Value> Matrices<T> {
+    fn read(named: &Named<Cpu>, settings: &Settings) -> Result<Self> {
+        check_names(named)?;
+        let [a_shape, b_shape] = [shape(settings, SHAPES[0])?, shape(settings, SHAPES[1])?];
+        let shape_c = [a_shape[0], b_shape[1]];
+        let optional = |name: &str| {
+            let there = named.contains_key(&format!("{name}_row_ptr"));
+            there.then(|| matrix(named, name, shape_c)).transpose()
+        };
+        Ok(Self {
+            a: matrix(named, "a", a_shape)?,
+            b: matrix(named, "b", b_shape)?,
+            c0: optional("c0")?,
+            mask: optional("mask")?,
+        })
+    }
+
+    fn inputs(&self) -> Inputs<'_, Cpu, T> {
+        let mut inputs = Inputs::new(&self.a, &self.b);
+        (inputs.c0, inputs.mask) = (self.c0.as_ref(), self.mask.as_ref());
+        inputs
+    }
+}
+
+fn check_names(named: &Named<Cpu>) -> Result<()> {
+    let parts = |matrix: &str| {
+        let parts: &[&str] = if matrix == "mask" { &["row_ptr", "col"] } else { &PARTS };
+        parts.iter().map(|part| format!("{matrix}_{part}")).collect::<Vec<_>>()
+    };
+    let known: Vec<String> = MATRICES.iter().flat_map(|(matrix, _)| parts(matrix)).collect();
+    if let Some(name) = named.keys().find(|name| !known.contains(name)) {
+        let expected = format!("one of {}", known.join(" "));
+        return Err(wrong_tensor(name, expected, "an unknown tensor"));
+    }
+    for (matrix, required) in MATRICES {
+        let given = parts(matrix).iter().any(|name| named.contains_key(name));
+        let places = [format!("{matrix}_row_ptr"), format!("{matrix}_col")];
+        let missing = places.iter().find(|name| !named.contains_key(*name));
+        if let Some(name) = missing.filter(|_| required || given) {
+            return Err(wrong_tensor(name, "this tensor".to_owned(), "none"));
+        }
+    }
+    Ok(())
+}
+
+const PARTS: [&str; 3] = ["row_ptr", "col", "val"];
+
+fn wrong_tensor(name: &str, expected: String, found: &str) -> Error {
+    Error::Tensor { operation: NAME, tensor: name.to_owned(), expected, found: found.to_owned() }
+}
+
+/// Reads `rows,cols`.
+fn shape(settings: &Settings, key: &str) -> Result<[usize; 2]> {
+    let text = settings.options.get(key).ok_or_else(|| wrong(key, "rows,cols", "none"))?;
+    let sides = text
+        .split_once(',')
+        .and_then(|(rows, cols)| Some([rows.trim().parse().ok()?, cols.trim().parse().ok()?]));
+    sides.ok_or_else(|| wrong(key, "rows,cols", text))
+}
+
+fn matrix<T: Value>(named: &Named<Cpu>, name: &str, shape: [usize; 2]) -> Result<Csr<Cpu, T>> {
+    let row_ptr = places(named, &format!("{name}_row_ptr"))?;
+    let col = places(named, &format!("{name}_col"))?;
+    let named_error = |error| match error {
+        Error::Sparse { fault, .. } => {
+            Error::Sparse { operation: NAME, matrix: name.to_owned(), fault }
+        }
+        other => other,
+    };
+    let made = match named.get(&format!("{name}_val")) {
+        // A mask, and what is counted, has no values.
+        Some(val) if T::DTYPE != DType::U32 || val.dtype() == DType::U32 => {
+            Csr::new(shape, row_ptr, col, values::<T>(&format!("{name}_val"), val)?)
+        }
+        _ => Csr::pattern(shape, row_ptr, col),
+    };
+    made.map_err(named_error)
+}
+
+/// Row pointers or columns as u32; what does not fit is larger than any that is allowed.
+fn places(named: &Named<Cpu>, name: &str) -> Result<Vec<u32>> {
+    let Some(view) = named.get(name) else { return Ok(Vec::new()) };
+    CHECK.shape(name, view, &[("length", view.elements())])?;
+    CHECK.dtype(name, view, &INDICES)?;
+    let fit = |place: i64| u32::try_from(place).unwrap_or(u32::MAX);
+    Ok(view.to_i64()?.into_iter().map(fit).collect())
+}
+
+const INDICES: [DType; 4] = [DType::I32, DType::I64, DType::U32, DType::U64];
+
+/// Values as they are; truth values are made of any.
+fn values<T: Value>(name: &str, view: &View<Cpu>) -> Result<Vec<T>> {
+    if T::DTYPE == DType::U8 {
+        let numbers = view.to_f64()?;
+        return Ok(numbers.into_iter().map(|x| T::from_f64(f64::from(x != 0.0))).collect());
+    }
+    CHECK.dtype(name, view, &[T::DTYPE])?;
+    view.typed::<T>()?.to_vec()
+}

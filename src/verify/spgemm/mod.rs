@@ -1,0 +1,284 @@
+//! The cases of SpGEMM.
+
+mod case;
+pub mod generate;
+mod time;
+
+pub use case::{Case, Matrices, Places, Values};
+
+use std::time::{Duration, Instant};
+
+#[cfg(feature = "interpreter")]
+use warpwright_ptx::interpreter::Options as Interpretation;
+
+#[cfg(feature = "interpreter")]
+use super::count::Counted;
+use super::time::{Setting, Timing};
+use super::{Comparison, Outcome, Random, Report, Size, Suite};
+use crate::backend::{Cpu, Device};
+use crate::element::DType;
+use crate::operation::{Operation, Sizes};
+use crate::sparse::{Csr, Value};
+use crate::spgemm::reference::{self, Exact};
+use crate::spgemm::{Inputs, NAME, RunTime, Semiring, Spgemm, multiply_with_summary};
+use crate::{Error, ErrorKind, Result};
+
+/// The cases of a size.
+pub fn cases(size: Size) -> Vec<Case> {
+    let mut cases = edge_cases();
+    let mut random = Random::new(0x5ba5_4a5b);
+    let count = match size {
+        Size::Quick => 20,
+        Size::Default => 150,
+        Size::Thorough => 3000,
+    };
+    cases.extend((0..count).map(|_| Case::random(&mut random)));
+    cases
+}
+
+/// Section 20 of the specification, as far as one call shows it.
+fn edge_cases() -> Vec<Case> {
+    let plain = Case::drawn([40, 50, 60], 5.0);
+    let sized = |sizes| Case { sizes, ..plain.clone() };
+    let placed = |sizes, a, b| Case { sizes, places: [a, b], ..plain.clone() };
+    let (drawn, square) = (Places::Drawn(5.0), [60; 3]);
+    let mut cases = vec![
+        plain.clone(),
+        sized([0, 50, 60]),
+        sized([40, 0, 60]),
+        sized([40, 50, 0]),
+        sized([1, 1, 1]),
+        placed(square, Places::Nowhere, drawn),
+        placed(square, drawn, Places::Nowhere),
+        placed([1, 300, 1], Places::Full, Places::Full),
+        placed([300, 1, 200], Places::Full, Places::Full),
+        placed(square, Places::Diagonal, drawn),
+        placed(square, drawn, Places::Diagonal),
+        placed(square, drawn, Places::Permutation),
+        placed(square, Places::OneRow, Places::OneColumn),
+        placed(square, Places::OneColumn, Places::OneRow),
+        placed(square, Places::Arrow, Places::Arrow),
+        placed(square, Places::Full, Places::Full),
+        // Few rows hold many products; all columns are congruent; columns near the last there is.
+        placed([1, 200, 4096], Places::Full, Places::Drawn(200.0)),
+        placed([20, 50, 1 << 22], drawn, Places::Strided),
+        placed([20, 50, i32::MAX as usize], drawn, drawn),
+        Case { alpha: 0.0, values: Values::Hostile, ..plain.clone() },
+        Case { beta: Some(0.0), poisoned: true, ..plain.clone() },
+        Case { beta: Some(-2.0), alpha: 0.5, ..plain.clone() },
+        Case { values: Values::Cancelling, ..placed(square, Places::Full, Places::Full) },
+        Case { disorder: [true, false], ..plain.clone() },
+        Case { disorder: [false, true], ..plain.clone() },
+        Case { disorder: [true, true], ..plain.clone() },
+    ];
+    for semiring in Semiring::ALL {
+        for values in [Values::Plain, Values::Hostile, Values::Large] {
+            cases.push(Case { semiring, values, ..plain.clone() });
+        }
+        for mask in [Some(false), Some(true)] {
+            cases.push(Case { semiring, mask, ..plain.clone() });
+        }
+    }
+    cases
+}
+
+/// The suite of SpGEMM.
+pub(super) struct Cases;
+
+impl Suite for Cases {
+    fn operation(&self) -> &'static dyn Operation {
+        &RunTime
+    }
+
+    fn count(&self, size: Size) -> usize {
+        cases(size).iter().map(|case| case.semiring.values().len()).sum()
+    }
+
+    fn run(&self, device: &Device, size: Size, report: &mut dyn FnMut(Report)) {
+        let mut index = 0;
+        for case in cases(size) {
+            for &dtype in case.semiring.values() {
+                run_case(device, &case, dtype, index, report);
+                index += 1;
+            }
+        }
+    }
+
+    fn settings(&self) -> Vec<Setting> {
+        time::settings()
+    }
+
+    fn dtypes(&self) -> &'static [DType] {
+        &[DType::F32, DType::F64]
+    }
+
+    /// m · n: there is no better number that the sizes alone tell.
+    fn elements(&self, sizes: &Sizes) -> usize {
+        let counted = |(axis, _): &&(&str, usize)| matches!(*axis, "M" | "N");
+        sizes.axes().iter().filter(counted).map(|(_, length)| length).product()
+    }
+
+    fn time(
+        &self,
+        device: &Device,
+        setting: &Setting,
+        dtype: DType,
+        runs: Option<usize>,
+    ) -> Result<Timing> {
+        time::time(device, setting, dtype, runs)
+    }
+
+    #[cfg(feature = "interpreter")]
+    fn count_kernels(&self, _: &Setting, _: DType, _: Interpretation) -> Result<Counted> {
+        Err(no_kernels("ptx".to_owned()))
+    }
+}
+
+fn no_kernels(backend: String) -> Error {
+    Error::Unsupported {
+        operation: NAME,
+        backend,
+        what: "products of sparse matrices yet".to_owned(),
+        instead: "use the device cpu".to_owned(),
+    }
+}
+
+/// Runs one case on a device with values of a type.
+pub fn run_case(
+    device: &Device,
+    case: &Case,
+    dtype: DType,
+    index: usize,
+    report: &mut dyn FnMut(Report),
+) {
+    let mut base = Report {
+        operation: NAME,
+        pass: "product",
+        variant: "",
+        dtype,
+        index,
+        case: case.describe(),
+        elapsed: Duration::ZERO,
+        outcome: Outcome::Compared(Vec::new()),
+    };
+    let ran = match dtype {
+        DType::F32 => run::<f32>(device, case, &mut base),
+        DType::F64 => run::<f64>(device, case, &mut base),
+        DType::I32 => run::<i32>(device, case, &mut base),
+        DType::U32 => run::<u32>(device, case, &mut base),
+        _ => run::<u8>(device, case, &mut base),
+    };
+    base.outcome = match ran {
+        Ok(outputs) => Outcome::Compared(outputs),
+        Err(error) if error.kind() == ErrorKind::Ability => Outcome::Unsupported(error.to_string()),
+        Err(error) => Outcome::Failed(error.to_string()),
+    };
+    report(base);
+}
+
+fn run<T: Value>(device: &Device, case: &Case, report: &mut Report) -> Result<Vec<Comparison>> {
+    match device {
+        Device::Cpu(cpu) => run_on::<_, T>(cpu, case, report),
+        #[cfg(any(feature = "wgpu", feature = "cuda"))]
+        other => Err(no_kernels(other.name())),
+    }
+}
+
+fn run_on<B: Spgemm<T>, T: Value>(
+    backend: &B,
+    case: &Case,
+    report: &mut Report,
+) -> Result<Vec<Comparison>> {
+    let matrices = case.matrices::<T>()?;
+    let options = case.options();
+    let Matrices { a, b, c0, mask } = &matrices;
+    let on_cpu = Inputs { a, b, c0: c0.as_ref(), mask: mask.as_ref() };
+    let wide = b.shape()[1] > 1 << 24;
+    let expected = match wide {
+        true => reference::mapped(&on_cpu, &options)?,
+        false => reference::dense(&on_cpu, &options)?,
+    };
+    let there = |matrix: &Csr<Cpu, T>| matrix.to_backend(backend);
+    let (a, b) = (there(a)?, there(b)?);
+    let c0 = c0.as_ref().map(there).transpose()?;
+    let mask = mask.as_ref().map(there).transpose()?;
+    let on_device = Inputs { a: &a, b: &b, c0: c0.as_ref(), mask: mask.as_ref() };
+    let began = Instant::now();
+    let (product, summary) = multiply_with_summary(&on_device, &options)?;
+    backend.synchronise()?;
+    (report.elapsed, report.variant) = (began.elapsed(), summary.variant);
+    let bits = B::is_ordered(&options) || case.semiring.is_exact(T::DTYPE);
+    let exact = match bits {
+        true => None,
+        false => Some(reference::exact(&on_cpu, &options)?),
+    };
+    compare(&product.to_backend(&Cpu)?, &expected, exact.as_deref())
+}
+
+/// Places must be equal; values too where no exact ones are given.
+pub fn compare<T: Value>(
+    found: &Csr<Cpu, T>,
+    expected: &Csr<Cpu, T>,
+    exact: Option<&[Exact]>,
+) -> Result<Vec<Comparison>> {
+    let (row_ptr, col) = (found.row_ptr().to_vec()?, found.col().to_vec()?);
+    let places = equal(
+        "c_row_ptr, c_col",
+        row_ptr.iter().chain(&col).map(|&place| f64::from(place)),
+        expected.row_ptr().to_vec()?.into_iter().chain(expected.col().to_vec()?).map(f64::from),
+    );
+    let values = |matrix: &Csr<Cpu, T>| {
+        matrix.val().map(|val| val.to_vec()).transpose().map(Option::unwrap_or_default)
+    };
+    let (found, expected) = (values(found)?, values(expected)?);
+    let numbers = |values: Vec<T>| values.into_iter().map(Value::to_f64);
+    let values = match exact {
+        None => equal("c_val", numbers(found), numbers(expected)),
+        Some(exact) => within_rounding(&found, exact),
+    };
+    Ok(vec![places, values])
+}
+
+fn equal(
+    tensor: &'static str,
+    found: impl Iterator<Item = f64>,
+    expected: impl Iterator<Item = f64>,
+) -> Comparison {
+    let (found, expected): (Vec<f64>, Vec<f64>) = (found.collect(), expected.collect());
+    let same = |x: f64, y: f64| x.to_bits() == y.to_bits() || x.is_nan() && y.is_nan();
+    let wrong = (0..found.len().min(expected.len())).find(|&i| !same(found[i], expected[i]));
+    let error = match wrong {
+        None if found.len() == expected.len() => 0.0,
+        _ => f64::INFINITY,
+    };
+    let worst = wrong.map(|i| (i, found[i], expected[i]));
+    Comparison { tensor, error, tolerance: 0.5, worst }
+}
+
+/// Each value is within (t + 2) roundings of its t terms' magnitudes; the error is in such bounds.
+fn within_rounding<T: Value>(found: &[T], exact: &[Exact]) -> Comparison {
+    let (unit, tiny) = match T::DTYPE {
+        DType::F32 => (2f64.powi(-24), 2f64.powi(-149)),
+        _ => (2f64.powi(-53), f64::from_bits(1)),
+    };
+    let mut comparison = Comparison { tensor: "c_val", error: 0.0, tolerance: 1.0, worst: None };
+    if found.len() != exact.len() {
+        comparison.error = f64::INFINITY;
+        return comparison;
+    }
+    for (i, (found, exact)) in found.iter().zip(exact).enumerate() {
+        let (found, value) = (found.to_f64(), exact.value());
+        let terms = exact.terms as f64;
+        let bound = (terms + 2.0) * unit * exact.magnitude + terms * tiny;
+        let error = match (found - value).abs() / bound {
+            _ if found == value || found.is_nan() && value.is_nan() => 0.0,
+            error if error.is_nan() => f64::INFINITY,
+            error => error,
+        };
+        if error > comparison.error {
+            comparison.error = error;
+            comparison.worst = Some((i, found, value));
+        }
+    }
+    comparison
+}
