@@ -113,7 +113,7 @@ impl Case {
         };
         let semiring = random.pick(&Semiring::ALL);
         let plus_times = semiring == Semiring::PlusTimes;
-        let beta = (plus_times && random.chance(0.3)).then(|| random.pick(&[1.0, 0.0, -2.0]));
+        let beta = (plus_times && random.chance(0.3)).then(|| random.pick(&[1.0, 0.0, 2.0]));
         let mask = random.chance(0.5).then(|| random.chance(0.5));
         Self {
             sizes,
@@ -240,10 +240,10 @@ fn pattern(
     if let (Places::Arrow, true) = (places, rows == cols) {
         return Family::Arrow { side: rows }.pattern(0);
     }
-    let mut permutation: Vec<u32> = (0..cols as u32).collect();
-    for i in (1..cols).rev() {
-        permutation.swap(i, random.below(i + 1));
-    }
+    let permutation = match places {
+        Places::Permutation => permutation(cols, random),
+        _ => Vec::new(),
+    };
     let (mut row_ptr, mut col) = (vec![0], Vec::new());
     for row in 0..rows {
         let start = col.len();
@@ -273,6 +273,14 @@ fn pattern(
         row_ptr.push(col.len() as u32);
     }
     Csr::pattern(shape, row_ptr, col)
+}
+
+fn permutation(length: usize, random: &mut Random) -> Vec<u32> {
+    let mut permutation: Vec<u32> = (0..length as u32).collect();
+    for i in (1..length).rev() {
+        permutation.swap(i, random.below(i + 1));
+    }
+    permutation
 }
 
 /// Moves the first of equal neighbours to the front, and tells how many there are.

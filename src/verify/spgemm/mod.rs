@@ -65,7 +65,7 @@ fn edge_cases() -> Vec<Case> {
         placed([20, 50, i32::MAX as usize], drawn, drawn),
         Case { alpha: 0.0, values: Values::Hostile, ..plain.clone() },
         Case { beta: Some(0.0), poisoned: true, ..plain.clone() },
-        Case { beta: Some(-2.0), alpha: 0.5, ..plain.clone() },
+        Case { beta: Some(2.0), alpha: 3.0, ..plain.clone() },
         Case { values: Values::Cancelling, ..placed(square, Places::Full, Places::Full) },
         Case { disorder: [true, false], ..plain.clone() },
         Case { disorder: [false, true], ..plain.clone() },
