@@ -13,7 +13,6 @@ pub(crate) struct Reading<'a, T> {
     places: Vec<usize>,
     col: ReadGuard<'a>,
     val: Option<ReadGuard<'a>>,
-    cols: usize,
     value: std::marker::PhantomData<T>,
 }
 
@@ -25,7 +24,6 @@ impl<'a, T: Value> Reading<'a, T> {
             places: row_ptr.iter().map(|place| place.to_usize()).collect(),
             col: matrix.col.read()?,
             val: matrix.val.as_ref().map(|val| val.read()).transpose()?,
-            cols: matrix.cols,
             value: std::marker::PhantomData,
         })
     }
@@ -36,7 +34,6 @@ impl<'a, T: Value> Reading<'a, T> {
             places: &self.places,
             col: elements(check, "col", &self.col)?,
             val: self.val.as_ref().map(|val| elements(check, "val", val)).transpose()?,
-            cols: self.cols,
         })
     }
 }
@@ -49,7 +46,6 @@ pub(crate) struct Rows<'a, T> {
     pub col: &'a [u32],
     /// None in a pattern, whose values are all one.
     pub val: Option<&'a [T]>,
-    pub cols: usize,
 }
 
 impl<'a, T: Value> Rows<'a, T> {

@@ -88,6 +88,13 @@ pub(crate) const AXES: [Axis; 4] =
 
 /// A backend that multiplies sparse matrices of values `T` with row pointers `O`.
 pub trait Spgemm<T: Value, O: Offset = u32>: Backend {
+    /// The variants that fit a call, the planned one first.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unsupported`] where none fits, or the one that was asked for does not exist.
+    fn variants(&self, problem: &Problem, options: &Options) -> Result<Vec<&'static str>>;
+
     /// Whether the values of such a call are sums from left to right, to the bit.
     fn is_ordered(options: &Options) -> bool;
 

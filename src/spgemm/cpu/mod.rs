@@ -51,6 +51,13 @@ pub(super) fn explain(problem: &Problem, options: &Options) -> Result<String> {
 }
 
 impl<T: Value, O: Offset> Spgemm<T, O> for Cpu {
+    fn variants(&self, problem: &Problem, options: &Options) -> Result<Vec<&'static str>> {
+        Ok(match choose(problem, options)? {
+            DENSE if options.variant.is_none() => vec![DENSE, HASH],
+            chosen => vec![chosen],
+        })
+    }
+
     fn is_ordered(_options: &Options) -> bool {
         true
     }

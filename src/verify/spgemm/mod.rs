@@ -20,7 +20,7 @@ use crate::element::DType;
 use crate::operation::{Operation, Sizes};
 use crate::sparse::{Csr, Value};
 use crate::spgemm::reference::{self, Exact};
-use crate::spgemm::{Inputs, NAME, RunTime, Semiring, Spgemm, multiply_with_summary};
+use crate::spgemm::{NAME, Problem, RunTime, Semiring, Spgemm, multiply};
 use crate::{Error, ErrorKind, Result};
 
 /// The cases of a size.
@@ -151,7 +151,7 @@ pub fn run_case(
     index: usize,
     report: &mut dyn FnMut(Report),
 ) {
-    let mut base = Report {
+    let base = Report {
         operation: NAME,
         pass: "product",
         variant: "",
@@ -162,58 +162,72 @@ pub fn run_case(
         outcome: Outcome::Compared(Vec::new()),
     };
     let ran = match dtype {
-        DType::F32 => run::<f32>(device, case, &mut base),
-        DType::F64 => run::<f64>(device, case, &mut base),
-        DType::I32 => run::<i32>(device, case, &mut base),
-        DType::U32 => run::<u32>(device, case, &mut base),
-        _ => run::<u8>(device, case, &mut base),
+        DType::F32 => run::<f32>(device, case, &base, report),
+        DType::F64 => run::<f64>(device, case, &base, report),
+        DType::I32 => run::<i32>(device, case, &base, report),
+        DType::U32 => run::<u32>(device, case, &base, report),
+        _ => run::<u8>(device, case, &base, report),
     };
-    base.outcome = match ran {
+    if let Err(error) = ran {
+        report(Report { outcome: outcome(Err(error)), ..base });
+    }
+}
+
+fn outcome(ran: Result<Vec<Comparison>>) -> Outcome {
+    match ran {
         Ok(outputs) => Outcome::Compared(outputs),
         Err(error) if error.kind() == ErrorKind::Ability => Outcome::Unsupported(error.to_string()),
         Err(error) => Outcome::Failed(error.to_string()),
-    };
-    report(base);
+    }
 }
 
-fn run<T: Value>(device: &Device, case: &Case, report: &mut Report) -> Result<Vec<Comparison>> {
+fn run<T: Value>(
+    device: &Device,
+    case: &Case,
+    base: &Report,
+    report: &mut dyn FnMut(Report),
+) -> Result<()> {
     match device {
-        Device::Cpu(cpu) => run_on::<_, T>(cpu, case, report),
+        Device::Cpu(cpu) => run_on::<_, T>(cpu, case, base, report),
         #[cfg(any(feature = "wgpu", feature = "cuda"))]
         other => Err(no_kernels(other.name())),
     }
 }
 
+/// Every variant that fits, against the reference.
 fn run_on<B: Spgemm<T>, T: Value>(
     backend: &B,
     case: &Case,
-    report: &mut Report,
-) -> Result<Vec<Comparison>> {
+    base: &Report,
+    report: &mut dyn FnMut(Report),
+) -> Result<()> {
     let matrices = case.matrices::<T>()?;
     let options = case.options();
-    let Matrices { a, b, c0, mask } = &matrices;
-    let on_cpu = Inputs { a, b, c0: c0.as_ref(), mask: mask.as_ref() };
-    let wide = b.shape()[1] > 1 << 24;
-    let expected = match wide {
+    let on_cpu = matrices.inputs();
+    let expected = match on_cpu.b.shape()[1] > WIDE {
         true => reference::mapped(&on_cpu, &options)?,
         false => reference::dense(&on_cpu, &options)?,
     };
-    let there = |matrix: &Csr<Cpu, T>| matrix.to_backend(backend);
-    let (a, b) = (there(a)?, there(b)?);
-    let c0 = c0.as_ref().map(there).transpose()?;
-    let mask = mask.as_ref().map(there).transpose()?;
-    let on_device = Inputs { a: &a, b: &b, c0: c0.as_ref(), mask: mask.as_ref() };
-    let began = Instant::now();
-    let (product, summary) = multiply_with_summary(&on_device, &options)?;
-    backend.synchronise()?;
-    (report.elapsed, report.variant) = (began.elapsed(), summary.variant);
     let bits = B::is_ordered(&options) || case.semiring.is_exact(T::DTYPE);
-    let exact = match bits {
-        true => None,
-        false => Some(reference::exact(&on_cpu, &options)?),
-    };
-    compare(&product.to_backend(&Cpu)?, &expected, exact.as_deref())
+    let exact = (!bits).then(|| reference::exact(&on_cpu, &options)).transpose()?;
+    let there = matrices.to_backend(backend)?;
+    let inputs = there.inputs();
+    let problem = Problem::check(&inputs, &options)?;
+    for variant in backend.variants(&problem, &options)? {
+        let options = options.clone().with_variant(variant);
+        let began = Instant::now();
+        let product = multiply(&inputs, &options);
+        backend.synchronise()?;
+        let elapsed = began.elapsed();
+        let compared = product
+            .and_then(|product| compare(&product.to_backend(&Cpu)?, &expected, exact.as_deref()));
+        report(Report { variant, elapsed, outcome: outcome(compared), ..base.clone() });
+    }
+    Ok(())
 }
+
+/// Columns beyond which a row at full width takes the reference too much memory.
+const WIDE: usize = 1 << 24;
 
 /// Places must be equal; values too where no exact ones are given.
 pub fn compare<T: Value>(

@@ -3,11 +3,11 @@
 use super::generate::{KNOWN, Known};
 use super::{Case, Matrices, no_kernels};
 use crate::Result;
-use crate::backend::Device;
+use crate::backend::{Cpu, Device};
 use crate::element::DType;
 use crate::operation::{Settings, Sizes};
 use crate::sparse::Value;
-use crate::spgemm::{AXES, Inputs, NAME, Options, Problem, Spgemm, multiply};
+use crate::spgemm::{AXES, NAME, Options, Problem, Spgemm, multiply};
 use crate::verify::time::{Setting, Timing, repeat};
 
 /// Products of a square that takes a CPU less than about a second.
@@ -44,9 +44,8 @@ fn time_on<B: Spgemm<T>, T: Value>(
     runs: Option<usize>,
 ) -> Result<Timing> {
     let options = Options::from_settings(&setting.settings)?;
-    let Matrices { a, b, .. } = matrices::<T>(setting)?;
-    let (a, b) = (a.to_backend(backend)?, b.to_backend(backend)?);
-    let inputs = Inputs::new(&a, &b);
+    let matrices = matrices::<T>(setting)?.to_backend(backend)?;
+    let (inputs, Matrices { a, b, .. }) = (matrices.inputs(), &matrices);
     let (product, summary) = Problem::check(&inputs, &options)
         .and_then(|problem| backend.product(&problem, &inputs, &options))?;
     backend.synchronise()?;
@@ -62,7 +61,7 @@ fn time_on<B: Spgemm<T>, T: Value>(
 }
 
 /// The matrix of the setting's name, twice; drawn ones where it names none.
-fn matrices<T: Value>(setting: &Setting) -> Result<Matrices<T>> {
+fn matrices<T: Value>(setting: &Setting) -> Result<Matrices<Cpu, T>> {
     if let Some(known) = KNOWN.iter().find(|known| known.name == setting.id) {
         let a = known.family.matrix(1)?;
         return Ok(Matrices { b: a.clone(), a, c0: None, mask: None });
