@@ -67,7 +67,7 @@ struct Next<'a> {
 
 impl<'a> Next<'a> {
     fn new(header: &'a Header, lenient: bool) -> Self {
-        Self { header, lenient, place: (first_row(header.symmetry, 0), 0) }
+        Self { header, lenient, place: (header.symmetry.first_row(0), 0) }
     }
 
     /// Row, column and, but in a pattern, value of the entry in a line.
@@ -85,7 +85,7 @@ impl<'a> Next<'a> {
             _ => Some(value(words.next(), field)?),
         };
         match words.next() {
-            None => self.lower(row, col, val),
+            None => self.listed(row, col, val),
             word => Err(bad_number("the end of the line", word)),
         }
     }
@@ -95,55 +95,29 @@ impl<'a> Next<'a> {
         let (row, col) = self.place;
         self.place = match (row as usize + 1) < self.header.rows {
             true => (row + 1, col),
-            false => (first_row(self.header.symmetry, col + 1), col + 1),
+            false => (self.header.symmetry.first_row(col + 1), col + 1),
         };
         (row, col)
     }
 
-    /// The entry on or below the diagonal that gives this one, where the matrix is symmetric.
+    /// The listed entry that gives this one, and one that has an image where it needs it.
     #[inline(always)]
-    fn lower<T: Number>(
+    fn listed<T: Number>(
         &self,
         row: u32,
         col: u32,
         val: Option<T>,
     ) -> Result<(u32, u32, Option<T>), Fault> {
         let symmetry = self.header.symmetry;
-        if symmetry == Symmetry::General {
-            return Ok((row, col, val));
+        let is_listed = symmetry.lists(row, col);
+        if !is_listed && !(self.lenient && symmetry.lists(col, row)) {
+            return Err(wrong_triangle(symmetry, row, col));
         }
-        let skew = symmetry == Symmetry::SkewSymmetric;
-        let right = row > col || row == col && !skew;
-        if !right && (row == col || !self.lenient) {
-            let expected = if skew { "below" } else { "on or below" };
-            let (row, col) = (row as usize + 1, col as usize + 1);
-            return Err(Fault::WrongTriangle { expected, row, col });
-        }
-        let mirrored = mirrored(val, skew)?;
-        Ok(if right { (row, col, val) } else { (col, row, mirrored) })
-    }
-}
-
-/// The first row that an array lists of a column.
-fn first_row(symmetry: Symmetry, col: u32) -> u32 {
-    match symmetry {
-        Symmetry::General => 0,
-        Symmetry::Symmetric | Symmetry::Hermitian => col,
-        Symmetry::SkewSymmetric => col + 1,
-    }
-}
-
-/// The value on the other side of the diagonal, which must exist.
-fn mirrored<T: Number>(val: Option<T>, skew: bool) -> Result<Option<T>, Fault> {
-    match val {
-        Some(value) if skew => match value.negative() {
-            None => Err(Fault::BadNumber {
-                expected: "a number whose negative is of the type of values, too",
-                found: format!("{value:?}"),
-            }),
-            negative => Ok(negative),
-        },
-        val => Ok(val),
+        let image = match val.map(|value| (value, symmetry.image(value))) {
+            Some((value, None)) => return Err(no_image(value)),
+            both => both.and_then(|(_, image)| image),
+        };
+        Ok(if is_listed { (row, col, val) } else { (col, row, image) })
     }
 }
 
@@ -186,4 +160,16 @@ fn bad_index(side: &'static str, word: Option<&[u8]>) -> Fault {
 #[cold]
 fn bad_number(expected: &'static str, word: Option<&[u8]>) -> Fault {
     Fault::BadNumber { expected, found: shown(word) }
+}
+
+#[cold]
+fn wrong_triangle(symmetry: Symmetry, row: u32, col: u32) -> Fault {
+    let expected = if symmetry.lists(0, 0) { "on or below" } else { "below" };
+    Fault::WrongTriangle { expected, row: row as usize + 1, col: col as usize + 1 }
+}
+
+#[cold]
+fn no_image<T: Number>(value: T) -> Fault {
+    let expected = "a number whose negative is of the type of values, too";
+    Fault::BadNumber { expected, found: format!("`{value:?}`") }
 }

@@ -3,7 +3,7 @@
 use std::io::BufRead;
 
 use super::lines::{Lines, Words, fault, shown};
-use super::{Fault, ReadOptions};
+use super::{Fault, ReadOptions, Symmetry};
 use crate::Result;
 use crate::sparse::{MAX_SIDE, Offset};
 
@@ -27,19 +27,6 @@ pub enum Field {
     Complex,
     /// None.
     Pattern,
-}
-
-/// Which entries are left out, as others tell them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Symmetry {
-    /// None.
-    General,
-    /// Those above the diagonal, equal to those below.
-    Symmetric,
-    /// Those above the diagonal, negatives of those below, and the diagonal, which is zero.
-    SkewSymmetric,
-    /// Those above the diagonal, conjugates of those below.
-    Hermitian,
 }
 
 /// What a file says of itself before its entries.
@@ -192,20 +179,11 @@ fn size<R: BufRead>(
     }
     let entries = match format {
         Format::Coordinate => number(words.next(), "a number of entries")?,
-        Format::Array => dense(rows as u64, cols as u64, symmetry),
+        Format::Array => symmetry.array_entries(rows as u64, cols as u64),
     };
     match words.next() {
         None => Ok(Header { format, field, symmetry, rows, cols, entries, line: lines.number() }),
         word => Err(bad_size("no more numbers", shown(word))),
-    }
-}
-
-/// The entries of an array, without those that the symmetry leaves out.
-fn dense(rows: u64, cols: u64, symmetry: Symmetry) -> u64 {
-    match symmetry {
-        Symmetry::General => rows * cols,
-        Symmetry::Symmetric | Symmetry::Hermitian => rows * (rows + 1) / 2,
-        Symmetry::SkewSymmetric => rows * rows.saturating_sub(1) / 2,
     }
 }
 

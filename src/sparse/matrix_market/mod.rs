@@ -26,7 +26,8 @@
 //!
 //! A file is read line by line, into the type of values that the caller asks for: each as the
 //! nearest value of `f32` or `f64`, exactly into `i32`, `u32`, or `u8` for truth values, where
-//! anything else is an error. Memory is taken as entries arrive, whatever the size announces.
+//! anything else is an error. Memory is taken as entries arrive, whatever the size announces: for
+//! those that are listed, and for the matrix.
 //!
 //! ```
 //! use warpwright::sparse::matrix_market::{self, ReadOptions, WriteOptions};
@@ -51,6 +52,7 @@ mod lines;
 mod number;
 mod options;
 mod rows;
+mod symmetry;
 #[cfg(test)]
 mod tests;
 mod write;
@@ -58,9 +60,10 @@ mod write;
 use std::io::BufRead;
 
 pub use fault::Fault;
-pub use header::{Field, Format, Header, Symmetry, read_header};
+pub use header::{Field, Format, Header, read_header};
 pub use number::Number;
 pub use options::{Duplicates, ReadOptions, WriteOptions};
+pub use symmetry::Symmetry;
 pub use write::write;
 
 use super::{Csr, Offset};

@@ -5,7 +5,7 @@
 
 use super::entries::Entries;
 use super::lines::fault;
-use super::{Duplicates, Fault, Header, Number, Symmetry};
+use super::{Duplicates, Fault, Field, Header, Number, Symmetry};
 use crate::sparse::{Csr, Offset, Reducer, entries as check_entries};
 use crate::{Cpu, Error, Result};
 
@@ -45,12 +45,12 @@ fn sorted<T: Number, O: Offset>(header: &Header, entries: &Entries<T>) -> Result
             *place += 1;
         };
         put(i, j, value);
-        if is_mirrored(symmetry, i, j) {
-            put(j, i, value.and_then(|value| mirror_image(symmetry, value)));
+        if symmetry.mirrors(i, j) {
+            put(j, i, value.and_then(|value| symmetry.image(value)));
         }
     }
     match header.field {
-        super::Field::Pattern => Csr::pattern([rows, cols], row_ptr, col),
+        Field::Pattern => Csr::pattern([rows, cols], row_ptr, col),
         _ => Csr::new([rows, cols], row_ptr, col, val),
     }
 }
@@ -66,7 +66,7 @@ fn places<T>(rows: usize, symmetry: Symmetry, entries: &Entries<T>) -> Result<Ve
     places.resize(rows + 1, 0);
     for (&i, &j) in entries.row.iter().zip(&entries.col) {
         places[i as usize + 1] += 1;
-        if is_mirrored(symmetry, i, j) {
+        if symmetry.mirrors(i, j) {
             places[j as usize + 1] += 1;
         }
     }
@@ -74,17 +74,6 @@ fn places<T>(rows: usize, symmetry: Symmetry, entries: &Entries<T>) -> Result<Ve
         places[i + 1] += places[i];
     }
     Ok(places)
-}
-
-/// Whether an entry has a mirror image that the file leaves out.
-#[inline(always)]
-fn is_mirrored(symmetry: Symmetry, row: u32, col: u32) -> bool {
-    symmetry != Symmetry::General && row != col
-}
-
-#[inline(always)]
-fn mirror_image<T: Number>(symmetry: Symmetry, value: T) -> Option<T> {
-    if symmetry == Symmetry::SkewSymmetric { value.negative() } else { Some(value) }
 }
 
 /// The first entry in the file whose place an earlier one has.

@@ -200,8 +200,8 @@ fn values_that_do_not_fit() {
         assert_eq!(found::<u8>("real general", value), format!("{truth} `{value}`"));
     }
     let negative = "expected a number whose negative is of the type of values, too, found";
-    assert_eq!(found::<u32>("integer skew-symmetric", "1"), format!("{negative} 1"));
-    let least = format!("{negative} -2147483648");
+    assert_eq!(found::<u32>("integer skew-symmetric", "1"), format!("{negative} `1`"));
+    let least = format!("{negative} `-2147483648`");
     assert_eq!(found::<i32>("integer skew-symmetric", "-2147483648"), least);
 }
 
