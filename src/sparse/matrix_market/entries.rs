@@ -110,7 +110,8 @@ impl<'a> Next<'a> {
     ) -> Result<(u32, u32, Option<T>), Fault> {
         let symmetry = self.header.symmetry;
         let is_listed = symmetry.lists(row, col);
-        if !is_listed && !(self.lenient && symmetry.lists(col, row)) {
+        let is_allowed = is_listed || self.lenient && symmetry.lists(col, row);
+        if !is_allowed {
             return Err(wrong_triangle(symmetry, row, col));
         }
         let image = match val.map(|value| (value, symmetry.image(value))) {
