@@ -103,6 +103,14 @@ fn layout_does_not_matter() {
 }
 
 #[test]
+fn a_stream_may_come_byte_by_byte() {
+    let text = "%%MatrixMarket matrix coordinate real general\r\n2 2 2\n1 2 3.25\n\n2 1 -4e-3";
+    let options = super::ReadOptions::default();
+    let stream = std::io::BufReader::with_capacity(1, text.as_bytes());
+    assert_eq!(arrays(super::read(stream, &options).unwrap()), arrays(parse::<f64>(text).unwrap()));
+}
+
+#[test]
 fn numbers_come_in_many_forms() {
     let words = "1.5 +1.5 -1.5 .5 5. 15e-1 15E-1 15d-1 -1.5D+0 inf -Infinity 1e-320 -0";
     let words: Vec<&str> = words.split(' ').collect();
