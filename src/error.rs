@@ -125,6 +125,14 @@ pub enum Error {
         /// What is wrong.
         kind: crate::sparse::matrix_market::Fault,
     },
+    /// A file, or another stream, cannot be read or written.
+    #[error("{what}: {reason}")]
+    Io {
+        /// What was being done.
+        what: String,
+        /// What the system said.
+        reason: String,
+    },
     /// The backend cannot do this, though another may.
     #[error("{operation}: {backend} does not support {what}; {instead}")]
     Unsupported {
@@ -206,6 +214,7 @@ impl Error {
             | Self::MatrixMarket { .. } => ErrorKind::Input,
             Self::Unsupported { .. } | Self::Unavailable { .. } => ErrorKind::Ability,
             Self::InUse { .. }
+            | Self::Io { .. }
             | Self::OutOfMemory { .. }
             | Self::DeviceLost { .. }
             | Self::Driver { .. } => ErrorKind::Run,
