@@ -6,6 +6,7 @@ use super::build::{Part, assemble};
 use super::{Csr, Offset, Rows, Value};
 use crate::Result;
 use crate::backend::Cpu;
+use crate::tensor::Tensor;
 
 /// What becomes of several entries at one place, from left to right as they are stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -94,6 +95,19 @@ impl<T: Value, O: Offset> Csr<Cpu, T, O> {
             let magnitude = value.to_f64().abs();
             magnitude > tolerance || magnitude.is_nan()
         })
+    }
+
+    /// The same places with values that are made from these; a pattern's are ones.
+    ///
+    /// # Errors
+    ///
+    /// As [`canonical`](Self::canonical).
+    pub fn map_values<U: Value>(&self, map: impl Fn(T) -> U + Sync) -> Result<Csr<Cpu, U, O>> {
+        let reading = self.read()?;
+        let rows = reading.rows()?;
+        let values: Vec<U> =
+            (0..self.nnz()).into_par_iter().map(|place| map(rows.value(place))).collect();
+        self.with_values(Tensor::from_vec(values, &[self.nnz()])?)
     }
 
     /// A matrix of the same shape whose rows are made from this one's.

@@ -65,6 +65,7 @@ pub use check::Problem;
 pub(crate) use cpu::VARIANTS as CPU_VARIANTS;
 pub use inputs::Inputs;
 pub(crate) use named::RunTime;
+pub use named::multiply_on;
 pub use options::Options;
 pub use product::{Phase, Summary};
 pub use reuse::SpgemmPlan;

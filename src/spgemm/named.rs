@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::options::{SHAPES, wrong};
 use super::{
-    AXES, CHECK, Inputs, NAME, Options, Problem, Semiring, Spgemm, cpu, multiply_with_summary,
+    AXES, CHECK, Inputs, NAME, Options, Problem, Semiring, Summary, cpu, multiply_with_summary,
 };
 use crate::backend::{Cpu, Device, Named};
 use crate::element::DType;
@@ -64,8 +64,9 @@ impl Operation for RunTime {
     }
 }
 
+/// The kernels of GPUs follow; until then the call says so.
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
-fn no_kernels(device: &Device) -> Error {
+pub(super) fn no_kernels(device: &Device) -> Error {
     Error::Unsupported {
         operation: NAME,
         backend: device.name(),
@@ -140,29 +141,35 @@ impl WithValue for RunOn<'_> {
     type Output = Ran;
     fn call<T: Value>(self) -> Result<Ran> {
         let matrices = Matrices::<T>::read(self.named, self.settings)?;
-        match self.device {
-            Device::Cpu(_) => run_on(&matrices, self.options),
-            #[cfg(any(feature = "wgpu", feature = "cuda"))]
-            other => Err(no_kernels(other)),
-        }
+        let began = Instant::now();
+        let (product, summary) = multiply_on(self.device, &matrices.inputs(), self.options)?;
+        let elapsed = began.elapsed();
+        let [rows, cols] = product.shape();
+        let mut outputs = Named::new();
+        outputs.insert("c_row_ptr".to_owned(), product.row_ptr().clone().into_view());
+        outputs.insert("c_col".to_owned(), product.col().clone().into_view());
+        outputs.extend(product.val().map(|val| ("c_val".to_owned(), val.clone().into_view())));
+        let shape = ("c_shape".to_owned(), format!("{rows},{cols}"));
+        Ok(Ran::new(summary.variant, elapsed, outputs).with_metadata([shape]))
     }
 }
 
-fn run_on<T: Value>(matrices: &Matrices<T>, options: &Options) -> Result<Ran>
-where
-    Cpu: Spgemm<T>,
-{
-    let inputs = matrices.inputs();
-    let began = Instant::now();
-    let (product, summary) = multiply_with_summary(&inputs, options)?;
-    let elapsed = began.elapsed();
-    let [rows, cols] = product.shape();
-    let mut outputs = Named::new();
-    outputs.insert("c_row_ptr".to_owned(), product.row_ptr().clone().into_view());
-    outputs.insert("c_col".to_owned(), product.col().clone().into_view());
-    outputs.extend(product.val().map(|val| ("c_val".to_owned(), val.clone().into_view())));
-    let shape = ("c_shape".to_owned(), format!("{rows},{cols}"));
-    Ok(Ran::new(summary.variant, elapsed, outputs).with_metadata([shape]))
+/// The product of matrices in the process's memory on a device that is known only at run time.
+///
+/// # Errors
+///
+/// As [`multiply`](super::multiply), and [`Error::Unsupported`] where the device has no kernels
+/// for it.
+pub fn multiply_on<T: Value>(
+    device: &Device,
+    inputs: &Inputs<'_, Cpu, T>,
+    options: &Options,
+) -> Result<(Csr<Cpu, T>, Summary)> {
+    match device {
+        Device::Cpu(_) => multiply_with_summary(inputs, options),
+        #[cfg(any(feature = "wgpu", feature = "cuda"))]
+        other => Err(no_kernels(other)),
+    }
 }
 
 /// The matrices of a file.

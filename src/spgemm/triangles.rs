@@ -25,9 +25,11 @@
 //! # Ok::<(), warpwright::Error>(())
 //! ```
 
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+use super::named::no_kernels;
 use super::{Inputs, Options, Semiring, Spgemm, Summary, multiply_with_summary};
 use crate::Result;
-use crate::backend::Cpu;
+use crate::backend::{Cpu, Device};
 use crate::sparse::{Csr, Offset, Value};
 
 /// The triangles of a graph.
@@ -69,6 +71,24 @@ where
         edges: edges.nnz() / 2,
         summary,
     })
+}
+
+/// Counts the triangles of a graph, and those at each vertex, on a device that is known only at
+/// run time.
+///
+/// # Errors
+///
+/// As [`count`], and [`Error::Unsupported`](crate::Error::Unsupported) where the device has no
+/// kernels for it.
+pub fn on<T: Value, O: Offset>(
+    device: &Device,
+    graph: &Csr<Cpu, T, O>,
+) -> Result<(Triangles, Vertices)> {
+    match device {
+        Device::Cpu(cpu) => Ok((count(cpu, graph)?, by_vertex(cpu, graph)?)),
+        #[cfg(any(feature = "wgpu", feature = "cuda"))]
+        other => Err(no_kernels(other)),
+    }
 }
 
 /// The triangles at each vertex of a graph.

@@ -12,6 +12,7 @@ mod interpreter;
 mod properties;
 mod resources;
 mod scan_attention;
+mod spgemm;
 mod state_update;
 #[cfg(feature = "wgpu")]
 mod wgpu;

@@ -73,7 +73,8 @@ pub fn write(
     })
 }
 
-fn temporary_name(path: &Path) -> Result<PathBuf, Failure> {
+/// The name under which a file is written before it has its own.
+pub fn temporary_name(path: &Path) -> Result<PathBuf, Failure> {
     let name = path.file_name().ok_or_else(|| {
         Failure::input(format!("{}: expected the name of a file to write", path.display()))
     })?;

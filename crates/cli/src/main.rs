@@ -15,11 +15,14 @@ mod devices;
 mod failure;
 mod file;
 mod list;
+mod matrix;
 mod output;
 mod plan;
 mod run;
+mod spgemm;
 mod table;
 mod target;
+mod triangles;
 mod verify;
 
 use failure::Failure;
@@ -53,6 +56,8 @@ enum Command {
     Run(run::Arguments),
     Bench(bench::Arguments),
     Plan(plan::Arguments),
+    Spgemm(spgemm::Arguments),
+    Triangles(triangles::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -73,6 +78,8 @@ fn main() -> ExitCode {
         Some(Command::Run(arguments)) => run::run(&arguments),
         Some(Command::Bench(arguments)) => bench::run(&arguments),
         Some(Command::Plan(arguments)) => plan::run(&arguments),
+        Some(Command::Spgemm(arguments)) => spgemm::run(&arguments),
+        Some(Command::Triangles(arguments)) => triangles::run(&arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -7,7 +7,7 @@ mod hash;
 mod rows;
 
 use super::read::Read;
-use super::{CHECK, Inputs, NAME, Options, Problem, Spgemm, SpgemmPlan, Summary};
+use super::{CHECK, Inputs, NAME, Options, Problem, Spgemm, SpgemmPlan, Summary, too_large};
 use crate::backend::Cpu;
 use crate::backend::cpu::aligned::elements_mut;
 use crate::list::CpuVariant;
@@ -15,6 +15,7 @@ use crate::sparse::{Csr, Offset, Value};
 use crate::tensor::Tensor;
 use crate::variant::{forced, no_such_variant};
 use crate::{Result, sparse};
+use accumulator::Accumulator;
 
 const DENSE: &str = "spgemm_dense";
 const HASH: &str = "spgemm_hash";
@@ -74,13 +75,10 @@ impl<T: Value, O: Offset> Spgemm<T, O> for Cpu {
         let call = rows::Call::of(problem, &read, options)?;
         let parts = summary.phase("analyse", || call.parts());
         summary.products = parts.products;
-        let made = summary.phase("product", || match variant {
-            DENSE => call.rows::<dense::Dense<T>>(&parts),
-            _ => call.rows::<hash::Hash<T>>(&parts),
-        });
-        let shape = [problem.rows, problem.cols];
-        let product =
-            summary.phase("assemble", || super::too_large(sparse::assemble(shape, &made, true)))?;
+        let product = match variant {
+            DENSE => make::<dense::Dense<T>, T, O>(&call, &parts, &mut summary),
+            _ => make::<hash::Hash<T>, T, O>(&call, &parts, &mut summary),
+        }?;
         summary.entries = product.nnz() as u64;
         Ok((product, summary))
     }
@@ -105,4 +103,20 @@ impl<T: Value, O: Offset> Spgemm<T, O> for Cpu {
         }
         Ok(())
     }
+}
+
+/// The product with one kind of accumulator. Where it may have more entries than its row pointers
+/// can count, they are counted before memory is taken for them.
+fn make<A: Accumulator<T>, T: Value, O: Offset>(
+    call: &rows::Call<'_, T>,
+    parts: &rows::Parts,
+    summary: &mut Summary,
+) -> Result<Csr<Cpu, T, O>> {
+    if parts.most > O::MOST_ENTRIES {
+        let entries = summary.phase("count", || call.entries::<A>(parts));
+        too_large(sparse::entries::<O>(entries))?;
+    }
+    let made = summary.phase("product", || call.rows::<A>(parts));
+    let shape = call.shape();
+    summary.phase("assemble", || too_large(sparse::assemble(shape, &made, true)))
 }

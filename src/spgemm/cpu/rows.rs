@@ -32,6 +32,8 @@ pub(super) struct Parts {
     rows: Vec<Range<usize>>,
     /// Products of all rows.
     pub products: u64,
+    /// The most entries that the product can have.
+    pub most: u64,
 }
 
 impl<'a, T: Value> Call<'a, T> {
@@ -46,6 +48,11 @@ impl<'a, T: Value> Call<'a, T> {
             beta: T::from_f64(options.beta.unwrap_or(0.0)),
             has_factor: options.alpha != 1.0,
         })
+    }
+
+    /// Rows and columns of the product.
+    pub fn shape(&self) -> [usize; 2] {
+        [self.problem.rows, self.problem.cols]
     }
 
     /// Products of a row.
@@ -70,7 +77,28 @@ impl<'a, T: Value> Call<'a, T> {
                 (start, work) = (row + 1, 0);
             }
         }
-        Parts { rows: ranges, products: total }
+        let added = self.matrices.c0.map_or(0, |c0| c0.col.len() as u64);
+        let widest = self.problem.cols as u64;
+        let most = products.iter().map(|&products| widest.min(products as u64)).sum::<u64>();
+        Parts { rows: ranges, products: total, most: most + added }
+    }
+
+    /// Entries of the product, counted without keeping any.
+    pub fn entries<A: Accumulator<T>>(&self, parts: &Parts) -> u64 {
+        let count = |rows: &Range<usize>| {
+            let mut accumulator = A::new(self.problem.cols);
+            let (mut col, mut val) = (Vec::new(), Vec::new());
+            let mut entries = 0;
+            for row in rows.clone() {
+                self.sum(row, &mut accumulator);
+                accumulator.finish(&mut col, &mut val);
+                entries += col.len() as u64;
+                col.clear();
+                val.clear();
+            }
+            entries
+        };
+        parts.rows.par_iter().map(count).sum()
     }
 
     /// The rows of the product.

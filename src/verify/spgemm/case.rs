@@ -149,6 +149,10 @@ impl Case {
     }
 
     /// A, B, C0 and mask.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Sparse`](crate::Error::Sparse) where a side is too long.
     pub fn matrices<T: Value>(&self) -> Result<Matrices<Cpu, T>> {
         let [m, k, n] = self.sizes;
         let mut random = Random::new(self.seed);

@@ -129,6 +129,10 @@ impl Family {
 }
 
 /// The same places with values.
+///
+/// # Errors
+///
+/// [`Error::InUse`](crate::Error::InUse) while another call writes the arrays.
 pub fn with_values<T: Value>(
     pattern: &Csr<Cpu, u32>,
     value: impl Fn(usize, u32) -> T,

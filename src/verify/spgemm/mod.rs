@@ -230,6 +230,10 @@ fn run_on<B: Spgemm<T>, T: Value>(
 const WIDE: usize = 1 << 24;
 
 /// Places must be equal; values too where no exact ones are given.
+///
+/// # Errors
+///
+/// [`Error::InUse`](crate::Error::InUse) while another call writes the arrays.
 pub fn compare<T: Value>(
     found: &Csr<Cpu, T>,
     expected: &Csr<Cpu, T>,

@@ -7,6 +7,7 @@ mod errors;
 mod fixtures;
 mod help;
 mod scan_attention;
+mod spgemm;
 
 /// Runs the command.
 fn warpwright(arguments: &[&str]) -> Output {

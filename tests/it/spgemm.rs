@@ -1,0 +1,268 @@
+//! Products of sparse matrices: known numbers, algebra, plans, and what is refused.
+
+use proptest::prelude::*;
+use warpwright::sparse::matrix_market::{ReadOptions, read};
+use warpwright::sparse::{Csr, Fault, Reducer, Value};
+use warpwright::spgemm::{Inputs, Options, Semiring, SpgemmPlan, multiply, multiply_with_summary};
+use warpwright::spgemm::{reference, triangles};
+use warpwright::verify::spgemm::Case;
+use warpwright::verify::spgemm::generate::{KNOWN, with_values};
+use warpwright::{Cpu, Error, Tensor};
+
+/// Products of a square that a test takes without being asked for all.
+const FEW: u64 = 20_000_000;
+
+#[test]
+fn squares_have_the_numbers_of_the_specification() {
+    let all = std::env::var_os("WARPWRIGHT_THOROUGH").is_some();
+    for known in KNOWN.iter().filter(|known| all || known.products <= FEW) {
+        let pattern = known.family.pattern(1).expect("it is made");
+        assert_eq!(pattern.nnz(), known.nnz, "{}: entries", known.name);
+        let options = Options::default().with_semiring(Semiring::PlusPair);
+        let (square, summary) =
+            multiply_with_summary(&Inputs::new(&pattern, &pattern), &options).expect("it runs");
+        assert_eq!(summary.products, known.products, "{}: products", known.name);
+        assert_eq!(square.nnz() as u64, known.square, "{}: entries of the square", known.name);
+        let counts = square.val().expect("values").to_vec().expect("they are read");
+        let counted: u64 = counts.into_iter().map(u64::from).sum();
+        assert_eq!(counted, known.products, "{}: counts", known.name);
+    }
+}
+
+fn graph(name: &str) -> Csr<Cpu, u8> {
+    let path = format!("{}/tests/data/{name}.mtx", env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read(path).expect("the file is there");
+    read(text.as_slice(), &ReadOptions::default()).expect("it is whole")
+}
+
+#[test]
+fn graphs_have_as_many_triangles_as_others_count() {
+    for (name, vertices, edges, expected) in [("karate", 34, 78, 45), ("lesmis", 77, 254, 467)] {
+        let found = triangles::count(&Cpu, &graph(name)).expect("it runs");
+        assert_eq!((found.vertices, found.edges), (vertices, edges), "{name}");
+        assert_eq!(found.triangles, expected, "{name}");
+        let by_vertex = triangles::by_vertex(&Cpu, &graph(name)).expect("it runs");
+        assert_eq!(by_vertex.triangles.iter().sum::<u64>(), 3 * expected, "{name}");
+    }
+    let karate = triangles::by_vertex(&Cpu, &graph("karate")).expect("it runs");
+    // As networkx has them.
+    assert!((karate.mean_clustering() - 0.570_638_478).abs() < 1e-9);
+    assert!((karate.transitivity() - 0.255_681_818).abs() < 1e-9);
+}
+
+#[test]
+fn complete_graphs_have_every_triangle_and_bipartite_ones_none() {
+    let edges = |joined: fn(u32, u32) -> bool| {
+        let rows: Vec<Vec<u32>> =
+            (0..30).map(|i| (0..30).filter(|&j| joined(i, j)).collect()).collect();
+        let ends = rows.iter().scan(0, |end, row| {
+            *end += row.len() as u32;
+            Some(*end)
+        });
+        let row_ptr = [0].into_iter().chain(ends).collect();
+        Csr::<Cpu, u8>::pattern([30, 30], row_ptr, rows.concat()).expect("a graph")
+    };
+    let count = |graph| triangles::count(&Cpu, &graph).expect("it runs").triangles;
+    assert_eq!(count(edges(|_, _| true)), 30 * 29 * 28 / 6);
+    assert_eq!(count(edges(|i, j| i % 2 != j % 2)), 0);
+    assert_eq!(count(edges(|_, _| false)), 0);
+}
+
+fn drawn(shape: [usize; 2], per_row: f64, seed: u64) -> Csr<Cpu, i32> {
+    let case = Case { seed, ..Case::drawn([shape[0], shape[1], 1], per_row) };
+    case.matrices::<i32>().expect("it is drawn").a
+}
+
+fn product<T: Value>(a: &Csr<Cpu, T>, b: &Csr<Cpu, T>) -> Csr<Cpu, T> {
+    multiply(&Inputs::new(a, b), &Options::default()).expect("it runs")
+}
+
+/// Shape, places and values.
+#[track_caller]
+fn assert_equal<T: Value>(found: &Csr<Cpu, T>, expected: &Csr<Cpu, T>) {
+    let parts = |matrix: &Csr<Cpu, T>| {
+        let val = matrix.val().map(|val| val.to_vec().expect("values"));
+        let row_ptr = matrix.row_ptr().to_vec().expect("row pointers");
+        (matrix.shape(), row_ptr, matrix.col().to_vec().expect("columns"), val)
+    };
+    assert_eq!(parts(found), parts(expected));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    #[test]
+    fn products_obey_algebra(
+        sides in prop::array::uniform4(0usize..40),
+        per_row in 0.2f64..8.0,
+        seed in 0u64..1 << 40,
+    ) {
+        let [m, k, l, n] = sides;
+        let (a, b) = (drawn([m, k], per_row, seed), drawn([k, l], per_row, seed + 1));
+        let c = drawn([l, n], per_row, seed + 2);
+        assert_equal(&product(&product(&a, &b), &c), &product(&a, &product(&b, &c)));
+        let transposed = |x: &Csr<Cpu, i32>| x.transposed().expect("it runs");
+        assert_equal(&transposed(&product(&a, &b)), &product(&transposed(&b), &transposed(&a)));
+        assert_equal(&transposed(&transposed(&a)), &a);
+        let identity = Csr::identity(m).expect("a matrix");
+        assert_equal(&product(&identity, &a), &a);
+        // (A B + C0) with C0 = A B is twice A B.
+        let ab = product(&a, &b);
+        let added = Inputs::new(&a, &b).with_c0(&ab);
+        let sum = multiply(&added, &Options::default().with_beta(1.0)).expect("it runs");
+        let twice = multiply(&Inputs::new(&a, &b), &Options::default().with_alpha(2.0));
+        assert_equal(&sum, &twice.expect("it runs"));
+    }
+
+    #[test]
+    fn a_mask_and_its_complement_are_the_whole(
+        sides in prop::array::uniform3(1usize..40),
+        per_row in 0.2f64..8.0,
+        seed in 0u64..1 << 40,
+    ) {
+        let [m, k, n] = sides;
+        let (a, b) = (drawn([m, k], per_row, seed), drawn([k, n], per_row, seed + 1));
+        let mask = drawn([m, n], 5.0, seed + 2);
+        let masked = Inputs::new(&a, &b).with_mask(&mask);
+        let inside = multiply(&masked, &Options::default()).expect("it runs");
+        let options = Options::default().with_complement(true);
+        let outside = multiply(&masked, &options).expect("it runs");
+        let whole = product(&a, &b);
+        prop_assert_eq!(inside.nnz() + outside.nnz(), whole.nnz());
+        let identity = Csr::identity(n).expect("a matrix");
+        let sum = Inputs::new(&inside, &identity).with_c0(&outside);
+        assert_equal(&multiply(&sum, &Options::default().with_beta(1.0)).expect("it runs"), &whole);
+    }
+}
+
+#[test]
+fn bits_do_not_depend_on_the_number_of_threads() {
+    let case = Case { disorder: [true, true], ..Case::drawn([300, 200, 250], 20.0) };
+    let matrices = case.matrices::<f32>().expect("it is drawn");
+    let expected = reference::dense(&matrices.inputs(), &case.options()).expect("it runs");
+    for threads in [1, 2, 3, 7] {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
+        let found = pool.install(|| multiply(&matrices.inputs(), &case.options()));
+        assert_equal(&found.expect("it runs"), &expected);
+    }
+}
+
+#[test]
+fn a_plan_serves_all_values_at_its_places() {
+    let case = Case { beta: Some(2.0), ..Case::drawn([60, 50, 40], 4.0) };
+    let first = case.matrices::<f32>().expect("it is drawn");
+    let (plan, product) = SpgemmPlan::new(&first.inputs(), &case.options()).expect("it runs");
+    assert_equal(&product, &multiply(&first.inputs(), &case.options()).expect("it runs"));
+    let mut val = Tensor::new(&Cpu, &[plan.nnz()]).expect("memory");
+    for seed in 0..50u32 {
+        let pattern = first.a.to_pattern::<u32>();
+        let a = with_values(&pattern, |row, col| (row as u32 ^ col ^ seed) as f32 - 20.0);
+        let a = a.expect("as many values as places");
+        let mut inputs = first.inputs();
+        inputs.a = &a;
+        plan.execute_into(&inputs, &case.options(), &mut val).expect("it runs");
+        let expected = multiply(&inputs, &case.options()).expect("it runs");
+        assert_equal(&expected, &expected.with_values(val.clone()).expect("as many values"));
+    }
+}
+
+#[test]
+fn a_plan_refuses_other_places() {
+    let case = Case::drawn([60, 50, 40], 4.0);
+    let first = case.matrices::<f32>().expect("it is drawn");
+    let other = Case { seed: 2, ..case.clone() }.matrices::<f32>().expect("it is drawn");
+    let (plan, _) = SpgemmPlan::new(&first.inputs(), &case.options()).expect("it runs");
+    let refused = |inputs, name: &str| {
+        let error = plan.execute(&inputs, &case.options()).expect_err("other places");
+        let wrong = Error::Sparse {
+            operation: "spgemm",
+            matrix: name.to_owned(),
+            fault: Fault::PatternMismatch,
+        };
+        assert_eq!(error, wrong);
+    };
+    refused(Inputs::new(&other.a, &first.b), "A");
+    refused(Inputs::new(&first.a, &other.b), "B");
+    refused(first.inputs().with_mask(&Csr::identity(0).expect("a matrix")), "mask");
+}
+
+#[test]
+fn what_does_not_fit_is_refused() {
+    let case = Case { disorder: [false, true], ..Case::drawn([6, 5, 4], 3.0) };
+    let drawn = case.matrices::<f32>().expect("it is drawn");
+    let message = |inputs: Inputs<'_, Cpu, f32>, options: Options| {
+        multiply(&inputs, &options).expect_err("it does not fit").to_string()
+    };
+    let plain = Options::default;
+    let (a, b) = (&drawn.a, &drawn.b);
+    for (inputs, options, expected) in [
+        (Inputs::new(b, a), plain(), "tensor `B`: expected 4 rows, as A has columns, found 6 x 5"),
+        (Inputs::new(a, b).with_mask(a), plain(), "tensor `mask`: expected 6 x 4"),
+        (Inputs::new(a, b), plain().with_beta(1.0), "option `beta`: expected none without C0"),
+        (Inputs::new(a, b), plain().with_complement(true), "option `complement`"),
+        (Inputs::new(a, b), plain().with_auto_canonical(false), "matrix `B`: expected columns"),
+        (Inputs::new(a, b), plain().with_semiring(Semiring::OrAnd), "values of or-and"),
+        (Inputs::new(a, b), plain().with_variant("spgemm_other"), "spgemm_other"),
+    ] {
+        let message = message(inputs, options);
+        assert!(message.contains(expected), "{message}");
+    }
+    let counts = drawn.a.to_pattern::<u32>();
+    let error = multiply(&Inputs::new(&counts, &b.to_pattern()), &plain().with_alpha(0.5));
+    let error = error.expect_err("no such factor").to_string();
+    assert!(error.contains("option `alpha`: expected a factor that is exact in u32"), "{error}");
+}
+
+#[test]
+fn a_product_that_row_pointers_cannot_count_is_refused_before_it_is_made() {
+    const SIDE: u32 = 50_000;
+    let column =
+        Csr::<Cpu, u32>::pattern([SIDE as usize, 1], (0..=SIDE).collect(), vec![0; 50_000]);
+    let row = Csr::pattern([1, SIDE as usize], vec![0, SIDE], (0..SIDE).collect());
+    let (column, row) = (column.expect("a matrix"), row.expect("a matrix"));
+    let options = Options::default().with_semiring(Semiring::PlusPair);
+    let error = multiply(&Inputs::new(&column, &row), &options).expect_err("too many");
+    let limit = i32::MAX as u64;
+    assert_eq!(error, Error::OutputTooLarge { operation: "spgemm", nnz: 2_500_000_000, limit });
+}
+
+#[test]
+fn wrong_arrays_are_refused_in_the_order_of_their_faults() {
+    let fault = |shape, row_ptr: &[u32], col: &[u32], values: usize| match Csr::new(
+        shape,
+        row_ptr.to_vec(),
+        col.to_vec(),
+        vec![1.0f32; values],
+    ) {
+        Err(Error::Sparse { fault, .. }) => fault,
+        other => panic!("expected a fault, found {other:?}"),
+    };
+    let (rows, cols) = (1 << 31, 3);
+    assert_eq!(fault([rows, cols], &[0], &[], 0), Fault::DimensionTooLarge { rows, cols });
+    assert_eq!(fault([2, 3], &[0, 1], &[0], 1), Fault::RowPtrLength { got: 2, want: 3 });
+    assert_eq!(fault([2, 3], &[1, 1, 1], &[0], 1), Fault::RowPtrStart { got: 1 });
+    assert_eq!(fault([2, 3], &[0, 2, 1], &[0], 1), Fault::RowPtrNotMonotone { row: 1 });
+    let mismatch = |row_ptr, col, val| Fault::LengthMismatch { row_ptr, col, val: Some(val) };
+    assert_eq!(fault([2, 3], &[0, 1, 2], &[0], 1), mismatch(2, 1, 1));
+    assert_eq!(fault([2, 3], &[0, 1, 1], &[0], 2), mismatch(1, 1, 2));
+    let outside = Fault::ColumnOutOfRange { row: 1, pos: 1, col: 3, cols: 3 };
+    assert_eq!(fault([2, 3], &[0, 1, 2], &[0, 3], 2), outside);
+}
+
+#[test]
+fn repeated_columns_are_reduced_from_left_to_right() {
+    let matrix =
+        Csr::new([1, 4], vec![0u32, 5], vec![3, 1, 3, 1, 3], vec![1.0f32, 2.0, 5.0, -7.0, 4.0]);
+    let matrix = matrix.expect("a matrix");
+    for (reducer, expected) in [
+        (Reducer::Sum, [-5.0, 10.0]),
+        (Reducer::First, [2.0, 1.0]),
+        (Reducer::Last, [-7.0, 4.0]),
+        (Reducer::Max, [2.0, 5.0]),
+    ] {
+        let canonical = matrix.canonical(reducer).expect("it runs");
+        assert!(canonical.is_canonical());
+        assert_eq!(canonical.col().to_vec().expect("columns"), [1, 3]);
+        assert_eq!(canonical.val().expect("values").to_vec().expect("values"), expected);
+    }
+}
