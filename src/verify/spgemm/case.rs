@@ -49,7 +49,6 @@ pub enum Places {
 
 /// A product to be checked.
 #[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
 pub struct Case {
     /// m, k, n.
     pub sizes: [usize; 3],
