@@ -183,7 +183,8 @@ fn a_plan_refuses_other_places() {
     };
     refused(Inputs::new(&other.a, &first.b), "A");
     refused(Inputs::new(&first.a, &other.b), "B");
-    refused(first.inputs().with_mask(&Csr::identity(0).expect("a matrix")), "mask");
+    let mask = Csr::pattern([60, 40], vec![0; 61], vec![]).expect("a matrix");
+    refused(first.inputs().with_mask(&mask), "mask");
 }
 
 #[test]
