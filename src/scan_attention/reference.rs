@@ -24,6 +24,9 @@ pub struct Exact {
     pub carry: [Vec<f64>; 3],
     /// The saved m, u, w and scores; see [`Saved`](super::Saved).
     pub saved: [Vec<f64>; 4],
+    /// The largest of the terms scale q k whose sums the scores are; 0 where they are given. A
+    /// score, and m with it, may be far smaller.
+    pub terms: f64,
 }
 
 /// Gradients, exact up to f64 rounding.
@@ -60,6 +63,7 @@ pub fn forward<T: Float>(inputs: &Inputs<'_, Cpu, T>, options: &Options) -> Resu
         lse: vec![f64::NEG_INFINITY; batch * heads * steps],
         carry: [vec![0.0; rows * heads], vec![0.0; rows * heads], vec![0.0; rows * heads * width]],
         saved: [vec![0.0; tiles], vec![0.0; tiles], vec![0.0; tile_values], arrays.scores.clone()],
+        terms: arrays.terms,
     };
     for (row, (batch, span)) in inputs.resets.rows(batch, steps)?.into_iter().enumerate() {
         for head in 0..heads {
@@ -142,6 +146,8 @@ struct Arrays {
     scale: f64,
     /// (B, H, L).
     scores: Vec<f64>,
+    /// The largest term of a score.
+    terms: f64,
     /// (H, Dk) and (B, Hk, L, Dk), where there are keys.
     q: Vec<f64>,
     k: Vec<f64>,
@@ -180,6 +186,7 @@ impl Arrays {
             v: heads_first(inputs.v, options.layout)?,
             carry: inputs.carry.as_ref().map(carry).transpose()?,
             scores: Vec::new(),
+            terms: 0.0,
             q: Vec::new(),
             k: Vec::new(),
             problem,
@@ -201,6 +208,8 @@ impl Arrays {
             for t in 0..steps {
                 let key = &self.k[self.shared(i / heads, head, t) * width..][..width];
                 self.scores.push(self.scale * dot(query, key));
+                let terms = query.iter().zip(key).map(|(q, k)| (self.scale * q * k).abs());
+                self.terms = terms.fold(self.terms, f64::max);
             }
         }
         Ok(())

@@ -14,7 +14,7 @@ pub(super) fn forward(
     options: &Options,
     outputs: &OutputsMut<'_, Cpu, f64>,
 ) -> Result<()> {
-    let Exact { o, lse, carry, saved } = reference::forward(inputs, options)?;
+    let Exact { o, lse, carry, saved, .. } = reference::forward(inputs, options)?;
     write(outputs.o, options.layout, &o)?;
     if let Some(tensor) = outputs.lse.as_deref() {
         tensor.write_f64(&lse)?;

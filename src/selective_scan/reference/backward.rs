@@ -46,6 +46,9 @@ pub struct ExactGradients {
     /// The largest of the terms, one for each batch element and step, whose sums `da`, `dd` and
     /// `ddelta_bias` are. With few channels these sums may all be far smaller than their terms.
     pub terms: [f64; 3],
+    /// The largest gradient of a state that is then decayed into `dh0`. Of e^-x with a large x
+    /// the digits of x are lost.
+    pub before_decay: f64,
 }
 
 /// Evaluates the gradients in f64, one step after the other.
@@ -85,6 +88,7 @@ pub fn backward<T: Float>(
         ddelta_bias: vec![0.0; channels],
         dh0: vec![0.0; problem.rows * channels * states],
         terms: [0.0; 3],
+        before_decay: 0.0,
     };
     for (row, (batch, steps)) in inputs.resets.rows(batch, steps)?.into_iter().enumerate() {
         for channel in 0..channels {
@@ -173,6 +177,7 @@ impl Reverse<'_> {
             exact.add(Sum::A, a_index, step_size * g * q);
             exact.db[b] += g * step_size * u;
             exact.dc[c] += dy * visit.after[n];
+            exact.before_decay = exact.before_decay.max(g.abs());
             *carry = if visit.reset { 0.0 } else { decay * g };
         }
         exact.du[i] = d * dy + step_size * w;

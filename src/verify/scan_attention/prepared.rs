@@ -142,7 +142,7 @@ impl<T: Float> Prepared<T> {
         State { m, u, w }: &State<B, T>,
         saved: Option<&Saved<B, T>>,
     ) -> Result<Vec<Comparison>> {
-        let Exact { o: exact_o, lse: exact_lse, carry, saved: exact_saved } = &self.exact;
+        let Exact { o: exact_o, lse: exact_lse, carry, saved: exact_saved, terms } = &self.exact;
         let tolerances = self.tolerances;
         // The bound of lse is 2e-6 (1 + |lse|).
         let largest = largest(exact_lse);
@@ -166,7 +166,11 @@ impl<T: Float> Prepared<T> {
         let mut comparisons =
             vec![Comparison::new("o", &self.heads_first(o)?, exact_o, tolerances.o)?];
         for (name, view, exact, tolerance) in all {
-            comparisons.push(Comparison::new(name, &view.to_backend(&Cpu)?, exact, tolerance)?);
+            // Scores, of which m is the largest, may be the small difference of large terms.
+            let is_score = matches!(name, "m" | "saved m" | "saved scores");
+            let terms = if is_score { *terms } else { 0.0 };
+            let view = view.to_backend(&Cpu)?;
+            comparisons.push(Comparison::of_terms(name, &view, exact, tolerance, terms)?);
         }
         Ok(comparisons)
     }

@@ -139,6 +139,8 @@ impl<T: Float> PreparedBackward<T> {
                     "dA" => exact.terms[0],
                     "dD" => exact.terms[1],
                     "ddelta_bias" => exact.terms[2],
+                    // A state that is all but forgotten.
+                    "dh0" => exact.before_decay * FORGOTTEN,
                     _ => 0.0,
                 };
                 let (values, tolerance) = match name {
@@ -159,6 +161,10 @@ impl<T: Float> PreparedBackward<T> {
             .collect()
     }
 }
+
+/// The share of a gradient that counts as nothing, 2^-64: a decay e^-44, of whose exponent the
+/// roundings of f32 leave 8e-6.
+const FORGOTTEN: f64 = 1.0 / (1u128 << 64) as f64;
 
 /// Tensors whose lines may have gaps.
 const STRIDED: [&str; 7] = ["u", "delta", "z", "dout", "du", "ddelta", "dz"];
