@@ -65,7 +65,7 @@ fn status(rows: &[Listed]) -> String {
     let mut text = "| operation | pass | CPU | WGSL | PTX |\n|---|---|---|---|---|\n".to_owned();
     for ((operation, pass), backends) in cells {
         let [cpu, wgpu, cuda] = backends.map(|mut elements| {
-            const ORDER: [&str; 4] = ["f32", "bf16", "f16", "f64"];
+            const ORDER: [&str; 7] = ["f32", "bf16", "f16", "f64", "i32", "u32", "u8"];
             elements.sort_by_key(|element| ORDER.iter().position(|known| known == element));
             if elements.is_empty() { "-".to_owned() } else { elements.join(", ") }
         });
@@ -76,7 +76,7 @@ fn status(rows: &[Listed]) -> String {
 
 /// Kernels that only prepare tensors for others are no pass of their own.
 fn is_public_pass(row: &Listed) -> bool {
-    matches!(row.pass.as_str(), "forward" | "backward" | "step" | "update")
+    matches!(row.pass.as_str(), "forward" | "backward" | "step" | "update" | "product")
 }
 
 fn json(rows: &[Listed]) -> serde_json::Value {

@@ -48,7 +48,7 @@ pub(super) fn explain(problem: &Problem, options: &Options) -> Result<String> {
         DENSE => format!("a row of {} columns fits the accumulator of a thread", problem.cols),
         _ => format!("rows of {} columns are too wide for an accumulator each", problem.cols),
     };
-    Ok(format!("variant    {variant}\nreason     {reason}"))
+    Ok(format!("variant    {variant}\nbecause    {reason}"))
 }
 
 impl<T: Value, O: Offset> Spgemm<T, O> for Cpu {
