@@ -7,6 +7,8 @@
 //! * [`causal_conv1d`]: the depthwise convolution in front of it, forward, backward and update.
 //! * [`scan_attention`]: attention with fixed queries as a recurrence (Aaren), forward, backward
 //!   and step by step.
+//! * [`spgemm`]: products of [`sparse`] matrices over semirings, with masks and plans, and the
+//!   triangles of graphs; on the CPU so far.
 //!
 //! A call goes one way: the user's tensors → checks of shapes, types and options → a plan, which
 //! is a pure function → a launch on the device → outputs. [`Tensor`] is a typed, shaped view of a

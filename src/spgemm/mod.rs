@@ -129,10 +129,10 @@ pub trait Spgemm<T: Value, O: Offset = u32>: Backend {
 ///
 /// # Errors
 ///
-/// [`Error::Shape`](crate::Error::Shape) where sides do not match,
-/// [`Error::Sparse`](crate::Error::Sparse) where a matrix is not canonical and must be,
-/// [`Error::Option`](crate::Error::Option) where options make no sense together or for these
-/// values, [`Error::OutputTooLarge`](crate::Error::OutputTooLarge) where the row pointers cannot
+/// [`Error::Shape`] where sides do not match,
+/// [`Error::Sparse`] where a matrix is not canonical and must be,
+/// [`Error::Option`] where options make no sense together or for these
+/// values, [`Error::OutputTooLarge`] where the row pointers cannot
 /// count the entries; nothing is written then.
 pub fn multiply<B: Spgemm<T, O>, T: Value, O: Offset>(
     inputs: &Inputs<'_, B, T, O>,

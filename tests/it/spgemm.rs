@@ -30,14 +30,19 @@ fn squares_have_the_numbers_of_the_specification() {
 }
 
 fn graph(name: &str) -> Csr<Cpu, u8> {
-    let path = format!("{}/tests/data/{name}.mtx", env!("CARGO_MANIFEST_DIR"));
+    let path = format!("{}/examples/data/{name}.mtx", env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read(path).expect("the file is there");
     read(text.as_slice(), &ReadOptions::default()).expect("it is whole")
 }
 
 #[test]
 fn graphs_have_as_many_triangles_as_others_count() {
-    for (name, vertices, edges, expected) in [("karate", 34, 78, 45), ("lesmis", 77, 254, 467)] {
+    for (name, vertices, edges, expected) in [
+        ("karate", 34, 78, 45),
+        ("lesmis", 77, 254, 467),
+        ("minnesota", 2642, 3303, 53),
+        ("power", 4941, 6594, 651),
+    ] {
         let found = triangles::count(&Cpu, &graph(name)).expect("it runs");
         assert_eq!((found.vertices, found.edges), (vertices, edges), "{name}");
         assert_eq!(found.triangles, expected, "{name}");

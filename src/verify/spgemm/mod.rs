@@ -233,7 +233,7 @@ const WIDE: usize = 1 << 24;
 ///
 /// # Errors
 ///
-/// [`Error::InUse`](crate::Error::InUse) while another call writes the arrays.
+/// [`Error::InUse`] while another call writes the arrays.
 pub fn compare<T: Value>(
     found: &Csr<Cpu, T>,
     expected: &Csr<Cpu, T>,

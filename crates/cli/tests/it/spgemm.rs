@@ -3,7 +3,11 @@
 use safetensors::{SafeTensors, tensor::TensorView};
 
 use crate::fixtures::numbers;
-use crate::{fixture, temporary, warpwright};
+use crate::{fixture, root, temporary, warpwright};
+
+fn graph(name: &str) -> String {
+    root().join("examples/data").join(name).display().to_string()
+}
 
 fn places(tensor: &TensorView<'_>) -> Vec<i64> {
     match tensor.dtype() {
@@ -55,7 +59,7 @@ fn text(bytes: &[u8]) -> String {
 
 #[test]
 fn files_are_multiplied_and_written_whole() {
-    let (graph, output) = (fixture("karate.mtx"), temporary("square.mtx"));
+    let (graph, output) = (graph("karate.mtx"), temporary("square.mtx"));
     let ran = warpwright(&[
         "spgemm",
         &graph,
@@ -78,7 +82,7 @@ fn files_are_multiplied_and_written_whole() {
 
 #[test]
 fn triangles_are_counted() {
-    let ran = warpwright(&["triangles", &fixture("karate.mtx"), "--device", "cpu"]);
+    let ran = warpwright(&["triangles", &graph("karate.mtx"), "--device", "cpu"]);
     assert!(ran.status.success(), "{}", text(&ran.stderr));
     let said = text(&ran.stdout);
     for expected in ["triangles        45", "edges            78", "mean clustering  0.5706"] {
@@ -89,7 +93,7 @@ fn triangles_are_counted() {
 #[test]
 fn wrong_files_are_refused_in_one_line() {
     let output = temporary("refused.mtx");
-    let (karate, lesmis) = (fixture("karate.mtx"), fixture("lesmis.mtx"));
+    let (karate, lesmis) = (graph("karate.mtx"), graph("lesmis.mtx"));
     let no_graph = fixture("spgemm-small.in.safetensors");
     for (first, second, expected) in [
         (&karate, &lesmis, "expected 34 rows, as A has columns, found 77 x 77"),

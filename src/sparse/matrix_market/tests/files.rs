@@ -160,7 +160,7 @@ fn empty_matrices_are_matrices() {
 #[test]
 fn real_graphs_are_read() {
     for (name, vertices, edges) in [("karate", 34, 78), ("lesmis", 77, 254)] {
-        let path = format!("{}/tests/data/{name}.mtx", env!("CARGO_MANIFEST_DIR"));
+        let path = format!("{}/examples/data/{name}.mtx", env!("CARGO_MANIFEST_DIR"));
         let matrix = parse::<u32>(std::fs::read(path).unwrap()).unwrap();
         assert!(matrix.is_canonical() && matrix.val().is_none());
         assert_eq!((matrix.shape(), matrix.nnz()), ([vertices, vertices], 2 * edges));
