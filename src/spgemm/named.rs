@@ -125,7 +125,7 @@ struct CheckOnly<'a> {
 impl WithValue for CheckOnly<'_> {
     type Output = ();
     fn call<T: Value>(self) -> Result<()> {
-        let matrices = Matrices::<T>::read(self.named, self.settings)?;
+        let matrices = Matrices::<T>::read(self.named, self.settings, self.options)?;
         Problem::check(&matrices.inputs(), self.options).map(|_| ())
     }
 }
@@ -140,7 +140,7 @@ struct RunOn<'a> {
 impl WithValue for RunOn<'_> {
     type Output = Ran;
     fn call<T: Value>(self) -> Result<Ran> {
-        let matrices = Matrices::<T>::read(self.named, self.settings)?;
+        let matrices = Matrices::<T>::read(self.named, self.settings, self.options)?;
         let began = Instant::now();
         let (product, summary) = multiply_on(self.device, &matrices.inputs(), self.options)?;
         let elapsed = began.elapsed();
@@ -181,17 +181,19 @@ struct Matrices<T: Value> {
 }
 
 impl<T: Value> Matrices<T> {
-    fn read(named: &Named<Cpu>, settings: &Settings) -> Result<Self> {
+    fn read(named: &Named<Cpu>, settings: &Settings, options: &Options) -> Result<Self> {
         check_names(named)?;
         let [a_shape, b_shape] = [shape(settings, SHAPES[0])?, shape(settings, SHAPES[1])?];
         let shape_c = [a_shape[0], b_shape[1]];
+        // What is counted are places; values of any type are passed over.
+        let counted = options.semiring == Semiring::PlusPair;
         let optional = |name: &str| {
             let there = named.contains_key(&format!("{name}_row_ptr"));
-            there.then(|| matrix(named, name, shape_c)).transpose()
+            there.then(|| matrix(named, name, shape_c, counted)).transpose()
         };
         Ok(Self {
-            a: matrix(named, "a", a_shape)?,
-            b: matrix(named, "b", b_shape)?,
+            a: matrix(named, "a", a_shape, counted)?,
+            b: matrix(named, "b", b_shape, counted)?,
             c0: optional("c0")?,
             mask: optional("mask")?,
         })
@@ -240,7 +242,12 @@ fn shape(settings: &Settings, key: &str) -> Result<[usize; 2]> {
     sides.ok_or_else(|| wrong(key, "rows,cols", text))
 }
 
-fn matrix<T: Value>(named: &Named<Cpu>, name: &str, shape: [usize; 2]) -> Result<Csr<Cpu, T>> {
+fn matrix<T: Value>(
+    named: &Named<Cpu>,
+    name: &str,
+    shape: [usize; 2],
+    counted: bool,
+) -> Result<Csr<Cpu, T>> {
     let row_ptr = places(named, &format!("{name}_row_ptr"))?;
     let col = places(named, &format!("{name}_col"))?;
     let named_error = |error| match error {
@@ -250,8 +257,7 @@ fn matrix<T: Value>(named: &Named<Cpu>, name: &str, shape: [usize; 2]) -> Result
         other => other,
     };
     let made = match named.get(&format!("{name}_val")) {
-        // A mask, and what is counted, has no values.
-        Some(val) if T::DTYPE != DType::U32 || val.dtype() == DType::U32 => {
+        Some(val) if !counted => {
             Csr::new(shape, row_ptr, col, values::<T>(&format!("{name}_val"), val)?)
         }
         _ => Csr::pattern(shape, row_ptr, col),
@@ -278,4 +284,39 @@ fn values<T: Value>(name: &str, view: &View<Cpu>) -> Result<Vec<T>> {
     }
     CHECK.dtype(name, view, &[T::DTYPE])?;
     view.typed::<T>()?.to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensor::Tensor;
+
+    /// The square of [[2]], whose factors have values of these types.
+    fn square(a: View<Cpu>, b: View<Cpu>, semiring: &str) -> Result<Ran> {
+        let mut named = Named::new();
+        for (name, val) in [("a", a), ("b", b)] {
+            let place = |places: &[u32]| Tensor::from_slice(&Cpu, places, &[places.len()]);
+            named.insert(format!("{name}_row_ptr"), place(&[0, 1])?.into_view());
+            named.insert(format!("{name}_col"), place(&[0])?.into_view());
+            named.insert(format!("{name}_val"), val);
+        }
+        let options = [("a_shape", "1,1"), ("b_shape", "1,1"), ("semiring", semiring)];
+        let options = options.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        let settings = Settings { options: options.into(), variant: None };
+        RunTime.check(&named, &settings)?;
+        RunTime.run(&Device::Cpu(Cpu), &named, &settings)
+    }
+
+    #[test]
+    fn values_of_other_types_are_counted_but_not_multiplied() {
+        let float = || Tensor::from_slice(&Cpu, &[2.0f32], &[1]).unwrap().into_view();
+        let whole = || Tensor::from_slice(&Cpu, &[2u32], &[1]).unwrap().into_view();
+        let value = |ran: Result<Ran>| ran.unwrap().outputs["c_val"].to_f64().unwrap();
+        assert_eq!(value(square(float(), float(), "plus-times")), [4.0]);
+        assert_eq!(value(square(whole(), whole(), "plus-times")), [4.0]);
+        assert_eq!(value(square(float(), whole(), "plus-pair")), [1.0]);
+        assert_eq!(value(square(float(), whole(), "or-and")), [1.0]);
+        let error = square(whole(), float(), "plus-times").unwrap_err().to_string();
+        assert_eq!(error, "spgemm: tensor `b_val`: expected elements u32, found f32");
+    }
 }
