@@ -73,11 +73,10 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         |suite: &dyn Suite| arguments.dtype.map_or(suite.dtypes().to_vec(), |one| vec![one]);
     #[cfg(feature = "interpreter")]
     if arguments.device == Target::Device(DeviceName::Ptx) {
-        for suite in suites {
+        return each(arguments, &suites, |suite| {
             let settings = settings(arguments, suite)?;
-            crate::count::run(suite, settings, &dtypes(suite), arguments.gpu, arguments.json)?;
-        }
-        return Ok(());
+            crate::count::run(suite, settings, &dtypes(suite), arguments.gpu, arguments.json)
+        });
     }
     let device = match arguments.device {
         Target::Reference => {
@@ -86,7 +85,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         target => target.open()?,
     };
     let copy = copy_bandwidth(&device)?;
-    for suite in suites {
+    each(arguments, &suites, |suite| {
         let mut rows = Vec::new();
         for setting in settings(arguments, suite)? {
             for dtype in dtypes(suite) {
@@ -99,6 +98,24 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         match arguments.json {
             true => say!("{}", json(operation, &device, copy, &rows)),
             false => print_table(operation, &device, copy, &rows),
+        }
+        Ok(())
+    })
+}
+
+/// Does a piece of work for each operation. What the device cannot do is a failure where the
+/// operation was asked for by name; else it is said, and left out.
+fn each(
+    arguments: &Arguments,
+    suites: &[&dyn Suite],
+    work: impl Fn(&dyn Suite) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    for suite in suites {
+        match work(*suite) {
+            Err(failure) if failure.is_ability() && arguments.operation.is_none() => {
+                eprintln!("left out: {failure}");
+            }
+            done => done?,
         }
     }
     Ok(())

@@ -1,5 +1,6 @@
 //! What ends a command early: one line on standard error, and the exit status.
 
+use std::fmt;
 use std::process::ExitCode;
 
 use warpwright::ErrorKind;
@@ -22,11 +23,22 @@ impl Failure {
         Self { line: line.into(), status: 1 }
     }
 
+    /// Whether the device is not there or cannot do it.
+    pub fn is_ability(&self) -> bool {
+        self.status == 3
+    }
+
     /// Writes the line and gives the status.
     pub fn report(&self) -> ExitCode {
         let line: Vec<&str> = self.line.split_whitespace().collect();
         eprintln!("error: {}", line.join(" "));
         ExitCode::from(self.status)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.line)
     }
 }
 
