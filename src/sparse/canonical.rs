@@ -60,6 +60,27 @@ impl<T: Value, O: Offset> Csr<Cpu, T, O> {
         })
     }
 
+    /// The same matrix with columns that never descend in any row; those that a row holds twice
+    /// stay in the order in which they are stored. A sorted matrix is returned as it is, sharing its
+    /// memory.
+    ///
+    /// # Errors
+    ///
+    /// As [`canonical`](Self::canonical).
+    pub fn sorted(&self) -> Result<Self> {
+        if self.sorted {
+            return Ok(self.clone());
+        }
+        let sorted = self.map_rows(|_, entries, sorting: &mut Vec<(u32, T)>, part| {
+            sorting.clear();
+            sorting.extend(entries);
+            sorting.sort_by_key(|(col, _)| *col);
+            part.col.extend(sorting.iter().map(|(col, _)| *col));
+            part.val.extend(sorting.iter().map(|(_, value)| *value));
+        })?;
+        Ok(Self { unique: self.unique, ..sorted })
+    }
+
     /// A canonical matrix without the entries for which `keep`, of row, column and value, is
     /// false.
     ///

@@ -51,15 +51,22 @@
 
 mod check;
 mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod inputs;
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+mod kernels;
 mod named;
 mod options;
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+mod plan;
 mod product;
 mod read;
 pub mod reference;
 mod reuse;
 mod semiring;
 pub mod triangles;
+mod tuning;
 
 pub use check::Problem;
 pub(crate) use cpu::VARIANTS as CPU_VARIANTS;
@@ -70,6 +77,7 @@ pub use options::Options;
 pub use product::{Phase, Summary};
 pub use reuse::SpgemmPlan;
 pub use semiring::Semiring;
+pub use tuning::{Hash, Tokens, Tuning};
 
 use crate::backend::Backend;
 use crate::check::Check;
@@ -138,7 +146,8 @@ pub fn multiply<B: Spgemm<T, O>, T: Value, O: Offset>(
     inputs: &Inputs<'_, B, T, O>,
     options: &Options,
 ) -> Result<Csr<B, T, O>> {
-    Ok(multiply_with_summary(inputs, options)?.0)
+    let problem = Problem::check(inputs, options)?;
+    Ok(inputs.a.backend().product(&problem, inputs, options)?.0)
 }
 
 /// The product, and what it took.
@@ -151,7 +160,11 @@ pub fn multiply_with_summary<B: Spgemm<T, O>, T: Value, O: Offset>(
     options: &Options,
 ) -> Result<(Csr<B, T, O>, Summary)> {
     let problem = Problem::check(inputs, options)?;
-    inputs.a.backend().product(&problem, inputs, options)
+    let backend = inputs.a.backend();
+    let (product, mut summary) = backend.product(&problem, inputs, options)?;
+    // A device may still be at work.
+    summary.go_on(|| backend.synchronise())?;
+    Ok((product, summary))
 }
 
 /// The same with the error of a product that its row pointers cannot count.

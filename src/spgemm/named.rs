@@ -7,7 +7,8 @@ use std::time::Instant;
 
 use super::options::{SHAPES, wrong};
 use super::{
-    AXES, CHECK, Inputs, NAME, Options, Problem, Semiring, Summary, cpu, multiply_with_summary,
+    AXES, CHECK, Inputs, NAME, Options, Problem, Semiring, Spgemm, Summary, cpu,
+    multiply_with_summary,
 };
 use crate::backend::{Cpu, Device, Named};
 use crate::element::DType;
@@ -58,14 +59,16 @@ impl Operation for RunTime {
         let problem = Problem { rows, inner, cols, nnz_a, nnz_b };
         match device {
             Device::Cpu(_) => cpu::explain(&problem, &options),
-            #[cfg(any(feature = "wgpu", feature = "cuda"))]
-            other => Err(no_kernels(other)),
+            #[cfg(feature = "cuda")]
+            Device::Cuda(cuda) => super::cuda::explain(cuda, &problem, &options),
+            #[cfg(feature = "wgpu")]
+            other @ Device::Wgpu(_) => Err(no_kernels(other)),
         }
     }
 }
 
-/// The kernels of GPUs follow; until then the call says so.
-#[cfg(any(feature = "wgpu", feature = "cuda"))]
+/// The kernels of WebGPU follow; until then the call says so.
+#[cfg(feature = "wgpu")]
 pub(super) fn no_kernels(device: &Device) -> Error {
     Error::Unsupported {
         operation: NAME,
@@ -167,9 +170,28 @@ pub fn multiply_on<T: Value>(
 ) -> Result<(Csr<Cpu, T>, Summary)> {
     match device {
         Device::Cpu(_) => multiply_with_summary(inputs, options),
-        #[cfg(any(feature = "wgpu", feature = "cuda"))]
-        other => Err(no_kernels(other)),
+        #[cfg(feature = "cuda")]
+        Device::Cuda(cuda) => multiply_there(cuda, inputs, options),
+        #[cfg(feature = "wgpu")]
+        other @ Device::Wgpu(_) => Err(no_kernels(other)),
     }
+}
+
+/// The product of copies on a backend, copied back.
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+fn multiply_there<B: Spgemm<T>, T: Value>(
+    backend: &B,
+    inputs: &Inputs<'_, Cpu, T>,
+    options: &Options,
+) -> Result<(Csr<Cpu, T>, Summary)> {
+    let there = |matrix: &Csr<Cpu, T>| matrix.to_backend(backend);
+    let (a, b) = (there(inputs.a)?, there(inputs.b)?);
+    let c0 = inputs.c0.map(there).transpose()?;
+    let mask = inputs.mask.map(there).transpose()?;
+    let mut inputs = Inputs::new(&a, &b);
+    (inputs.c0, inputs.mask) = (c0.as_ref(), mask.as_ref());
+    let (product, summary) = multiply_with_summary(&inputs, options)?;
+    Ok((product.to_backend(&Cpu)?, summary))
 }
 
 /// The matrices of a file.

@@ -1,5 +1,6 @@
 //! How a product is to be made.
 
+use super::tuning::{Hash, Tokens, Tuning};
 use super::{NAME, Semiring};
 use crate::operation::Settings;
 use crate::{Error, Result};
@@ -23,6 +24,8 @@ pub struct Options {
     pub deterministic: bool,
     /// Whether a matrix that must be canonical and is not is made so, in a copy.
     pub auto_canonical: bool,
+    /// How GPUs share the rows out.
+    pub tuning: Tuning,
     /// The variant to use instead of the planned one.
     pub variant: Option<String>,
 }
@@ -37,6 +40,7 @@ impl Default for Options {
             replace: false,
             deterministic: false,
             auto_canonical: true,
+            tuning: Tuning::default(),
             variant: None,
         }
     }
@@ -85,6 +89,12 @@ impl Options {
         self
     }
 
+    /// With the rows shared out like this, on a GPU.
+    pub fn with_tuning(mut self, tuning: Tuning) -> Self {
+        self.tuning = tuning;
+        self
+    }
+
     /// With this variant, as listed by `warpwright list`.
     pub fn with_variant(mut self, variant: impl Into<String>) -> Self {
         self.variant = Some(variant.into());
@@ -104,8 +114,11 @@ impl Options {
             "complement" => self.complement = truth(key, value)?,
             "replace" => self.replace = truth(key, value)?,
             "deterministic" => self.deterministic = truth(key, value)?,
+            "hash" => self.tuning.hash = named(key, value, Hash::ALL, Hash::name)?,
+            "tokens" => self.tuning.tokens = named(key, value, Tokens::ALL, Tokens::name)?,
             _ => {
-                let keys = "one of semiring, alpha, beta, complement, replace, deterministic";
+                let keys = "one of semiring, alpha, beta, complement, replace, deterministic, \
+                            hash, tokens";
                 return Err(wrong(key, keys, "an unknown option"));
             }
         }
@@ -133,6 +146,16 @@ fn number(key: &str, value: &str) -> Result<f64> {
 
 fn truth(key: &str, value: &str) -> Result<bool> {
     value.trim().parse().map_err(|_| wrong(key, "true or false", value))
+}
+
+fn named<T: Copy, const N: usize>(
+    key: &str,
+    value: &str,
+    all: [T; N],
+    name: fn(T) -> &'static str,
+) -> Result<T> {
+    let found = all.into_iter().find(|&one| name(one) == value);
+    found.ok_or_else(|| wrong(key, &all.map(name).join(" or "), value))
 }
 
 pub(super) fn wrong(option: &str, expected: &str, found: &str) -> Error {

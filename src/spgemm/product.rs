@@ -39,4 +39,14 @@ impl Summary {
         self.phases.push(Phase { name, time: began.elapsed() });
         result
     }
+
+    /// Runs what still belongs to the last phase.
+    pub(super) fn go_on<R>(&mut self, work: impl FnOnce() -> R) -> R {
+        let began = Instant::now();
+        let result = work();
+        if let Some(last) = self.phases.last_mut() {
+            last.time += began.elapsed();
+        }
+        result
+    }
 }

@@ -86,8 +86,10 @@ pub fn on<T: Value, O: Offset>(
 ) -> Result<(Triangles, Vertices)> {
     match device {
         Device::Cpu(cpu) => Ok((count(cpu, graph)?, by_vertex(cpu, graph)?)),
-        #[cfg(any(feature = "wgpu", feature = "cuda"))]
-        other => Err(no_kernels(other)),
+        #[cfg(feature = "cuda")]
+        Device::Cuda(cuda) => Ok((count(cuda, graph)?, by_vertex(cuda, graph)?)),
+        #[cfg(feature = "wgpu")]
+        other @ Device::Wgpu(_) => Err(no_kernels(other)),
     }
 }
 

@@ -189,8 +189,10 @@ fn run<T: Value>(
 ) -> Result<()> {
     match device {
         Device::Cpu(cpu) => run_on::<_, T>(cpu, case, base, report),
-        #[cfg(any(feature = "wgpu", feature = "cuda"))]
-        other => Err(no_kernels(other.name())),
+        #[cfg(feature = "cuda")]
+        Device::Cuda(cuda) => run_on::<_, T>(cuda, case, base, report),
+        #[cfg(feature = "wgpu")]
+        other @ Device::Wgpu(_) => Err(no_kernels(other.name())),
     }
 }
 

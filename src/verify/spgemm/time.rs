@@ -32,8 +32,12 @@ pub(super) fn time(
     match (device, dtype) {
         (Device::Cpu(cpu), DType::F64) => time_on::<_, f64>(cpu, setting, runs),
         (Device::Cpu(cpu), _) => time_on::<_, f32>(cpu, setting, runs),
-        #[cfg(any(feature = "wgpu", feature = "cuda"))]
-        (other, _) => Err(no_kernels(other.name())),
+        #[cfg(feature = "cuda")]
+        (Device::Cuda(cuda), DType::F64) => time_on::<_, f64>(cuda, setting, runs),
+        #[cfg(feature = "cuda")]
+        (Device::Cuda(cuda), _) => time_on::<_, f32>(cuda, setting, runs),
+        #[cfg(feature = "wgpu")]
+        (other @ Device::Wgpu(_), _) => Err(no_kernels(other.name())),
     }
 }
 

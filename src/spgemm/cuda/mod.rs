@@ -1,0 +1,295 @@
+//! Launches the PTX: analyse, count, sum.
+//!
+//! What each row takes decides its bin; rows of a bin are counted, and then summed, by kernels with
+//! tables or windows of that size. The host reads back twice: how many rows each bin has, and how
+//! many entries the product has, before memory is taken for them.
+
+mod count;
+mod matrices;
+mod sum;
+mod totals;
+
+use super::kernels::{SumHashedPtx, SumLargePtx, SumSmallPtx, SumWindowsPtx};
+use super::plan::{LEAST_WINDOW_LOG, Plan};
+use super::{Inputs, NAME, Options, Problem, Semiring, Spgemm, SpgemmPlan, Summary, Tokens};
+use crate::backend::Backend;
+use crate::backend::cuda::{Address, Cuda, CudaBuffer, Grid, linear, within};
+use crate::backend::kernel::{Variant, VariantInfo};
+use crate::sparse::{Csr, Offset, Value};
+use crate::tensor::Tensor;
+use crate::variant::{forced, no_such_variant};
+use crate::{Error, Result};
+use matrices::Matrices;
+
+/// All kernels that sum, each for the rows that suit it.
+const BINS: &str = "spgemm_bins";
+
+/// Threads that a multiprocessor holds at once.
+const THREADS_PER_UNIT: u32 = 2048;
+
+impl<T: Value, O: Offset> Spgemm<T, O> for Cuda {
+    fn variants(&self, _problem: &Problem, options: &Options) -> Result<Vec<&'static str>> {
+        match tuned::<T>(self, options)?.0 {
+            BINS => Ok(std::iter::once(BINS).chain(summing::<T>(options.semiring)).collect()),
+            asked => Ok(vec![asked]),
+        }
+    }
+
+    fn is_ordered(options: &Options) -> bool {
+        options.deterministic
+    }
+
+    fn product(
+        &self,
+        problem: &Problem,
+        inputs: &Inputs<'_, Self, T, O>,
+        options: &Options,
+    ) -> Result<(Csr<Self, T, O>, Summary)> {
+        let (variant, options) = tuned::<T>(self, options)?;
+        let mut summary = Summary { variant, ..Summary::default() };
+        let nothing = problem.nnz_a == 0 || problem.nnz_b == 0;
+        if problem.rows == 0 || problem.cols == 0 || nothing && inputs.c0.is_none() {
+            return Ok((empty(self, problem)?, summary));
+        }
+        let ordered = options.deterministic && !options.semiring.is_exact(T::DTYPE);
+        let matrices = summary.phase("prepare", || Matrices::of(self, inputs, ordered))?;
+        let call = Call::of(self, problem, &matrices, variant, &options)?;
+        let counted = call.count(&mut summary)?;
+        let product = summary.phase("sum", || call.sum(&counted))?;
+        Ok((product, summary))
+    }
+
+    fn values(
+        &self,
+        _plan: &SpgemmPlan<Self, O>,
+        _inputs: &Inputs<'_, Self, T, O>,
+        _options: &Options,
+        _into: &mut Tensor<Self, T>,
+    ) -> Result<()> {
+        Err(Error::Unsupported {
+            operation: NAME,
+            backend: self.name(),
+            what: "products of known places yet".to_owned(),
+            instead: "multiply again, or use the device cpu".to_owned(),
+        })
+    }
+}
+
+/// The product of nothing.
+fn empty<T: Value, O: Offset>(device: &Cuda, problem: &Problem) -> Result<Csr<Cuda, T, O>> {
+    let shape = [problem.rows, problem.cols];
+    let zero = O::of(0).unwrap_or(O::MOST);
+    let row_ptr = vec![zero; problem.rows + 1];
+    Csr::canonical_parts(shape, row_ptr, Vec::new(), Some(Vec::new()))?.to_backend(device)
+}
+
+/// What sum and product mean, and of what values, as the kernels' table names it.
+fn kind<T: Value>(semiring: Semiring) -> String {
+    format!("{}_{}", semiring.name().replace('-', "_"), T::DTYPE)
+}
+
+/// The variant of a table for a kind.
+fn of_kind<E, T: Value>(
+    table: &'static [Variant<E>],
+    semiring: Semiring,
+    is_right: impl Fn(&VariantInfo) -> bool,
+) -> Result<&'static Variant<E>> {
+    let kind = kind::<T>(semiring);
+    crate::backend::cuda::variant(NAME, table, |info| {
+        info.parameter("kind") == Some(&kind) && is_right(info)
+    })
+}
+
+/// The kernels that sum values of a kind, by name.
+fn summing<T: Value>(semiring: Semiring) -> impl Iterator<Item = &'static str> {
+    let kind = kind::<T>(semiring);
+    let small = SumSmallPtx::VARIANTS.iter().map(|variant| variant.info);
+    let large = SumLargePtx::VARIANTS.iter().map(|variant| variant.info);
+    let windows = SumWindowsPtx::VARIANTS.iter().map(|variant| variant.info);
+    let hashed = SumHashedPtx::VARIANTS.iter().map(|variant| variant.info);
+    small
+        .chain(large)
+        .chain(windows)
+        .chain(hashed)
+        .filter(move |info| info.parameter("kind") == Some(&kind))
+        .map(|info| info.name)
+}
+
+/// The variant of a call, and its options so that only that kernel sums: rows that its tables
+/// cannot hold, or of which it has none, go by windows, or by hashing in global memory if that is
+/// the variant.
+fn tuned<T: Value>(device: &Cuda, options: &Options) -> Result<(&'static str, Options)> {
+    let mut options = options.clone();
+    let Some(asked) = forced(NAME, options.variant.as_ref()) else { return Ok((BINS, options)) };
+    if asked == BINS {
+        return Ok((BINS, options));
+    }
+    let name = summing::<T>(options.semiring).find(|&name| name == asked).ok_or_else(|| {
+        let names = std::iter::once(BINS).chain(summing::<T>(options.semiring));
+        no_such_variant(NAME, device.name(), &asked, names)
+    })?;
+    options.tuning.slots = match () {
+        () if name.contains("_small_") => 32..=64,
+        () if name.ends_with("_256") => 256..=1024,
+        () if name.ends_with("_1024") => 2048..=8192,
+        () => 0..=0,
+    };
+    Ok((name, options))
+}
+
+/// A product under way.
+struct Call<'a, T: Value, O: Offset> {
+    device: &'a Cuda,
+    problem: &'a Problem,
+    matrices: &'a Matrices<'a, T, O>,
+    options: &'a Options,
+    plan: Plan,
+    flags: u32,
+    workspace: Option<CudaBuffer>,
+    rows: RowData,
+}
+
+/// Where the workspace holds what is known of each row.
+#[derive(Clone, Copy)]
+struct RowData {
+    products: u64,
+    low: u64,
+    high: u64,
+    order: u64,
+    classes: u64,
+    sums: u64,
+}
+
+/// The flags of kernels/spgemm/matrix.ptx.
+mod flag {
+    pub const WIDE: u32 = 1;
+    pub const LISTED: u32 = 2;
+    pub const FORBIDS: u32 = 4;
+    pub const SEARCHES: u32 = 8;
+    pub const ORDERED: u32 = 16;
+    pub const CLAIMS_FIRST: u32 = 32;
+    pub const COMPLEMENTS: u32 = 64;
+    pub const MAY_HASH: u32 = 128;
+    pub const MUST_HASH: u32 = 256;
+}
+
+/// Rows whose entries a block of a scan sums.
+const SCANNED: u64 = 2048;
+
+impl<'a, T: Value, O: Offset> Call<'a, T, O> {
+    fn of(
+        device: &'a Cuda,
+        problem: &'a Problem,
+        matrices: &'a Matrices<'a, T, O>,
+        variant: &str,
+        options: &'a Options,
+    ) -> Result<Self> {
+        let hashed = variant.contains("_hashed_");
+        let rows = problem.rows as u64;
+        let mut workspace = crate::backend::cuda::Workspace::default();
+        let rows = RowData {
+            products: workspace.take(4 * rows),
+            low: workspace.take(4 * rows),
+            high: workspace.take(4 * rows),
+            order: workspace.take(4 * rows),
+            classes: workspace.take(rows),
+            sums: workspace.take(8 * rows.div_ceil(SCANNED)),
+        };
+        let mut plan = Plan::of(problem, T::DTYPE, device.limits().shared_bytes, options);
+        let mut flags = flags::<T, O>(matrices, options);
+        if hashed {
+            // So that few rows have one window only.
+            plan.slot_log = LEAST_WINDOW_LOG;
+            flags |= flag::MUST_HASH;
+        }
+        Ok(Self {
+            device,
+            problem,
+            matrices,
+            options,
+            plan,
+            flags,
+            workspace: workspace.allocate(device.stream())?,
+            rows,
+        })
+    }
+
+    /// The address of what the workspace holds.
+    fn at(&self, offset: u64) -> Address {
+        within(self.workspace.as_ref(), offset)
+    }
+
+    /// A grid of this many blocks, with so much shared memory.
+    fn grid(&self, blocks: u64, dynamic_shared: u32) -> Result<Grid> {
+        Ok(Grid { dynamic_shared, ..linear(NAME, self.device.stream(), blocks)? })
+    }
+
+    /// Blocks for so many tokens; where groups take them one by one, no more than are resident.
+    fn blocks(
+        &self,
+        tokens: u64,
+        per_block: u32,
+        info: &VariantInfo,
+        shared: u32,
+        take: bool,
+    ) -> u64 {
+        let all = tokens.div_ceil(u64::from(per_block));
+        if !take {
+            return all;
+        }
+        let limits = self.device.limits();
+        let by_threads = THREADS_PER_UNIT / info.block[0].max(1);
+        let by_shared = limits.shared_bytes / shared.max(1);
+        let resident = by_threads.min(by_shared).max(1) * limits.units.max(1);
+        all.min(u64::from(resident))
+    }
+
+    /// Whether groups take tokens one by one.
+    fn takes(&self, uneven: bool) -> bool {
+        match self.options.tuning.tokens {
+            Tokens::Static => false,
+            Tokens::Dynamic => true,
+            Tokens::Auto => uneven,
+        }
+    }
+}
+
+fn flags<T: Value, O: Offset>(matrices: &Matrices<'_, T, O>, options: &Options) -> u32 {
+    // Entries of C0 outside of the mask are kept beside products that it does not let through:
+    // its places cannot lie in the tables then.
+    let searches = matrices.mask.is_some() && matrices.c0.is_some() && !options.replace;
+    let preloads = matrices.mask.is_some() && !searches;
+    let rounds = !options.semiring.is_exact(T::DTYPE);
+    [
+        (O::DTYPE.bytes() == 8, flag::WIDE),
+        (preloads && !options.complement, flag::LISTED),
+        (preloads && options.complement, flag::FORBIDS),
+        (searches, flag::SEARCHES),
+        (options.deterministic && rounds, flag::ORDERED),
+        (options.complement, flag::COMPLEMENTS),
+        (true, flag::MAY_HASH),
+    ]
+    .into_iter()
+    .fold(0, |flags, (set, bit)| if set { flags | bit } else { flags })
+}
+
+/// What would run, and why, in lines.
+pub(super) fn explain(device: &Cuda, problem: &Problem, options: &Options) -> Result<String> {
+    let dtype = options.semiring.values()[0];
+    let plan = Plan::of(problem, dtype, device.limits().shared_bytes, options);
+    let limits =
+        |limits: Vec<u32>| limits.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
+    Ok(format!(
+        "variant    {BINS}\n\
+         because    every row goes to the smallest table that holds it\n\
+         counted    in tables for {} entries, then in windows of {} columns\n\
+         summed     in tables for {} entries, then in windows of {} columns\n\
+         values     {dtype}\n\
+         row of B   {} threads side by side",
+        limits(plan.symbolic_limits().collect()),
+        1_u64 << plan.window_log,
+        limits(plan.numeric_limits().collect()),
+        1_u64 << plan.slot_log,
+        1 << plan.spread_log,
+    ))
+}

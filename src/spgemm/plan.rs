@@ -1,0 +1,200 @@
+//! Which rows go where on a GPU: pure.
+
+use super::{Options, Problem};
+use crate::element::DType;
+
+/// Keys of a symbolic table, in tenths of its slots, at the most.
+const SYMBOLIC_LOAD: u32 = 8;
+
+/// Entries of a numeric table, in thousandths of its slots, at the most.
+const NUMERIC_LOAD: u32 = 625;
+
+/// A table in shared memory: its slots and the threads of a row, by their logarithms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Table {
+    pub slots_log: u32,
+    pub lanes_log: u32,
+}
+
+const fn table(slots: u32, lanes: u32) -> Table {
+    Table { slots_log: slots.trailing_zeros(), lanes_log: lanes.trailing_zeros() }
+}
+
+/// Tables in which entries are counted.
+const SYMBOLIC: [Table; 6] = [
+    table(64, 8),
+    table(256, 32),
+    table(1024, 128),
+    table(2048, 256),
+    table(4096, 512),
+    table(8192, 512),
+];
+
+/// Tables in which values are summed. A thread has four slots, in the largest eight.
+const NUMERIC: [Table; 8] = [
+    table(32, 8),
+    table(64, 16),
+    table(256, 64),
+    table(512, 128),
+    table(1024, 256),
+    table(2048, 512),
+    table(4096, 1024),
+    table(8192, 1024),
+];
+
+impl Table {
+    pub fn slots(self) -> u32 {
+        1 << self.slots_log
+    }
+
+    pub fn lanes(self) -> u32 {
+        1 << self.lanes_log
+    }
+
+    /// Bytes of shared memory for one row; 16 are the group's own.
+    pub fn bytes(self, word_bytes: u32) -> u32 {
+        self.slots() * (4 + word_bytes) + 16
+    }
+}
+
+/// Where the rows of a product go, by what they need.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Plan {
+    /// Tables in which entries are counted.
+    pub symbolic: Vec<Table>,
+    /// Tables in which values are summed.
+    pub numeric: Vec<Table>,
+    /// Columns of a window in which values are summed, by logarithm.
+    pub slot_log: u32,
+    /// Columns of a window in which entries are counted, by logarithm.
+    pub window_log: u32,
+    /// Threads that walk a row of B together, by logarithm.
+    pub spread_log: u32,
+    /// 1 + log2 of the mean row of B: what it costs to enter a row at a window.
+    pub search_cost: u32,
+    /// Bytes of a value in a table.
+    pub word_bytes: u32,
+}
+
+/// Columns of the smallest window, by logarithm: their bits fill a word.
+pub(super) const LEAST_WINDOW_LOG: u32 = 5;
+
+/// Shared memory that a block gets without being asked twice.
+const USUAL_SHARED: u32 = 48 * 1024;
+
+impl Plan {
+    /// The plan for blocks of at most so many bytes of shared memory.
+    pub fn of(problem: &Problem, dtype: DType, shared_bytes: u32, options: &Options) -> Self {
+        let word_bytes = if dtype == DType::F64 { 8 } else { 4 };
+        let tuning = &options.tuning;
+        let fits = |table: &Table, bytes: u32| {
+            tuning.slots.contains(&table.slots()) && table.bytes(bytes) <= shared_bytes
+        };
+        let numeric: Vec<Table> =
+            NUMERIC.into_iter().filter(|table| fits(table, word_bytes)).collect();
+        // What no numeric table can hold is counted in windows: those who sum in windows need to
+        // know how many entries each has.
+        let most = numeric.last().map_or(0, |&table| numeric_limit(table));
+        let symbolic = SYMBOLIC
+            .into_iter()
+            .filter(|table| most > 0 && table.bytes(0) <= shared_bytes)
+            .collect();
+        let mean = (problem.nnz_b / problem.inner.max(1)).max(1);
+        let mean_log = mean.next_power_of_two().trailing_zeros();
+        let usual = shared_bytes.min(USUAL_SHARED);
+        let (slot_log, window_log) = match tuning.window {
+            Some(columns) => {
+                let slot_log = columns.max(1).ilog2().max(LEAST_WINDOW_LOG);
+                (slot_log, slot_log + 2)
+            }
+            // A word and two bits for each column; two bits.
+            None => (log_of_room(usual, 8 * word_bytes + 2), log_of_room(usual, 2)),
+        };
+        Self {
+            symbolic,
+            numeric,
+            slot_log,
+            window_log,
+            spread_log: mean_log.min(5),
+            search_cost: 1 + mean_log,
+            word_bytes,
+        }
+    }
+
+    /// What each symbolic table can hold, but no more than some numeric one.
+    pub fn symbolic_limits(&self) -> impl Iterator<Item = u32> {
+        let most = self.numeric.last().map_or(0, |&table| numeric_limit(table));
+        self.symbolic.iter().map(move |table| (table.slots() * SYMBOLIC_LOAD / 10).min(most))
+    }
+
+    /// What each numeric table can hold.
+    pub fn numeric_limits(&self) -> impl Iterator<Item = u32> {
+        self.numeric.iter().map(|&table| numeric_limit(table))
+    }
+
+    /// Bytes of shared memory for a window in which values are summed.
+    pub fn sum_window_bytes(&self) -> u32 {
+        (self.word_bytes << self.slot_log) + (2 << self.slot_log) / 8 + 16
+    }
+
+    /// Bytes of shared memory for a window in which entries are counted.
+    pub fn count_window_bytes(&self) -> u32 {
+        (2 << self.window_log) / 8 + 16
+    }
+}
+
+fn numeric_limit(table: Table) -> u32 {
+    table.slots() * NUMERIC_LOAD / 1000
+}
+
+/// The largest power of two of columns, of so many bits each, that leaves room for the block's own
+/// 16 bytes; by logarithm.
+fn log_of_room(bytes: u32, bits_of_column: u32) -> u32 {
+    ((bytes - 16) * 8 / bits_of_column).ilog2()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(shared_bytes: u32, dtype: DType, options: &Options) -> Plan {
+        let problem = Problem { rows: 10, inner: 100, cols: 10, nnz_a: 5, nnz_b: 700 };
+        Plan::of(&problem, dtype, shared_bytes, options)
+    }
+
+    #[test]
+    fn a_row_that_windows_sum_has_been_counted_in_windows() {
+        for shared_bytes in [48 * 1024, 99 * 1024, 163 * 1024, 227 * 1024] {
+            for dtype in [DType::F32, DType::F64] {
+                let plan = plan(shared_bytes, dtype, &Options::default());
+                let numeric = plan.numeric_limits().max().unwrap_or(0);
+                assert!(plan.symbolic_limits().all(|limit| limit <= numeric), "{plan:?}");
+                let largest = plan.numeric.iter().map(|table| table.bytes(plan.word_bytes)).max();
+                assert!(largest.unwrap_or(0) <= shared_bytes, "{plan:?}");
+                assert!(plan.sum_window_bytes() <= shared_bytes, "{plan:?}");
+                assert!(plan.count_window_bytes() <= shared_bytes, "{plan:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn tables_and_windows_are_those_of_the_specification() {
+        let plan = plan(163 * 1024, DType::F32, &Options::default());
+        assert_eq!(
+            plan.numeric_limits().collect::<Vec<_>>(),
+            [20, 40, 160, 320, 640, 1280, 2560, 5120]
+        );
+        assert_eq!(plan.symbolic_limits().collect::<Vec<_>>(), [51, 204, 819, 1638, 3276, 5120]);
+        assert_eq!((plan.slot_log, plan.window_log), (13, 17));
+        assert_eq!((plan.spread_log, plan.search_cost), (3, 4));
+    }
+
+    #[test]
+    fn without_tables_all_rows_take_windows() {
+        let mut options = Options::default();
+        (options.tuning.slots, options.tuning.window) = (0..=0, Some(64));
+        let plan = plan(163 * 1024, DType::F32, &options);
+        assert_eq!((plan.symbolic.len(), plan.numeric.len()), (0, 0));
+        assert_eq!((plan.slot_log, plan.window_log), (6, 8));
+    }
+}
