@@ -128,7 +128,8 @@ impl<T: Value, O: Offset> Csr<Cpu, T, O> {
     ///
     /// [`Error::Sparse`] where the side is too long.
     pub fn identity(side: usize) -> Result<Self> {
-        let row_ptr = (0..=side).map(|i| O::of(i).unwrap_or(O::MOST)).collect();
+        check::sides([side, side])?;
+        let row_ptr = (0..=side).map(O::saturating).collect();
         let col = (0..side as u32).collect();
         Self::new([side, side], row_ptr, col, vec![T::ONE; side])
     }

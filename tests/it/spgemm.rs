@@ -251,6 +251,10 @@ fn wrong_arrays_are_refused_in_the_order_of_their_faults() {
     let mismatch = |row_ptr, col, val| Fault::LengthMismatch { row_ptr, col, val: Some(val) };
     assert_eq!(fault([2, 3], &[0, 1, 2], &[0], 1), mismatch(2, 1, 1));
     assert_eq!(fault([2, 3], &[0, 1, 1], &[0], 2), mismatch(1, 1, 2));
+    let side = usize::MAX;
+    let too_large = Csr::<Cpu, f32>::identity(side).expect_err("no such matrix");
+    let fault_of_sides = Fault::DimensionTooLarge { rows: side, cols: side };
+    assert!(matches!(too_large, Error::Sparse { fault, .. } if fault == fault_of_sides));
     let outside = Fault::ColumnOutOfRange { row: 1, pos: 1, col: 3, cols: 3 };
     assert_eq!(fault([2, 3], &[0, 1, 2], &[0, 3], 2), outside);
 }
