@@ -63,7 +63,7 @@ pub mod triangles;
 
 pub use check::Problem;
 pub(crate) use cpu::VARIANTS as CPU_VARIANTS;
-pub use inputs::Inputs;
+pub use inputs::{Inputs, Matrices};
 pub(crate) use named::RunTime;
 pub use named::multiply_on;
 pub use options::Options;

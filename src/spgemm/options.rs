@@ -1,8 +1,8 @@
 //! How a product is to be made.
 
-use super::{NAME, Semiring};
+use super::{CHECK, Semiring};
+use crate::Result;
 use crate::operation::Settings;
-use crate::{Error, Result};
 
 /// How a product is to be made. Made by `Options::default()` and the `with_…` methods.
 #[derive(Clone, Debug, PartialEq)]
@@ -95,18 +95,18 @@ impl Options {
     ///
     /// # Errors
     ///
-    /// [`Error::Option`] for an unknown key or a value that makes no sense.
+    /// [`Error::Option`](crate::Error::Option) for an unknown key or a value that makes no sense.
     pub fn set(&mut self, key: &str, value: &str) -> Result<()> {
         match key {
             "semiring" => self.semiring = Semiring::parse(value)?,
-            "alpha" => self.alpha = number(key, value)?,
-            "beta" => self.beta = Some(number(key, value)?),
-            "complement" => self.complement = truth(key, value)?,
-            "replace" => self.replace = truth(key, value)?,
-            "deterministic" => self.deterministic = truth(key, value)?,
+            "alpha" => self.alpha = CHECK.number(key, value)?,
+            "beta" => self.beta = Some(CHECK.number(key, value)?),
+            "complement" => self.complement = CHECK.truth(key, value)?,
+            "replace" => self.replace = CHECK.truth(key, value)?,
+            "deterministic" => self.deterministic = CHECK.truth(key, value)?,
             _ => {
                 let keys = "one of semiring, alpha, beta, complement, replace, deterministic";
-                return Err(wrong(key, keys, "an unknown option"));
+                return Err(CHECK.wrong_option(key, keys, "an unknown option"));
             }
         }
         Ok(())
@@ -126,20 +126,3 @@ impl Options {
 
 /// The sides of the factors, `rows,cols`, in case files.
 pub(super) const SHAPES: [&str; 2] = ["a_shape", "b_shape"];
-
-fn number(key: &str, value: &str) -> Result<f64> {
-    value.trim().parse().map_err(|_| wrong(key, "a number", value))
-}
-
-fn truth(key: &str, value: &str) -> Result<bool> {
-    value.trim().parse().map_err(|_| wrong(key, "true or false", value))
-}
-
-pub(super) fn wrong(option: &str, expected: &str, found: &str) -> Error {
-    Error::Option {
-        operation: NAME,
-        option: option.to_owned(),
-        expected: expected.to_owned(),
-        found: found.to_owned(),
-    }
-}

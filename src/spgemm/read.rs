@@ -15,7 +15,7 @@ pub(super) struct Read<'a, T> {
 
 /// The rows of the matrices of a call.
 #[derive(Clone, Copy)]
-pub(super) struct Matrices<'a, T> {
+pub(super) struct Operands<'a, T> {
     pub a: Rows<'a, T>,
     pub b: Rows<'a, T>,
     pub c0: Option<Rows<'a, T>>,
@@ -33,8 +33,8 @@ impl<'a, T: Value> Read<'a, T> {
     }
 
     /// The rows; values of which a factor of 0 leaves nothing are ones, so that no NaN is met.
-    pub fn matrices(&self, options: &Options) -> Result<Matrices<'_, T>> {
-        let mut matrices = Matrices {
+    pub fn matrices(&self, options: &Options) -> Result<Operands<'_, T>> {
+        let mut matrices = Operands {
             a: self.a.rows()?,
             b: self.b.rows()?,
             c0: optional(&self.c0)?,

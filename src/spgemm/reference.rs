@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use super::read::{Matrices, Read};
+use super::read::{Operands, Read};
 use super::semiring::{Ring, with_ring};
 use super::{Inputs, Options, Problem};
 use crate::Result;
@@ -82,7 +82,7 @@ fn by_rows<T: Value, O: Offset>(
     }
     row_ptr.push(col.len());
     super::too_large(crate::sparse::entries::<O>(col.len() as u64))?;
-    let row_ptr = row_ptr.into_iter().map(|place| O::of(place).unwrap_or(O::MOST)).collect();
+    let row_ptr = row_ptr.into_iter().map(O::saturating).collect();
     Csr::new([rows, cols], row_ptr, col, val)
 }
 
@@ -144,7 +144,7 @@ impl Exact {
 
 /// A product, read.
 struct Call<'a, T> {
-    matrices: Matrices<'a, T>,
+    matrices: Operands<'a, T>,
     options: &'a Options,
 }
 
@@ -163,7 +163,7 @@ impl<T: Value> Call<'_, T> {
 
     /// Column, a and b of each product of a row, in their order.
     fn products(&self, row: usize) -> impl Iterator<Item = (u32, T, T)> {
-        let Matrices { a, b, .. } = self.matrices;
+        let Operands { a, b, .. } = self.matrices;
         let pairs =
             a.row(row).flat_map(move |(l, a)| b.row(l as usize).map(move |(col, b)| (col, a, b)));
         pairs.filter(move |(col, ..)| self.passes(row, *col))

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use super::accumulator::Accumulator;
 use crate::Result;
 use crate::sparse::{Part, Rows, Value};
-use crate::spgemm::read::{Matrices, Read};
+use crate::spgemm::read::{Operands, Read};
 use crate::spgemm::semiring::{Ring, with_ring};
 use crate::spgemm::{Options, Problem, Semiring};
 
@@ -17,7 +17,7 @@ const PARTS_PER_THREAD: usize = 16;
 /// A product, read.
 pub(super) struct Call<'a, T> {
     problem: &'a Problem,
-    matrices: Matrices<'a, T>,
+    matrices: Operands<'a, T>,
     complement: bool,
     /// Whether entries of C0 are subject to the mask.
     replace: bool,
@@ -57,7 +57,7 @@ impl<'a, T: Value> Call<'a, T> {
 
     /// Products of a row.
     fn products(&self, row: usize) -> usize {
-        let Matrices { a, b, .. } = self.matrices;
+        let Operands { a, b, .. } = self.matrices;
         a.columns(row).iter().map(|&inner| b.range(inner as usize).len()).sum()
     }
 
@@ -146,7 +146,7 @@ impl<'a, T: Value> Call<'a, T> {
 
     /// Sums one row: C0 first, then the entries of A as they are stored.
     fn sum<A: Accumulator<T>>(&self, row: usize, accumulator: &mut A) {
-        let Matrices { c0, mask, .. } = self.matrices;
+        let Operands { c0, mask, .. } = self.matrices;
         let mask = mask.map(|mask| mask.columns(row));
         let added = c0.map_or(0, |c0| c0.range(row).len());
         let upper = (self.products(row) + added).min(self.problem.cols);
@@ -162,7 +162,7 @@ impl<'a, T: Value> Call<'a, T> {
         row: usize,
         accumulator: &mut A,
     ) {
-        let Matrices { a, b, c0, .. } = self.matrices;
+        let Operands { a, b, c0, .. } = self.matrices;
         if let Some(c0) = c0 {
             let values = c0.val.map(|val| &val[c0.range(row)]);
             match self.replace {

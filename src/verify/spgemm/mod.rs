@@ -4,7 +4,7 @@ mod case;
 pub mod generate;
 mod time;
 
-pub use case::{Case, Matrices, Places, Values};
+pub use case::{Case, Places, Values};
 
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ use crate::operation::{Operation, Sizes};
 use crate::sparse::{Csr, Value};
 use crate::spgemm::reference::{self, Exact};
 use crate::spgemm::{NAME, Problem, RunTime, Semiring, Spgemm, multiply};
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, Result};
 
 /// The cases of a size.
 pub fn cases(size: Size) -> Vec<Case> {
@@ -169,15 +169,7 @@ pub fn run_case(
         _ => run::<u8>(device, case, &base, report),
     };
     if let Err(error) = ran {
-        report(Report { outcome: outcome(Err(error)), ..base });
-    }
-}
-
-fn outcome(ran: Result<Vec<Comparison>>) -> Outcome {
-    match ran {
-        Ok(outputs) => Outcome::Compared(outputs),
-        Err(error) if error.kind() == ErrorKind::Ability => Outcome::Unsupported(error.to_string()),
-        Err(error) => Outcome::Failed(error.to_string()),
+        report(Report { outcome: Outcome::from(Err(error)), ..base });
     }
 }
 
@@ -221,7 +213,7 @@ fn run_on<B: Spgemm<T>, T: Value>(
         let elapsed = began.elapsed();
         let compared = product
             .and_then(|product| compare(&product.to_backend(&Cpu)?, &expected, exact.as_deref()));
-        report(Report { variant, elapsed, outcome: outcome(compared), ..base.clone() });
+        report(Report { variant, elapsed, outcome: Outcome::from(compared), ..base.clone() });
     }
     Ok(())
 }
