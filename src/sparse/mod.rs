@@ -33,6 +33,8 @@ mod fault;
 pub mod matrix_market;
 mod parts;
 mod read;
+mod scale;
+mod sums;
 mod transpose;
 mod value;
 
@@ -40,6 +42,7 @@ use std::fmt;
 
 pub use canonical::Reducer;
 pub use fault::Fault;
+pub use sums::EntriesPerRow;
 pub use value::{Offset, Value};
 
 pub(crate) use build::{Part, assemble};
