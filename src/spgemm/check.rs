@@ -2,7 +2,7 @@
 
 use super::{CHECK, Inputs, NAME, Options, Semiring};
 use crate::backend::Backend;
-use crate::sparse::{Fault, Offset, Value};
+use crate::sparse::{Csr, Fault, Offset, Value};
 use crate::{Error, Result};
 
 /// A product whose matrices fit together.
@@ -19,6 +19,9 @@ pub struct Problem {
     pub nnz_a: usize,
     /// Entries of B.
     pub nnz_b: usize,
+    /// Whether each entry can be made by itself, from a row of A and a column of B: a mask names
+    /// the places, A, B and mask are canonical, and nothing is added.
+    pub dots: bool,
 }
 
 impl Problem {
@@ -71,7 +74,9 @@ impl Problem {
                 }
             }
         }
-        Ok(Self { rows, inner, cols, nnz_a: a.nnz(), nnz_b: b.nnz() })
+        let named = !options.complement && mask.is_some_and(Csr::is_canonical) && c0.is_none();
+        let dots = named && a.is_canonical() && b.is_canonical();
+        Ok(Self { rows, inner, cols, nnz_a: a.nnz(), nnz_b: b.nnz(), dots })
     }
 }
 

@@ -56,7 +56,7 @@ impl Operation for RunTime {
         let or_rows = |length: usize| if length == 0 { rows } else { length };
         let (inner, cols) = (or_rows(inner), or_rows(cols));
         let (nnz_a, nnz_b) = (rows.saturating_mul(per_row), inner.saturating_mul(per_row));
-        let problem = Problem { rows, inner, cols, nnz_a, nnz_b };
+        let problem = Problem { rows, inner, cols, nnz_a, nnz_b, dots: false };
         match device {
             Device::Cpu(_) => cpu::explain(&problem, &options),
             #[cfg(any(feature = "wgpu", feature = "cuda"))]
