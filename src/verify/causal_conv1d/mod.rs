@@ -22,6 +22,7 @@ use super::count::Counted;
 use super::place::OneBuffer;
 use super::time::{Setting, Timing};
 use super::{Comparison, Outcome, Random, Report, Size, Suite};
+use crate::Result;
 use crate::backend::{Backend, Cpu, Device, Named, dispatch, on_backend};
 use crate::causal_conv1d::reference::{self, Exact, ExactGradients};
 use crate::causal_conv1d::{
@@ -31,7 +32,6 @@ use crate::causal_conv1d::{
 use crate::element::{DType, Element, Float};
 use crate::operation::{Operation, Sizes as Lengths};
 use crate::tensor::{Tensor, View};
-use crate::Result;
 
 /// The cases of a size.
 pub fn cases(size: Size) -> Vec<Case> {

@@ -22,11 +22,11 @@ use warpwright_ptx::interpreter::Options as Interpretation;
 use super::count::Counted;
 use super::time::{Setting, Timing};
 use super::{Comparison, Outcome, Random, Report, Size, Suite};
+use crate::Result;
 use crate::backend::{Device, dispatch};
 use crate::element::{DType, Float};
 use crate::operation::{Operation, Sizes as Lengths};
 use crate::scan_attention::{Layout, NAME, RunTime, ScanAttention};
-use crate::Result;
 
 /// The cases of a size.
 pub fn cases(size: Size) -> Vec<Case> {

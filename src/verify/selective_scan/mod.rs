@@ -24,6 +24,7 @@ use super::count::Counted;
 use super::place::OneBuffer;
 use super::time::{Setting, Timing};
 use super::{Comparison, Outcome, Random, Report, Size, Suite};
+use crate::Result;
 use crate::backend::{Cpu, Device, Named, dispatch, on_backend};
 use crate::element::{DType, Element, Float};
 use crate::operation::{Operation, Sizes as Lengths};
@@ -33,7 +34,6 @@ use crate::selective_scan::{
     SelectiveScan, forward, forward_into,
 };
 use crate::tensor::Tensor;
-use crate::Result;
 
 /// The cases of a size.
 pub fn cases(size: Size) -> Vec<Case> {

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 #[cfg(feature = "interpreter")]
 use warpwright_ptx::interpreter::Options as Interpretation;
 
+use crate::Result;
 use crate::backend::{Backend, Cpu, Device, Named, dispatch, on_backend};
 use crate::element::{DType, Float};
 use crate::operation::{Operation, Sizes};
@@ -28,7 +29,6 @@ use crate::verify::count::Counted;
 use crate::verify::place::{OneBuffer, Output};
 use crate::verify::time::{Setting, Timing};
 use crate::verify::{Comparison, Outcome, Random, Report, Size, Suite};
-use crate::Result;
 
 /// The element types that each case is run in.
 const DTYPES: [DType; 3] = [DType::F32, DType::BF16, DType::F16];
