@@ -1,5 +1,7 @@
 //! The checks that every operation makes before anything is launched.
 
+use std::str::FromStr;
+
 use crate::backend::Backend;
 use crate::element::DType;
 use crate::tensor::View;
@@ -36,6 +38,34 @@ impl Check {
             expected,
             found: format!("shape {}", view.shape()),
         }
+    }
+
+    /// The option is not what it can be.
+    pub fn wrong_option(self, option: &str, expected: &str, found: &str) -> Error {
+        Error::Option {
+            operation: self.operation,
+            option: option.to_owned(),
+            expected: expected.to_owned(),
+            found: found.to_owned(),
+        }
+    }
+
+    /// The number that an option's text says.
+    pub fn number<N: FromStr>(self, option: &str, text: &str) -> Result<N> {
+        text.trim().parse().map_err(|_| self.wrong_option(option, "a number", text))
+    }
+
+    /// The truth value that an option's text says.
+    pub fn truth(self, option: &str, text: &str) -> Result<bool> {
+        text.trim().parse().map_err(|_| self.wrong_option(option, "true or false", text))
+    }
+
+    /// The two numbers, the least and the largest, that an option's text says.
+    pub fn bounds(self, option: &str, text: &str) -> Result<(f32, f32)> {
+        let bounds = text
+            .split_once(',')
+            .and_then(|(min, max)| Some((min.trim().parse().ok()?, max.trim().parse().ok()?)));
+        bounds.ok_or_else(|| self.wrong_option(option, "min,max as two numbers", text))
     }
 
     /// The tensor's last axis has stride 1.

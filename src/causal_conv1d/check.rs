@@ -64,12 +64,8 @@ impl Problem {
         options: &Options,
     ) -> Result<Self> {
         if !(1..=MAX_WIDTH).contains(&width) {
-            return Err(Error::Option {
-                operation: NAME,
-                option: "W".to_owned(),
-                expected: format!("1 to {MAX_WIDTH}"),
-                found: width.to_string(),
-            });
+            let expected = format!("1 to {MAX_WIDTH}");
+            return Err(CHECK.wrong_option("W", &expected, &width.to_string()));
         }
         let layout = options.layout;
         let (packed, numbered) = (false, false);

@@ -3,9 +3,10 @@
 use std::fmt;
 
 use super::NAME;
+use crate::Result;
+use crate::check::Check;
 pub use crate::layout::Layout;
 use crate::operation::Settings;
-use crate::{Error, Result};
 
 /// What the sum of the taps passes through.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -61,18 +62,14 @@ impl Options {
     ///
     /// # Errors
     ///
-    /// [`Error::Option`] for an unknown key or a value that makes no sense.
+    /// [`Error::Option`](crate::Error::Option) for an unknown key or a value that makes no sense.
     pub fn set(&mut self, key: &str, value: &str) -> Result<()> {
         self.set_for(NAME, key, value)
     }
 
     fn set_for(&mut self, operation: &'static str, key: &str, value: &str) -> Result<()> {
-        let wrong = |expected: &str, found: &str| Error::Option {
-            operation,
-            option: key.to_owned(),
-            expected: expected.to_owned(),
-            found: found.to_owned(),
-        };
+        let wrong =
+            |expected: &str, found: &str| Check { operation }.wrong_option(key, expected, found);
         match (key, value) {
             ("layout", _) => {
                 self.layout = Layout::parse(value).ok_or_else(|| wrong("BDL or BLD", value))?;

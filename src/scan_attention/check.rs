@@ -72,12 +72,8 @@ impl Problem {
         let key_width = (key_width > 0).then_some(key_width);
         let value_heads = if key_width.is_some() && key_heads > 0 { key_heads } else { heads };
         if !divides(value_heads, heads) {
-            return Err(Error::Option {
-                operation: NAME,
-                option: "Hk".to_owned(),
-                expected: format!("a divisor of H = {heads}"),
-                found: value_heads.to_string(),
-            });
+            let expected = format!("a divisor of H = {heads}");
+            return Err(CHECK.wrong_option("Hk", &expected, &value_heads.to_string()));
         }
         let (rows, layout, packed, save) = (batch, options.layout, false, options.save);
         Ok(Self {

@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use super::NAME;
+use super::check::CHECK;
+use crate::Result;
 use crate::operation::Settings;
-use crate::{Error, Result};
 
 /// The order of the axes of keys, values and outputs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -69,21 +69,21 @@ impl Options {
     ///
     /// # Errors
     ///
-    /// [`Error::Option`] for an unknown key or a value that makes no sense.
+    /// [`Error::Option`](crate::Error::Option) for an unknown key or a value that makes no sense.
     pub fn set(&mut self, key: &str, value: &str) -> Result<()> {
         match key {
             "layout" => {
                 self.layout = match value {
                     "BHLD" => Layout::Bhld,
                     "BLHD" => Layout::Blhd,
-                    _ => return Err(wrong(key, "BHLD or BLHD", value)),
+                    _ => return Err(CHECK.wrong_option(key, "BHLD or BLHD", value)),
                 }
             }
             "scale" => {
-                self.scale = Some(value.trim().parse().map_err(|_| wrong(key, "a number", value))?);
+                self.scale = Some(CHECK.number(key, value)?);
                 self.check()?;
             }
-            _ => return Err(wrong(key, "one of layout, scale", "an unknown option")),
+            _ => return Err(CHECK.wrong_option(key, "one of layout, scale", "an unknown option")),
         }
         Ok(())
     }
@@ -101,7 +101,7 @@ impl Options {
     pub(crate) fn check(&self) -> Result<()> {
         match self.scale {
             Some(scale) if !scale.is_finite() => {
-                Err(wrong("scale", "a finite number", &scale.to_string()))
+                Err(CHECK.wrong_option("scale", "a finite number", &scale.to_string()))
             }
             _ => Ok(()),
         }
@@ -110,15 +110,6 @@ impl Options {
     /// The factor of the products of queries and keys of `width` features.
     pub(crate) fn scale(&self, width: usize) -> f64 {
         self.scale.map_or_else(|| 1.0 / (width.max(1) as f64).sqrt(), f64::from)
-    }
-}
-
-fn wrong(option: &str, expected: &str, found: &str) -> Error {
-    Error::Option {
-        operation: NAME,
-        option: option.to_owned(),
-        expected: expected.to_owned(),
-        found: found.to_owned(),
     }
 }
 

@@ -81,11 +81,8 @@ impl Problem {
         [batch, channels, steps, states, groups]: [usize; 5],
         options: &Options,
     ) -> Result<Self> {
-        let refuse = |option: &str, expected: String, found: usize| Error::Option {
-            operation: NAME,
-            option: option.to_owned(),
-            expected,
-            found: found.to_string(),
+        let refuse = |option: &str, expected: String, found: usize| {
+            CHECK.wrong_option(option, &expected, &found.to_string())
         };
         if states > MAX_STATES {
             return Err(refuse("N", format!("at most {MAX_STATES}"), states));

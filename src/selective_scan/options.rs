@@ -1,9 +1,9 @@
 //! How a scan is to be done.
 
-use super::NAME;
+use super::check::CHECK;
+use crate::Result;
 pub use crate::layout::Layout;
 use crate::operation::Settings;
-use crate::{Error, Result};
 
 /// How a scan is to be done. Made by `Options::default()` and the `with_…` methods.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -80,27 +80,23 @@ impl Options {
     ///
     /// # Errors
     ///
-    /// [`Error::Option`] for an unknown key or a value that makes no sense.
+    /// [`Error::Option`](crate::Error::Option) for an unknown key or a value that makes no sense.
     pub fn set(&mut self, key: &str, value: &str) -> Result<()> {
         match key {
             "layout" => {
-                self.layout =
-                    Layout::parse(value).ok_or_else(|| wrong(key, "BDL or BLD", value))?;
+                self.layout = Layout::parse(value)
+                    .ok_or_else(|| CHECK.wrong_option(key, "BDL or BLD", value))?;
             }
-            "delta_softplus" => self.delta_softplus = parse_bool(key, value)?,
-            "accurate_decays" => self.accurate_decays = parse_bool(key, value)?,
-            "complex" => self.complex = parse_bool(key, value)?,
+            "delta_softplus" => self.delta_softplus = CHECK.truth(key, value)?,
+            "accurate_decays" => self.accurate_decays = CHECK.truth(key, value)?,
+            "complex" => self.complex = CHECK.truth(key, value)?,
             "delta_clamp" => {
-                let bounds = value.split_once(',').and_then(|(min, max)| {
-                    Some((min.trim().parse().ok()?, max.trim().parse().ok()?))
-                });
-                self.delta_clamp =
-                    Some(bounds.ok_or_else(|| wrong(key, "min,max as two numbers", value))?);
+                self.delta_clamp = Some(CHECK.bounds(key, value)?);
                 self.check()?;
             }
             _ => {
                 let known = "one of layout, delta_softplus, delta_clamp, accurate_decays, complex";
-                return Err(wrong(key, known, "an unknown option"));
+                return Err(CHECK.wrong_option(key, known, "an unknown option"));
             }
         }
         Ok(())
@@ -125,23 +121,10 @@ impl Options {
     pub(crate) fn check(&self) -> Result<()> {
         match self.delta_clamp {
             Some((min, max)) if min.is_nan() || max.is_nan() || min > max => {
-                Err(wrong("delta_clamp", "min <= max", &format!("{min},{max}")))
+                Err(CHECK.wrong_option("delta_clamp", "min <= max", &format!("{min},{max}")))
             }
             _ => Ok(()),
         }
-    }
-}
-
-fn parse_bool(key: &str, value: &str) -> Result<bool> {
-    value.parse().map_err(|_| wrong(key, "true or false", value))
-}
-
-fn wrong(option: &str, expected: &str, found: &str) -> Error {
-    Error::Option {
-        operation: NAME,
-        option: option.to_owned(),
-        expected: expected.to_owned(),
-        found: found.to_owned(),
     }
 }
 

@@ -42,10 +42,10 @@ pub(crate) fn assemble<T: Value, O: Offset>(
     let mut row_ptr = Vec::with_capacity(shape[0] + 1);
     let mut place = 0;
     for length in parts.iter().flat_map(|part| &part.lengths) {
-        row_ptr.push(O::of(place).unwrap_or(O::MOST));
+        row_ptr.push(O::saturating(place));
         place += length;
     }
-    row_ptr.push(O::of(place).unwrap_or(O::MOST));
+    row_ptr.push(O::saturating(place));
     let cols: Vec<&[u32]> = parts.iter().map(|part| part.col.as_slice()).collect();
     let vals: Vec<&[T]> = parts.iter().map(|part| part.val.as_slice()).collect();
     let val = has_values.then(|| join(&vals));

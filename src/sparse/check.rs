@@ -66,7 +66,8 @@ pub(crate) fn entries<O: Offset>(nnz: u64) -> Result<()> {
     }
 }
 
-fn sides([rows, cols]: [usize; 2]) -> Result<()> {
+/// Columns fit their type.
+pub(super) fn sides([rows, cols]: [usize; 2]) -> Result<()> {
     match rows.max(cols) > MAX_SIDE {
         true => Err(fault(Fault::DimensionTooLarge { rows, cols })),
         false => Ok(()),

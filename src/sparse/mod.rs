@@ -33,6 +33,8 @@ mod fault;
 pub mod matrix_market;
 mod parts;
 mod read;
+mod scale;
+mod sums;
 mod transpose;
 mod value;
 
@@ -40,6 +42,7 @@ use std::fmt;
 
 pub use canonical::Reducer;
 pub use fault::Fault;
+pub use sums::EntriesPerRow;
 pub use value::{Offset, Value};
 
 pub(crate) use build::{Part, assemble};
@@ -128,7 +131,8 @@ impl<T: Value, O: Offset> Csr<Cpu, T, O> {
     ///
     /// [`Error::Sparse`] where the side is too long.
     pub fn identity(side: usize) -> Result<Self> {
-        let row_ptr = (0..=side).map(|i| O::of(i).unwrap_or(O::MOST)).collect();
+        check::sides([side, side])?;
+        let row_ptr = (0..=side).map(O::saturating).collect();
         let col = (0..side as u32).collect();
         Self::new([side, side], row_ptr, col, vec![T::ONE; side])
     }

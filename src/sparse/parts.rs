@@ -38,11 +38,11 @@ impl<T: Value, O: Offset> Csr<Cpu, T, O> {
         let transposed = self.to_pattern::<U>().transposed()?;
         let (reading, mirror) = (self.read()?, transposed.read()?);
         let (rows, mirrored) = (reading.rows()?, mirror.rows()?);
-        let (mut row_ptr, mut col) = (vec![O::of(0).unwrap_or(O::MOST)], Vec::new());
+        let (mut row_ptr, mut col) = (vec![O::saturating(0)], Vec::new());
         for row in 0..side {
             let both = rows.columns(row).iter().chain(mirrored.columns(row));
             col.extend(both.filter(|&&col| col as usize != row));
-            row_ptr.push(O::of(col.len()).unwrap_or(O::MOST));
+            row_ptr.push(O::saturating(col.len()));
         }
         Csr::pattern([side, side], row_ptr, col)?.canonical(Reducer::First)
     }
@@ -60,11 +60,11 @@ impl<T: Value, O: Offset> Csr<Cpu, T, O> {
         let rows = reading.rows()?;
         let (mut row_ptr, mut col, mut val) = (Vec::new(), Vec::new(), Vec::new());
         for &row in &from {
-            row_ptr.push(O::of(col.len()).unwrap_or(O::MOST));
+            row_ptr.push(O::saturating(col.len()));
             col.extend(rows.columns(row as usize).iter().map(|&col| place[col as usize]));
             val.extend(rows.val.iter().flat_map(|val| &val[rows.range(row as usize)]));
         }
-        row_ptr.push(O::of(col.len()).unwrap_or(O::MOST));
+        row_ptr.push(O::saturating(col.len()));
         let relabelled = match self.val.is_some() {
             true => Self::new([side, side], row_ptr, col, val)?,
             false => Self::pattern([side, side], row_ptr, col)?,

@@ -22,7 +22,7 @@ impl<T: Value, O: Offset> Csr<Cpu, T, O> {
         for i in 0..self.cols {
             places[i + 1] += places[i];
         }
-        let row_ptr = places.iter().map(|&place| O::of(place).unwrap_or(O::MOST)).collect();
+        let row_ptr = places.iter().copied().map(O::saturating).collect();
         let mut col = vec![0; rows.col.len()];
         let mut val = self.val.is_some().then(|| vec![T::ZERO; rows.col.len()]);
         for row in 0..rows.len() {

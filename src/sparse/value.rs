@@ -151,6 +151,10 @@ pub trait Offset: Element + Ord {
     fn to_u64(self) -> u64;
     /// The place as this type, where it fits.
     fn of(place: usize) -> Option<Self>;
+    /// The place as this type; one that does not fit is the largest, which no check lets pass.
+    fn saturating(place: usize) -> Self {
+        Self::of(place).unwrap_or(Self::MOST)
+    }
 }
 
 impl Offset for u32 {

@@ -1,9 +1,8 @@
 //! The checks of a product.
 
-use super::options::wrong;
-use super::{Inputs, NAME, Options, Semiring};
+use super::{CHECK, Inputs, NAME, Options, Semiring};
 use crate::backend::Backend;
-use crate::sparse::{Fault, Offset, Value};
+use crate::sparse::{Csr, Fault, Offset, Value};
 use crate::{Error, Result};
 
 /// A product whose matrices fit together.
@@ -20,6 +19,9 @@ pub struct Problem {
     pub nnz_a: usize,
     /// Entries of B.
     pub nnz_b: usize,
+    /// Whether each entry can be made by itself, from a row of A and a column of B: a mask names
+    /// the places, A, B and mask are canonical, and nothing is added.
+    pub dots: bool,
 }
 
 impl Problem {
@@ -47,16 +49,18 @@ impl Problem {
         check_options::<T>(options)?;
         if c0.is_some() && options.semiring != Semiring::PlusTimes {
             let expected = format!("no C0 for {}", options.semiring);
-            return Err(wrong("beta", &expected, "a matrix C0"));
+            return Err(CHECK.wrong_option("beta", &expected, "a matrix C0"));
         }
         match (c0, options.beta) {
-            (Some(_), None) => return Err(wrong("beta", "a factor of C0", "none")),
-            (None, Some(_)) => return Err(wrong("beta", "none without C0", "a factor")),
+            (Some(_), None) => return Err(CHECK.wrong_option("beta", "a factor of C0", "none")),
+            (None, Some(_)) => {
+                return Err(CHECK.wrong_option("beta", "none without C0", "a factor"));
+            }
             _ => {}
         }
         if mask.is_none() && (options.complement || options.replace) {
             let option = if options.complement { "complement" } else { "replace" };
-            return Err(wrong(option, "false without a mask", "true"));
+            return Err(CHECK.wrong_option(option, "false without a mask", "true"));
         }
         same_device(inputs)?;
         if !options.auto_canonical {
@@ -70,7 +74,9 @@ impl Problem {
                 }
             }
         }
-        Ok(Self { rows, inner, cols, nnz_a: a.nnz(), nnz_b: b.nnz() })
+        let named = !options.complement && mask.is_some_and(Csr::is_canonical) && c0.is_none();
+        let dots = named && a.is_canonical() && b.is_canonical();
+        Ok(Self { rows, inner, cols, nnz_a: a.nnz(), nnz_b: b.nnz(), dots })
     }
 }
 
@@ -89,11 +95,15 @@ fn check_options<T: Value>(options: &Options) -> Result<()> {
     for (name, factor) in [("alpha", Some(alpha)), ("beta", beta)] {
         let Some(factor) = factor.filter(|factor| *factor != 1.0) else { continue };
         if semiring != Semiring::PlusTimes {
-            return Err(wrong(name, &format!("1 for {semiring}"), &factor.to_string()));
+            return Err(CHECK.wrong_option(
+                name,
+                &format!("1 for {semiring}"),
+                &factor.to_string(),
+            ));
         }
         if !T::DTYPE.is_float() && T::from_f64(factor).to_f64() != factor {
             let expected = format!("a factor that is exact in {}", T::DTYPE);
-            return Err(wrong(name, &expected, &factor.to_string()));
+            return Err(CHECK.wrong_option(name, &expected, &factor.to_string()));
         }
     }
     Ok(())

@@ -25,12 +25,17 @@
 //! Where C0 comes with a mask, its entries outside of what is computed are kept, unless
 //! [`replace`](Options::replace) says otherwise.
 //!
+//! Where a mask lets few entries through, the CPU makes each by itself, from a row of A and a row of
+//! Bᵀ (`spgemm_dot`): where A, B and mask are canonical, the mask is not complemented, nothing is
+//! added, and the searches take less than a quarter as many steps as there are products.
+//!
 //! On the CPU every value is the sum from left to right in the order in which the row of A is
 //! stored, C0 first; product and sum are rounded separately. The bits do not depend on the number
 //! of threads.
 //!
 //! [`SpgemmPlan`] keeps what does not depend on values, for products of the same patterns.
-//! [`triangles`] counts triangles of graphs by masked products.
+//! [`triangles`] counts triangles of graphs by masked products, [`gram`] multiplies a matrix with its
+//! transpose, and [`estimate`] tells what a product will take.
 //!
 //! ```
 //! use warpwright::sparse::Csr;
@@ -53,6 +58,8 @@ mod check;
 mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
+mod estimate;
+mod gram;
 mod inputs;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 mod kernels;
@@ -70,7 +77,9 @@ mod tuning;
 
 pub use check::Problem;
 pub(crate) use cpu::VARIANTS as CPU_VARIANTS;
-pub use inputs::Inputs;
+pub use estimate::{Estimate, estimate};
+pub use gram::gram;
+pub use inputs::{Inputs, Matrices};
 pub(crate) use named::RunTime;
 pub use named::multiply_on;
 pub use options::Options;
@@ -97,7 +106,8 @@ pub(crate) const AXES: [Axis; 4] =
 
 /// A backend that multiplies sparse matrices of values `T` with row pointers `O`.
 pub trait Spgemm<T: Value, O: Offset = u32>: Backend {
-    /// The variants that fit a call, the planned one first.
+    /// The variants that fit a call, first the one that its sizes plan; values and places may
+    /// plan another one.
     ///
     /// # Errors
     ///

@@ -5,9 +5,9 @@
 
 use std::time::Instant;
 
-use super::options::{SHAPES, wrong};
+use super::options::SHAPES;
 use super::{
-    AXES, CHECK, Inputs, NAME, Options, Problem, Semiring, Spgemm, Summary, cpu,
+    AXES, CHECK, Inputs, Matrices, NAME, Options, Problem, Semiring, Spgemm, Summary, cpu,
     multiply_with_summary,
 };
 use crate::backend::{Cpu, Device, Named};
@@ -55,8 +55,8 @@ impl Operation for RunTime {
         let [rows, inner, cols, per_row] = sizes.lengths(NAME)?;
         let or_rows = |length: usize| if length == 0 { rows } else { length };
         let (inner, cols) = (or_rows(inner), or_rows(cols));
-        let (nnz_a, nnz_b) = (rows * per_row, inner * per_row);
-        let problem = Problem { rows, inner, cols, nnz_a, nnz_b };
+        let (nnz_a, nnz_b) = (rows.saturating_mul(per_row), inner.saturating_mul(per_row));
+        let problem = Problem { rows, inner, cols, nnz_a, nnz_b, dots: false };
         match device {
             Device::Cpu(_) => cpu::explain(&problem, &options),
             #[cfg(feature = "cuda")]
@@ -128,7 +128,7 @@ struct CheckOnly<'a> {
 impl WithValue for CheckOnly<'_> {
     type Output = ();
     fn call<T: Value>(self) -> Result<()> {
-        let matrices = Matrices::<T>::read(self.named, self.settings, self.options)?;
+        let matrices = read::<T>(self.named, self.settings, self.options)?;
         Problem::check(&matrices.inputs(), self.options).map(|_| ())
     }
 }
@@ -143,7 +143,7 @@ struct RunOn<'a> {
 impl WithValue for RunOn<'_> {
     type Output = Ran;
     fn call<T: Value>(self) -> Result<Ran> {
-        let matrices = Matrices::<T>::read(self.named, self.settings, self.options)?;
+        let matrices = read::<T>(self.named, self.settings, self.options)?;
         let began = Instant::now();
         let (product, summary) = multiply_on(self.device, &matrices.inputs(), self.options)?;
         let elapsed = began.elapsed();
@@ -184,48 +184,32 @@ fn multiply_there<B: Spgemm<T>, T: Value>(
     inputs: &Inputs<'_, Cpu, T>,
     options: &Options,
 ) -> Result<(Csr<Cpu, T>, Summary)> {
-    let there = |matrix: &Csr<Cpu, T>| matrix.to_backend(backend);
-    let (a, b) = (there(inputs.a)?, there(inputs.b)?);
-    let c0 = inputs.c0.map(there).transpose()?;
-    let mask = inputs.mask.map(there).transpose()?;
-    let mut inputs = Inputs::new(&a, &b);
-    (inputs.c0, inputs.mask) = (c0.as_ref(), mask.as_ref());
-    let (product, summary) = multiply_with_summary(&inputs, options)?;
+    let matrices = inputs.to_backend(backend)?;
+    let (product, summary) = multiply_with_summary(&matrices.inputs(), options)?;
     Ok((product.to_backend(&Cpu)?, summary))
 }
 
 /// The matrices of a file.
-struct Matrices<T: Value> {
-    a: Csr<Cpu, T>,
-    b: Csr<Cpu, T>,
-    c0: Option<Csr<Cpu, T>>,
-    mask: Option<Csr<Cpu, T>>,
-}
-
-impl<T: Value> Matrices<T> {
-    fn read(named: &Named<Cpu>, settings: &Settings, options: &Options) -> Result<Self> {
-        check_names(named)?;
-        let [a_shape, b_shape] = [shape(settings, SHAPES[0])?, shape(settings, SHAPES[1])?];
-        let shape_c = [a_shape[0], b_shape[1]];
-        // What is counted are places; values of any type are passed over.
-        let counted = options.semiring == Semiring::PlusPair;
-        let optional = |name: &str| {
-            let there = named.contains_key(&format!("{name}_row_ptr"));
-            there.then(|| matrix(named, name, shape_c, counted)).transpose()
-        };
-        Ok(Self {
-            a: matrix(named, "a", a_shape, counted)?,
-            b: matrix(named, "b", b_shape, counted)?,
-            c0: optional("c0")?,
-            mask: optional("mask")?,
-        })
-    }
-
-    fn inputs(&self) -> Inputs<'_, Cpu, T> {
-        let mut inputs = Inputs::new(&self.a, &self.b);
-        (inputs.c0, inputs.mask) = (self.c0.as_ref(), self.mask.as_ref());
-        inputs
-    }
+fn read<T: Value>(
+    named: &Named<Cpu>,
+    settings: &Settings,
+    options: &Options,
+) -> Result<Matrices<Cpu, T>> {
+    check_names(named)?;
+    let [a_shape, b_shape] = [shape(settings, SHAPES[0])?, shape(settings, SHAPES[1])?];
+    let shape_c = [a_shape[0], b_shape[1]];
+    // What is counted are places; values of any type are passed over.
+    let counted = options.semiring == Semiring::PlusPair;
+    let optional = |name: &str| {
+        let there = named.contains_key(&format!("{name}_row_ptr"));
+        there.then(|| matrix(named, name, shape_c, counted)).transpose()
+    };
+    Ok(Matrices {
+        a: matrix(named, "a", a_shape, counted)?,
+        b: matrix(named, "b", b_shape, counted)?,
+        c0: optional("c0")?,
+        mask: optional("mask")?,
+    })
 }
 
 fn check_names(named: &Named<Cpu>) -> Result<()> {
@@ -257,11 +241,12 @@ fn wrong_tensor(name: &str, expected: String, found: &str) -> Error {
 
 /// Reads `rows,cols`.
 fn shape(settings: &Settings, key: &str) -> Result<[usize; 2]> {
-    let text = settings.options.get(key).ok_or_else(|| wrong(key, "rows,cols", "none"))?;
+    let text =
+        settings.options.get(key).ok_or_else(|| CHECK.wrong_option(key, "rows,cols", "none"))?;
     let sides = text
         .split_once(',')
         .and_then(|(rows, cols)| Some([rows.trim().parse().ok()?, cols.trim().parse().ok()?]));
-    sides.ok_or_else(|| wrong(key, "rows,cols", text))
+    sides.ok_or_else(|| CHECK.wrong_option(key, "rows,cols", text))
 }
 
 fn matrix<T: Value>(

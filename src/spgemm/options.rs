@@ -1,9 +1,9 @@
 //! How a product is to be made.
 
 use super::tuning::{Hash, Tokens, Tuning};
-use super::{NAME, Semiring};
+use super::{CHECK, Semiring};
+use crate::Result;
 use crate::operation::Settings;
-use crate::{Error, Result};
 
 /// How a product is to be made. Made by `Options::default()` and the `with_…` methods.
 #[derive(Clone, Debug, PartialEq)]
@@ -105,21 +105,21 @@ impl Options {
     ///
     /// # Errors
     ///
-    /// [`Error::Option`] for an unknown key or a value that makes no sense.
+    /// [`Error::Option`](crate::Error::Option) for an unknown key or a value that makes no sense.
     pub fn set(&mut self, key: &str, value: &str) -> Result<()> {
         match key {
             "semiring" => self.semiring = Semiring::parse(value)?,
-            "alpha" => self.alpha = number(key, value)?,
-            "beta" => self.beta = Some(number(key, value)?),
-            "complement" => self.complement = truth(key, value)?,
-            "replace" => self.replace = truth(key, value)?,
-            "deterministic" => self.deterministic = truth(key, value)?,
+            "alpha" => self.alpha = CHECK.number(key, value)?,
+            "beta" => self.beta = Some(CHECK.number(key, value)?),
+            "complement" => self.complement = CHECK.truth(key, value)?,
+            "replace" => self.replace = CHECK.truth(key, value)?,
+            "deterministic" => self.deterministic = CHECK.truth(key, value)?,
             "hash" => self.tuning.hash = named(key, value, Hash::ALL, Hash::name)?,
             "tokens" => self.tuning.tokens = named(key, value, Tokens::ALL, Tokens::name)?,
             _ => {
                 let keys = "one of semiring, alpha, beta, complement, replace, deterministic, \
                             hash, tokens";
-                return Err(wrong(key, keys, "an unknown option"));
+                return Err(CHECK.wrong_option(key, keys, "an unknown option"));
             }
         }
         Ok(())
@@ -140,14 +140,6 @@ impl Options {
 /// The sides of the factors, `rows,cols`, in case files.
 pub(super) const SHAPES: [&str; 2] = ["a_shape", "b_shape"];
 
-fn number(key: &str, value: &str) -> Result<f64> {
-    value.trim().parse().map_err(|_| wrong(key, "a number", value))
-}
-
-fn truth(key: &str, value: &str) -> Result<bool> {
-    value.trim().parse().map_err(|_| wrong(key, "true or false", value))
-}
-
 fn named<T: Copy, const N: usize>(
     key: &str,
     value: &str,
@@ -155,14 +147,5 @@ fn named<T: Copy, const N: usize>(
     name: fn(T) -> &'static str,
 ) -> Result<T> {
     let found = all.into_iter().find(|&one| name(one) == value);
-    found.ok_or_else(|| wrong(key, &all.map(name).join(" or "), value))
-}
-
-pub(super) fn wrong(option: &str, expected: &str, found: &str) -> Error {
-    Error::Option {
-        operation: NAME,
-        option: option.to_owned(),
-        expected: expected.to_owned(),
-        found: found.to_owned(),
-    }
+    found.ok_or_else(|| CHECK.wrong_option(key, &all.map(name).join(" or "), value))
 }

@@ -15,7 +15,7 @@ pub(super) struct Read<'a, T> {
 
 /// The rows of the matrices of a call.
 #[derive(Clone, Copy)]
-pub(super) struct Matrices<'a, T> {
+pub(super) struct Operands<'a, T> {
     pub a: Rows<'a, T>,
     pub b: Rows<'a, T>,
     pub c0: Option<Rows<'a, T>>,
@@ -33,20 +33,28 @@ impl<'a, T: Value> Read<'a, T> {
     }
 
     /// The rows; values of which a factor of 0 leaves nothing are ones, so that no NaN is met.
-    pub fn matrices(&self, options: &Options) -> Result<Matrices<'_, T>> {
-        let mut matrices = Matrices {
+    pub fn operands(&self, options: &Options) -> Result<Operands<'_, T>> {
+        let mut operands = Operands {
             a: self.a.rows()?,
             b: self.b.rows()?,
             c0: optional(&self.c0)?,
             mask: optional(&self.mask)?,
         };
         if options.alpha == 0.0 {
-            (matrices.a.val, matrices.b.val) = (None, None);
+            (operands.a.val, operands.b.val) = (None, None);
         }
-        if let Some(c0) = matrices.c0.as_mut().filter(|_| options.beta == Some(0.0)) {
+        if let Some(c0) = operands.c0.as_mut().filter(|_| options.beta == Some(0.0)) {
             c0.val = None;
         }
-        Ok(matrices)
+        Ok(operands)
+    }
+}
+
+impl<T: Value> Operands<'_, T> {
+    /// Products of a row.
+    pub fn products(&self, row: usize) -> u64 {
+        let lengths = |&inner: &u32| self.b.range(inner as usize).len() as u64;
+        self.a.columns(row).iter().map(lengths).sum()
     }
 }
 

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use super::read::{Matrices, Read};
+use super::read::{Operands, Read};
 use super::semiring::{Ring, with_ring};
 use super::{Inputs, Options, Problem};
 use crate::Result;
@@ -70,7 +70,7 @@ fn by_rows<T: Value, O: Offset>(
 ) -> Result<Csr<Cpu, T, O>> {
     let Problem { rows, cols, .. } = Problem::check(inputs, options)?;
     let read = Read::of(inputs)?;
-    let call = Call { matrices: read.matrices(options)?, options };
+    let call = Call { operands: read.operands(options)?, options };
     let (mut row_ptr, mut col, mut val) = (Vec::new(), Vec::new(), Vec::new());
     for row in 0..rows {
         row_ptr.push(col.len());
@@ -82,7 +82,7 @@ fn by_rows<T: Value, O: Offset>(
     }
     row_ptr.push(col.len());
     super::too_large(crate::sparse::entries::<O>(col.len() as u64))?;
-    let row_ptr = row_ptr.into_iter().map(|place| O::of(place).unwrap_or(O::MOST)).collect();
+    let row_ptr = row_ptr.into_iter().map(O::saturating).collect();
     Csr::new([rows, cols], row_ptr, col, val)
 }
 
@@ -98,7 +98,7 @@ pub fn exact<T: Value, O: Offset>(
 ) -> Result<Vec<Exact>> {
     let problem = Problem::check(inputs, options)?;
     let read = Read::of(inputs)?;
-    let call = Call { matrices: read.matrices(options)?, options };
+    let call = Call { operands: read.operands(options)?, options };
     let mut values = Vec::new();
     for row in 0..problem.rows {
         let mut sums: BTreeMap<u32, Exact> = BTreeMap::new();
@@ -144,7 +144,7 @@ impl Exact {
 
 /// A product, read.
 struct Call<'a, T> {
-    matrices: Matrices<'a, T>,
+    operands: Operands<'a, T>,
     options: &'a Options,
 }
 
@@ -152,18 +152,18 @@ impl<T: Value> Call<'_, T> {
     /// Whether the mask lets a place through.
     fn passes(&self, row: usize, col: u32) -> bool {
         let complement = self.options.complement;
-        self.matrices.mask.is_none_or(|mask| mask.columns(row).contains(&col) != complement)
+        self.operands.mask.is_none_or(|mask| mask.columns(row).contains(&col) != complement)
     }
 
     /// The entries of C0 that are added to a row.
     fn added(&self, row: usize) -> impl Iterator<Item = (u32, T)> {
-        let c0 = self.matrices.c0.into_iter().flat_map(move |c0| c0.row(row));
+        let c0 = self.operands.c0.into_iter().flat_map(move |c0| c0.row(row));
         c0.filter(move |(col, _)| !self.options.replace || self.passes(row, *col))
     }
 
     /// Column, a and b of each product of a row, in their order.
     fn products(&self, row: usize) -> impl Iterator<Item = (u32, T, T)> {
-        let Matrices { a, b, .. } = self.matrices;
+        let Operands { a, b, .. } = self.operands;
         let pairs =
             a.row(row).flat_map(move |(l, a)| b.row(l as usize).map(move |(col, b)| (col, a, b)));
         pairs.filter(move |(col, ..)| self.passes(row, *col))

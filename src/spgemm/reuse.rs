@@ -1,5 +1,6 @@
 //! Products of the same patterns, again and again.
 
+use super::cpu::{self, Parts};
 use super::{Inputs, NAME, Options, Problem, Spgemm, Summary};
 use crate::backend::{Backend, Cpu};
 use crate::sparse::{Csr, Fault, Offset, Value};
@@ -30,6 +31,8 @@ pub struct SpgemmPlan<B: Backend, O: Offset = u32> {
     prints: [Option<u64>; 4],
     complement: bool,
     replace: bool,
+    /// How the threads of the CPU share the rows.
+    parts: Parts,
     summary: Summary,
 }
 
@@ -44,13 +47,14 @@ impl<O: Offset> SpgemmPlan<Cpu, O> {
         options: &Options,
     ) -> Result<(Self, Csr<Cpu, T, O>)> {
         let problem = Problem::check(inputs, options)?;
-        let (product, summary) = Cpu.product(&problem, inputs, options)?;
+        let (product, summary, parts) = cpu::product(&problem, inputs, options)?;
         let plan = Self {
             problem,
             structure: product.to_pattern(),
             prints: prints(inputs)?,
             complement: options.complement,
             replace: options.replace,
+            parts,
             summary,
         };
         Ok((plan, product))
@@ -124,6 +128,10 @@ impl<B: Backend, O: Offset> SpgemmPlan<B, O> {
 
     pub(super) fn problem(&self) -> &Problem {
         &self.problem
+    }
+
+    pub(super) fn parts(&self) -> &Parts {
+        &self.parts
     }
 
     pub(super) fn structure(&self) -> &Csr<B, u32, O> {

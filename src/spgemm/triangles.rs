@@ -21,7 +21,7 @@
 //! assert_eq!(triangles::count(&Cpu, &edges)?.triangles, 2);
 //! let vertices = triangles::by_vertex(&Cpu, &edges)?;
 //! assert_eq!(vertices.triangles, [1, 2, 2, 1]);
-//! assert_eq!(vertices.clustering(0), 1.0);
+//! assert_eq!(vertices.clustering(), [1.0, 2.0 / 3.0, 2.0 / 3.0, 1.0]);
 //! # Ok::<(), warpwright::Error>(())
 //! ```
 
@@ -104,17 +104,20 @@ pub struct Vertices {
 }
 
 impl Vertices {
-    /// How many pairs of a vertex's neighbours are neighbours: 0 to 1; 0 with fewer than two.
-    pub fn clustering(&self, vertex: usize) -> f64 {
-        let degree = f64::from(self.degrees[vertex]);
-        let pairs = degree * (degree - 1.0) / 2.0;
-        if pairs > 0.0 { self.triangles[vertex] as f64 / pairs } else { 0.0 }
+    /// The share of each vertex's pairs of neighbours that are neighbours: 0 to 1; 0 where it has
+    /// fewer than two.
+    pub fn clustering(&self) -> Vec<f64> {
+        let coefficient = |(&degree, &triangles): (&u32, &u64)| {
+            let degree = f64::from(degree);
+            let pairs = degree * (degree - 1.0) / 2.0;
+            if pairs > 0.0 { triangles as f64 / pairs } else { 0.0 }
+        };
+        self.degrees.iter().zip(&self.triangles).map(coefficient).collect()
     }
 
     /// The mean of all vertices' coefficients; 0 without vertices.
     pub fn mean_clustering(&self) -> f64 {
-        let sum: f64 = (0..self.degrees.len()).map(|vertex| self.clustering(vertex)).sum();
-        sum / self.degrees.len().max(1) as f64
+        self.clustering().iter().sum::<f64>() / self.degrees.len().max(1) as f64
     }
 
     /// Three times the triangles for each two edges that meet: 0 to 1; 0 where none do.

@@ -10,11 +10,11 @@ use std::time::Duration;
 #[cfg(feature = "interpreter")]
 use warpwright_ptx::interpreter::Options as Interpretation;
 
-use crate::Result;
 use crate::backend::{Cpu, Device};
 use crate::element::DType;
 use crate::operation::{self, Operation, Sizes};
 use crate::tensor::View;
+use crate::{ErrorKind, Result};
 
 pub mod causal_conv1d;
 #[cfg(feature = "interpreter")]
@@ -160,6 +160,19 @@ pub enum Outcome {
     Failed(String),
     /// The device says that it cannot do this.
     Unsupported(String),
+}
+
+impl From<Result<Vec<Comparison>>> for Outcome {
+    /// What came of a run whose outputs were compared.
+    fn from(ran: Result<Vec<Comparison>>) -> Self {
+        match ran {
+            Ok(outputs) => Self::Compared(outputs),
+            Err(error) if error.kind() == ErrorKind::Ability => {
+                Self::Unsupported(error.to_string())
+            }
+            Err(error) => Self::Failed(error.to_string()),
+        }
+    }
 }
 
 impl Report {

@@ -3,10 +3,10 @@
 use proptest::prelude::*;
 use warpwright::sparse::matrix_market::{ReadOptions, read};
 use warpwright::sparse::{Csr, Fault, Reducer, Value};
-use warpwright::spgemm::{Inputs, Options, Semiring, SpgemmPlan, multiply, multiply_with_summary};
-use warpwright::spgemm::{reference, triangles};
-use warpwright::verify::spgemm::Case;
+use warpwright::spgemm::{Inputs, Options, Problem, Semiring, Spgemm, SpgemmPlan};
+use warpwright::spgemm::{estimate, gram, multiply, multiply_with_summary, reference, triangles};
 use warpwright::verify::spgemm::generate::{KNOWN, with_values};
+use warpwright::verify::spgemm::{Case, Values, compare};
 use warpwright::{Cpu, Error, Tensor};
 
 /// Products of a square that a test takes without being asked for all.
@@ -48,6 +48,13 @@ fn graphs_have_as_many_triangles_as_others_count() {
         assert_eq!(found.triangles, expected, "{name}");
         let by_vertex = triangles::by_vertex(&Cpu, &graph(name)).expect("it runs");
         assert_eq!(by_vertex.triangles.iter().sum::<u64>(), 3 * expected, "{name}");
+        // Each triangle is a way of two edges that a third one closes, six times.
+        let edges = graph(name).undirected::<u32>().expect("it is square");
+        let options = Options::default().with_semiring(Semiring::PlusPair);
+        let ways = Inputs::new(&edges, &edges).with_mask(&edges);
+        let closed = multiply(&ways, &options.with_variant("spgemm_dot")).expect("it runs");
+        let sums = closed.row_sums().expect("it runs");
+        assert_eq!(sums.into_iter().map(u64::from).sum::<u64>(), 6 * expected, "{name}");
     }
     let karate = triangles::by_vertex(&Cpu, &graph("karate")).expect("it runs");
     // As networkx has them.
@@ -93,8 +100,112 @@ fn assert_equal<T: Value>(found: &Csr<Cpu, T>, expected: &Csr<Cpu, T>) {
     assert_eq!(parts(found), parts(expected));
 }
 
+/// Places and values, to the bit.
+#[track_caller]
+fn assert_same_bits<T: Value>(found: &Csr<Cpu, T>, expected: &Csr<Cpu, T>) {
+    let compared = compare(found, expected, None).expect("they are read");
+    let wrong = compared.iter().find(|comparison| !comparison.passed());
+    assert_eq!(wrong.map(ToString::to_string), None);
+}
+
+/// Every variant that fits gives the same bits; there are so many.
+#[track_caller]
+fn assert_variants_agree<T: Value>(case: &Case, count: usize) {
+    let matrices = case.matrices::<T>().expect("it is drawn");
+    let (inputs, options) = (matrices.inputs(), case.options());
+    let problem = Problem::check(&inputs, &options).expect("it fits");
+    let variants = Spgemm::<T>::variants(&Cpu, &problem, &options).expect("some fit");
+    assert_eq!(variants.len(), count, "{variants:?}");
+    let expected = reference::mapped(&inputs, &options).expect("it runs");
+    for variant in variants {
+        let options = options.clone().with_variant(variant);
+        let (found, summary) = multiply_with_summary(&inputs, &options).expect("it runs");
+        assert_eq!(summary.variant, variant);
+        assert_same_bits(&found, &expected);
+        let (plan, _) = SpgemmPlan::new(&inputs, &options).expect("it runs");
+        assert_same_bits(&plan.execute(&inputs, &options).expect("it runs"), &expected);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
+
+    #[test]
+    fn entries_made_by_themselves_have_the_bits_of_rows(
+        sides in prop::array::uniform3(0usize..40),
+        per_row in 0.2f64..20.0,
+        alpha in prop::sample::select(vec![1.0, 3.0, 0.0]),
+        values in prop::sample::select(
+            vec![Values::Plain, Values::Pattern, Values::Cancelling, Values::Hostile],
+        ),
+        seed in 0u64..1 << 40,
+    ) {
+        let plain = Case { mask: Some(false), values, seed, ..Case::drawn(sides, per_row) };
+        let of = |semiring| Case { semiring, ..plain.clone() };
+        assert_variants_agree::<f32>(&Case { alpha, ..plain.clone() }, 3);
+        assert_variants_agree::<f64>(&of(Semiring::MaxTimes), 3);
+        assert_variants_agree::<i32>(&of(Semiring::MinPlus), 3);
+        assert_variants_agree::<u8>(&of(Semiring::OrAnd), 3);
+        assert_variants_agree::<u32>(&of(Semiring::PlusPair), 3);
+    }
+
+    #[test]
+    fn estimates_bound_what_is_made(
+        sides in prop::array::uniform3(0usize..60),
+        per_row in 0.2f64..8.0,
+        seed in 0u64..1 << 40,
+    ) {
+        let [m, k, n] = sides;
+        let (a, b) = (drawn([m, k], per_row, seed), drawn([k, n], per_row, seed + 1));
+        let estimate = estimate(&a, &b).expect("sides match");
+        let inputs = Inputs::new(&a, &b);
+        let (made, summary) =
+            multiply_with_summary(&inputs, &Options::default()).expect("it runs");
+        prop_assert_eq!(estimate.products, summary.products);
+        prop_assert!(made.nnz() as u64 <= estimate.most_entries);
+        prop_assert!(estimate.entries <= estimate.most_entries);
+        prop_assert!(estimate.most_entries <= estimate.products);
+        prop_assert!(estimate.most_products <= estimate.products);
+    }
+
+    #[test]
+    fn products_with_the_transpose_equal_theirs(
+        sides in prop::array::uniform2(0usize..40),
+        per_row in 0.2f64..20.0,
+        seed in 0u64..1 << 40,
+    ) {
+        let case = Case { seed, ..Case::drawn([sides[0], sides[1], 1], per_row) };
+        let a = case.matrices::<f32>().expect("it is drawn").a;
+        for semiring in [Semiring::PlusTimes, Semiring::MinPlus, Semiring::MaxTimes] {
+            let pairs = gram(&a, semiring).expect("it is canonical");
+            assert_same_bits(&pairs.transposed().expect("it runs"), &pairs);
+        }
+    }
+
+    #[test]
+    fn scaling_is_a_product_with_a_diagonal(
+        sides in prop::array::uniform2(0usize..40),
+        per_row in 0.2f64..8.0,
+        seed in 0u64..1 << 40,
+    ) {
+        let a = drawn(sides, per_row, seed);
+        let diagonal = |factors: &[i32]| {
+            let identity = Csr::<Cpu, i32>::identity(factors.len()).expect("a matrix");
+            identity.scaled_rows(factors).expect("as many factors")
+        };
+        let factors = sides.map(|side| (0..side as i32).map(|i| 7 - i).collect::<Vec<i32>>());
+        let rows = a.scaled_rows(&factors[0]).expect("as many factors");
+        assert_equal(&rows, &product(&diagonal(&factors[0]), &a));
+        let columns = a.scaled_columns(&factors[1]).expect("as many factors");
+        assert_equal(&columns, &product(&a, &diagonal(&factors[1])));
+        let ones = Csr::pattern([sides[1], 1], (0..=sides[1] as u32).collect(), vec![0; sides[1]]);
+        let sums = product(&a, &ones.expect("a matrix"));
+        let of_filled: Vec<i32> = sums.val().expect("values").to_vec().expect("values");
+        let all = a.row_sums().expect("it runs");
+        let empty = a.entries_per_row().expect("it runs").empty;
+        prop_assert_eq!(of_filled.len() + empty, all.len());
+        prop_assert_eq!(of_filled.iter().sum::<i32>(), all.iter().sum::<i32>());
+    }
 
     #[test]
     fn products_obey_algebra(
@@ -172,6 +283,31 @@ fn a_plan_serves_all_values_at_its_places() {
 }
 
 #[test]
+fn entries_are_made_by_themselves_where_the_mask_lets_few_through() {
+    let case = Case::drawn([200, 200, 200], 50.0);
+    let drawn = case.matrices::<f32>().expect("it is drawn");
+    let variant = |mask: &Csr<Cpu, f32>| {
+        let inputs = drawn.inputs().with_mask(mask);
+        multiply_with_summary(&inputs, &Options::default()).expect("it runs").1.variant
+    };
+    assert_eq!(variant(&Csr::identity(200).expect("a matrix")), "spgemm_dot");
+    assert_eq!(variant(&drawn.a), "spgemm_dense");
+    let disorder = Case { mask: Some(false), disorder: [true, false], ..case.clone() };
+    assert_variants_agree::<f32>(&disorder, 2);
+    assert_variants_agree::<f32>(&Case { mask: Some(true), ..case }, 2);
+}
+
+#[test]
+fn products_with_the_transpose_need_rows_in_order() {
+    let case = Case { disorder: [true, false], ..Case::drawn([20, 30, 1], 5.0) };
+    let a = case.matrices::<f32>().expect("it is drawn").a;
+    let error = gram(&a, Semiring::PlusTimes).expect_err("rows in disorder").to_string();
+    assert!(error.contains("matrix `A`: expected columns that ascend"), "{error}");
+    let error = a.scaled_rows(&[1.0]).expect_err("too few factors").to_string();
+    assert!(error.contains("`factors`: expected 20, as the matrix has rows, found 1"), "{error}");
+}
+
+#[test]
 fn a_plan_refuses_other_places() {
     let case = Case::drawn([60, 50, 40], 4.0);
     let first = case.matrices::<f32>().expect("it is drawn");
@@ -209,6 +345,7 @@ fn what_does_not_fit_is_refused() {
         (Inputs::new(a, b), plain().with_auto_canonical(false), "matrix `B`: expected columns"),
         (Inputs::new(a, b), plain().with_semiring(Semiring::OrAnd), "values of or-and"),
         (Inputs::new(a, b), plain().with_variant("spgemm_other"), "spgemm_other"),
+        (Inputs::new(a, b), plain().with_variant("spgemm_dot"), "spgemm_dot"),
     ] {
         let message = message(inputs, options);
         assert!(message.contains(expected), "{message}");
@@ -251,6 +388,10 @@ fn wrong_arrays_are_refused_in_the_order_of_their_faults() {
     let mismatch = |row_ptr, col, val| Fault::LengthMismatch { row_ptr, col, val: Some(val) };
     assert_eq!(fault([2, 3], &[0, 1, 2], &[0], 1), mismatch(2, 1, 1));
     assert_eq!(fault([2, 3], &[0, 1, 1], &[0], 2), mismatch(1, 1, 2));
+    let side = usize::MAX;
+    let too_large = Csr::<Cpu, f32>::identity(side).expect_err("no such matrix");
+    let fault_of_sides = Fault::DimensionTooLarge { rows: side, cols: side };
+    assert!(matches!(too_large, Error::Sparse { fault, .. } if fault == fault_of_sides));
     let outside = Fault::ColumnOutOfRange { row: 1, pos: 1, col: 3, cols: 3 };
     assert_eq!(fault([2, 3], &[0, 1, 2], &[0, 3], 2), outside);
 }

@@ -1,7 +1,8 @@
 //! Case files: tensors and options in the safetensors format.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use safetensors::tensor::TensorView;
@@ -43,8 +44,7 @@ pub fn read(path: &Path) -> Result<Case, Failure> {
     Ok(Case { tensors, metadata })
 }
 
-/// Writes a file: under a temporary name beside its place, then renamed, so that a file of this
-/// name is always whole.
+/// Writes a file.
 pub fn write(
     path: &Path,
     tensors: &Named<Cpu>,
@@ -64,17 +64,31 @@ pub fn write(
         .map_err(|error| wrong(error.to_string()))?;
     let bytes =
         safetensors::serialize(views, Some(metadata)).map_err(|error| wrong(error.to_string()))?;
+    write_whole(path, |file| file.write_all(&bytes))
+}
+
+/// Writes a file under a temporary name beside its place, then renames it, so that a file of this
+/// name is always whole.
+pub fn write_whole<E: ToString>(
+    path: &Path,
+    write: impl FnOnce(&mut BufWriter<File>) -> Result<(), E>,
+) -> Result<(), Failure> {
     let temporary = temporary_name(path)?;
-    let written = fs::write(&temporary, bytes).and_then(|()| fs::rename(&temporary, path));
-    written.map_err(|error| {
+    let written = || -> Result<(), String> {
+        let said = |error: io::Error| error.to_string();
+        let mut file = BufWriter::with_capacity(1 << 20, File::create(&temporary).map_err(said)?);
+        write(&mut file).map_err(|error| error.to_string())?;
+        file.flush().and_then(|()| fs::rename(&temporary, path)).map_err(said)
+    };
+    written().map_err(|reason| {
         // Nothing is left behind; that the temporary file may not exist is no second failure.
         let _ = fs::remove_file(&temporary);
-        wrong(error.to_string())
+        Failure::run(format!("{}: {reason}", path.display()))
     })
 }
 
 /// The name under which a file is written before it has its own.
-pub fn temporary_name(path: &Path) -> Result<PathBuf, Failure> {
+fn temporary_name(path: &Path) -> Result<PathBuf, Failure> {
     let name = path.file_name().ok_or_else(|| {
         Failure::input(format!("{}: expected the name of a file to write", path.display()))
     })?;

@@ -1,7 +1,7 @@
 //! Matrix Market files of the command.
 
 use std::fs::File;
-use std::io::{BufReader, BufWriter, Write};
+use std::io::BufReader;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use warpwright::sparse::Csr;
 use warpwright::sparse::matrix_market::{self, Number, ReadOptions, WriteOptions};
 
 use crate::failure::Failure;
-use crate::file::temporary_name;
+use crate::file::write_whole;
 
 /// Reads a matrix; a pattern has no values.
 pub fn read<T: Number>(path: &Path) -> Result<Csr<Cpu, T>, Failure> {
@@ -21,23 +21,9 @@ pub fn read<T: Number>(path: &Path) -> Result<Csr<Cpu, T>, Failure> {
     matrix_market::read(reader, &ReadOptions::default()).map_err(|error| wrong(error.to_string()))
 }
 
-/// Writes a matrix under a temporary name, then renames it, so that a file of this name is always
-/// whole.
+/// Writes a matrix.
 pub fn write<T: Number>(path: &Path, matrix: &Csr<Cpu, T>) -> Result<(), Failure> {
-    let wrong = |reason: String| Failure::run(format!("{}: {reason}", path.display()));
-    let temporary = temporary_name(path)?;
-    let written = || -> Result<(), String> {
-        let file = File::create(&temporary).map_err(|error| error.to_string())?;
-        let mut writer = BufWriter::with_capacity(1 << 20, file);
-        matrix_market::write(matrix, &mut writer, &WriteOptions::default())
-            .map_err(|error| error.to_string())?;
-        writer.flush().and_then(|()| std::fs::rename(&temporary, path)).map_err(|e| e.to_string())
-    };
-    written().map_err(|error| {
-        // Nothing is left behind; that the temporary file may not exist is no second failure.
-        let _ = std::fs::remove_file(&temporary);
-        wrong(error)
-    })
+    write_whole(path, |file| matrix_market::write(matrix, file, &WriteOptions::default()))
 }
 
 /// Phases of a command, each with a moving line on a terminal and its time.

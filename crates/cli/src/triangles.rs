@@ -38,6 +38,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     say!("triangles        {}", found.triangles);
     say!("mean clustering  {:.4}", vertices.mean_clustering());
     say!("transitivity     {:.4}", vertices.transitivity());
+    let clustering = vertices.clustering();
     let mut order: Vec<usize> = (0..vertices.triangles.len()).collect();
     order.sort_by_key(|&vertex| std::cmp::Reverse(vertices.triangles[vertex]));
     let mut most = table(["vertex", "triangles", "neighbours", "clustering"]);
@@ -48,7 +49,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
             right((vertex + 1).to_string()),
             right(vertices.triangles[vertex].to_string()),
             right(vertices.degrees[vertex].to_string()),
-            right(format!("{:.4}", vertices.clustering(vertex))),
+            right(format!("{:.4}", clustering[vertex])),
         ]);
     }
     if arguments.top > 0 {

@@ -83,11 +83,8 @@ impl Problem {
     ///
     /// [`Error::Option`] for a width that is not 1 to [`MAX_WIDTH`], or states that are too short.
     pub fn new(dtype: DType, [batch, channels, steps, width, entries]: [usize; 5]) -> Result<Self> {
-        let refuse = |option: &str, expected: String, found: usize| Error::Option {
-            operation: NAME,
-            option: option.to_owned(),
-            expected,
-            found: found.to_string(),
+        let refuse = |option: &str, expected: String, found: usize| {
+            CHECK.wrong_option(option, &expected, &found.to_string())
         };
         if !(1..=MAX_WIDTH).contains(&width) {
             return Err(refuse("W", format!("1 to {MAX_WIDTH}"), width));

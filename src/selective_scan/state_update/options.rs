@@ -1,8 +1,8 @@
 //! How an update is to be done.
 
-use super::NAME;
+use super::check::CHECK;
+use crate::Result;
 use crate::operation::Settings;
-use crate::{Error, Result};
 
 /// How an update is to be done. Made by `Options::default()` and the `with_…` methods.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -47,21 +47,23 @@ impl Options {
     ///
     /// # Errors
     ///
-    /// [`Error::Option`] for an unknown key or a value that makes no sense.
+    /// [`Error::Option`](crate::Error::Option) for an unknown key or a value that makes no sense.
     pub fn set(&mut self, key: &str, value: &str) -> Result<()> {
         match key {
             "dt_softplus" => {
-                self.dt_softplus = value.parse().map_err(|_| wrong(key, "true or false", value))?;
+                self.dt_softplus = CHECK.truth(key, value)?;
             }
             "dt_clamp" => {
-                let bounds = value.split_once(',').and_then(|(min, max)| {
-                    Some((min.trim().parse().ok()?, max.trim().parse().ok()?))
-                });
-                self.dt_clamp =
-                    Some(bounds.ok_or_else(|| wrong(key, "min,max as two numbers", value))?);
+                self.dt_clamp = Some(CHECK.bounds(key, value)?);
                 self.check()?;
             }
-            _ => return Err(wrong(key, "one of dt_softplus, dt_clamp", "an unknown option")),
+            _ => {
+                return Err(CHECK.wrong_option(
+                    key,
+                    "one of dt_softplus, dt_clamp",
+                    "an unknown option",
+                ));
+            }
         }
         Ok(())
     }
@@ -79,18 +81,9 @@ impl Options {
     pub(crate) fn check(&self) -> Result<()> {
         match self.dt_clamp {
             Some((min, max)) if min.is_nan() || max.is_nan() || min > max => {
-                Err(wrong("dt_clamp", "min <= max", &format!("{min},{max}")))
+                Err(CHECK.wrong_option("dt_clamp", "min <= max", &format!("{min},{max}")))
             }
             _ => Ok(()),
         }
-    }
-}
-
-fn wrong(option: &str, expected: &str, found: &str) -> Error {
-    Error::Option {
-        operation: NAME,
-        option: option.to_owned(),
-        expected: expected.to_owned(),
-        found: found.to_owned(),
     }
 }

@@ -31,7 +31,7 @@ fn sorted<T: Number, O: Offset>(header: &Header, entries: &Entries<T>) -> Result
     let mut places = places(rows, symmetry, entries)?;
     let nnz = places[rows];
     check_entries::<O>(nnz as u64)?;
-    let row_ptr = places.iter().map(|&place| O::of(place).unwrap_or(O::MOST)).collect();
+    let row_ptr = places.iter().copied().map(O::saturating).collect();
     let mut col = vec![0; nnz];
     let mut val = vec![T::ZERO; if entries.val.is_empty() { 0 } else { nnz }];
     for (entry, (&i, &j)) in entries.row.iter().zip(&entries.col).enumerate() {

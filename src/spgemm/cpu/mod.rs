@@ -1,10 +1,15 @@
 //! The CPU: rows in parallel, in parts of about as many products; each thread sums a row in an
-//! accumulator of its own, dense where the matrix is not too wide, else a hash table.
+//! accumulator of its own, dense where the matrix is not too wide, else a hash table. Where a mask
+//! lets few entries through, each is made by itself.
 
 mod accumulator;
 mod dense;
+mod dot;
 mod hash;
+mod parts;
 mod rows;
+
+pub(super) use parts::Parts;
 
 use super::read::Read;
 use super::{CHECK, Inputs, NAME, Options, Problem, Spgemm, SpgemmPlan, Summary, too_large};
@@ -15,13 +20,18 @@ use crate::sparse::{Csr, Offset, Value};
 use crate::tensor::Tensor;
 use crate::variant::{forced, no_such_variant};
 use crate::{Result, sparse};
-use accumulator::Accumulator;
+use dense::Dense;
+use dot::Dots;
+use hash::Hash;
+use parts::RowMaker;
+use rows::{Call, Sums};
 
 const DENSE: &str = "spgemm_dense";
 const HASH: &str = "spgemm_hash";
+const DOT: &str = "spgemm_dot";
 
-/// The accumulators, as variants.
-pub(crate) const VARIANTS: [CpuVariant; 2] = [variant(DENSE), variant(HASH)];
+/// The ways to make rows, as variants.
+pub(crate) const VARIANTS: [CpuVariant; 3] = [variant(DENSE), variant(HASH), variant(DOT)];
 
 const fn variant(name: &'static str) -> CpuVariant {
     CpuVariant { operation: NAME, pass: "product", elements: &sparse::VALUES, layout: "", name }
@@ -31,13 +41,17 @@ const fn variant(name: &'static str) -> CpuVariant {
 /// bit for each column.
 const WIDEST_DENSE: usize = 1 << 22;
 
-/// Which accumulator a call takes.
+/// Which variant a call takes, unless a look at its matrices shows that dots pay.
 fn choose(problem: &Problem, options: &Options) -> Result<&'static str> {
     match forced(NAME, options.variant.as_ref()).as_deref() {
         None if problem.cols <= WIDEST_DENSE => Ok(DENSE),
         None | Some(HASH) => Ok(HASH),
         Some(DENSE) => Ok(DENSE),
-        Some(other) => Err(no_such_variant(NAME, "cpu".to_owned(), other, [DENSE, HASH])),
+        Some(DOT) if problem.dots => Ok(DOT),
+        Some(other) => {
+            let fitting = [DENSE, HASH].into_iter().chain(problem.dots.then_some(DOT));
+            Err(no_such_variant(NAME, "cpu".to_owned(), other, fitting))
+        }
     }
 }
 
@@ -51,12 +65,72 @@ pub(super) fn explain(problem: &Problem, options: &Options) -> Result<String> {
     Ok(format!("variant    {variant}\nbecause    {reason}"))
 }
 
+/// The variant of a call, and how its rows are shared.
+fn plan<T: Value>(call: &Call<'_, T>, options: &Options) -> Result<(&'static str, Parts)> {
+    let chosen = choose(call.problem, options)?;
+    let parts = call.parts();
+    let free = call.problem.dots && forced(NAME, options.variant.as_ref()).is_none();
+    let steps = match chosen {
+        DOT => dot::steps(call, parts.products, true),
+        _ if free => dot::steps(call, parts.products, false),
+        _ => None,
+    };
+    Ok(match steps {
+        Some(steps) => (DOT, parts.with_work(&steps)),
+        None => (chosen, parts),
+    })
+}
+
+/// The product of a checked call, what it took, and how its rows were shared.
+pub(super) fn product<T: Value, O: Offset>(
+    problem: &Problem,
+    inputs: &Inputs<'_, Cpu, T, O>,
+    options: &Options,
+) -> Result<(Csr<Cpu, T, O>, Summary, Parts)> {
+    let mut summary = Summary::default();
+    let read = Read::of(inputs)?;
+    let call = Call::of(problem, &read, options)?;
+    let (variant, parts) = summary.phase("analyse", || plan(&call, options))?;
+    (summary.variant, summary.products) = (variant, parts.products);
+    let product = match variant {
+        DENSE => make(&call, &parts, || Sums::<_, Dense<T>>::new(&call, &parts), &mut summary),
+        HASH => make(&call, &parts, || Sums::<_, Hash<T>>::new(&call, &parts), &mut summary),
+        _ => {
+            let transposed = summary.phase("transpose", || dot::transposed(inputs.b, options))?;
+            let transposed = transposed.read()?;
+            let transposed = transposed.rows()?;
+            make(&call, &parts, || Dots { call: &call, transposed }, &mut summary)
+        }
+    }?;
+    summary.entries = product.nnz() as u64;
+    Ok((product, summary, parts))
+}
+
+/// The product with one way to make rows. Where it may have more entries than its row pointers
+/// can count, they are counted before memory is taken for them.
+fn make<M: RowMaker<T>, T: Value, O: Offset>(
+    call: &Call<'_, T>,
+    parts: &Parts,
+    maker: impl Fn() -> M + Sync,
+    summary: &mut Summary,
+) -> Result<Csr<Cpu, T, O>> {
+    if parts.most() > O::MOST_ENTRIES {
+        let entries = summary.phase("count", || parts.entries(&maker));
+        too_large(sparse::entries::<O>(entries))?;
+    }
+    let made = summary.phase("product", || parts.rows(&maker));
+    summary.phase("assemble", || too_large(sparse::assemble(call.shape(), &made, true)))
+}
+
 impl<T: Value, O: Offset> Spgemm<T, O> for Cpu {
     fn variants(&self, problem: &Problem, options: &Options) -> Result<Vec<&'static str>> {
-        Ok(match choose(problem, options)? {
-            DENSE if options.variant.is_none() => vec![DENSE, HASH],
-            chosen => vec![chosen],
-        })
+        let chosen = choose(problem, options)?;
+        if options.variant.is_some() {
+            return Ok(vec![chosen]);
+        }
+        let others = [(HASH, chosen == DENSE), (DOT, problem.dots && chosen != DOT)];
+        let others = others.into_iter().filter(|(_, fits)| *fits).map(|(other, _)| other);
+        Ok([chosen].into_iter().chain(others).collect())
     }
 
     fn is_ordered(_options: &Options) -> bool {
@@ -69,17 +143,7 @@ impl<T: Value, O: Offset> Spgemm<T, O> for Cpu {
         inputs: &Inputs<'_, Self, T, O>,
         options: &Options,
     ) -> Result<(Csr<Self, T, O>, Summary)> {
-        let variant = choose(problem, options)?;
-        let mut summary = Summary { variant, ..Summary::default() };
-        let read = Read::of(inputs)?;
-        let call = rows::Call::of(problem, &read, options)?;
-        let parts = summary.phase("analyse", || call.parts());
-        summary.products = parts.products;
-        let product = match variant {
-            DENSE => make::<dense::Dense<T>, T, O>(&call, &parts, &mut summary),
-            _ => make::<hash::Hash<T>, T, O>(&call, &parts, &mut summary),
-        }?;
-        summary.entries = product.nnz() as u64;
+        let (product, summary, _) = product(problem, inputs, options)?;
         Ok((product, summary))
     }
 
@@ -90,33 +154,27 @@ impl<T: Value, O: Offset> Spgemm<T, O> for Cpu {
         options: &Options,
         into: &mut Tensor<Self, T>,
     ) -> Result<()> {
-        let problem = plan.problem();
+        let (problem, parts) = (plan.problem(), plan.parts());
+        let variant = match options.variant {
+            Some(_) => choose(problem, options)?,
+            None => plan.summary().variant,
+        };
         let read = Read::of(inputs)?;
-        let call = rows::Call::of(problem, &read, options)?;
+        let call = Call::of(problem, &read, options)?;
         let structure = plan.structure().read()?;
         let structure = structure.rows()?;
         let mut values = into.write()?;
         let values = elements_mut(CHECK, "c_val", &mut values)?;
-        match choose(problem, options)? {
-            DENSE => call.values::<dense::Dense<T>>(&call.parts(), structure, values),
-            _ => call.values::<hash::Hash<T>>(&call.parts(), structure, values),
+        match variant {
+            DENSE => parts.values(|| Sums::<_, Dense<T>>::new(&call, parts), structure, values),
+            HASH => parts.values(|| Sums::<_, Hash<T>>::new(&call, parts), structure, values),
+            _ => {
+                let transposed = dot::transposed(inputs.b, options)?;
+                let transposed = transposed.read()?;
+                let transposed = transposed.rows()?;
+                parts.values(|| Dots { call: &call, transposed }, structure, values);
+            }
         }
         Ok(())
     }
-}
-
-/// The product with one kind of accumulator. Where it may have more entries than its row pointers
-/// can count, they are counted before memory is taken for them.
-fn make<A: Accumulator<T>, T: Value, O: Offset>(
-    call: &rows::Call<'_, T>,
-    parts: &rows::Parts,
-    summary: &mut Summary,
-) -> Result<Csr<Cpu, T, O>> {
-    if parts.most > O::MOST_ENTRIES {
-        let entries = summary.phase("count", || call.entries::<A>(parts));
-        too_large(sparse::entries::<O>(entries))?;
-    }
-    let made = summary.phase("product", || call.rows::<A>(parts));
-    let shape = call.shape();
-    summary.phase("assemble", || too_large(sparse::assemble(shape, &made, true)))
 }

@@ -1,46 +1,33 @@
-//! The rows of a product, in parts that threads take.
-
-use std::ops::Range;
+//! A product by rows: each is summed in an accumulator.
 
 use rayon::prelude::*;
 
 use super::accumulator::Accumulator;
+use super::parts::{Parts, RowMaker};
 use crate::Result;
-use crate::sparse::{Part, Rows, Value};
-use crate::spgemm::read::{Matrices, Read};
+use crate::sparse::{Rows, Value};
+use crate::spgemm::read::{Operands, Read};
 use crate::spgemm::semiring::{Ring, with_ring};
 use crate::spgemm::{Options, Problem, Semiring};
 
-/// Parts for each thread, so that none waits long for the last.
-const PARTS_PER_THREAD: usize = 16;
-
 /// A product, read.
 pub(super) struct Call<'a, T> {
-    problem: &'a Problem,
-    matrices: Matrices<'a, T>,
+    pub problem: &'a Problem,
+    pub operands: Operands<'a, T>,
     complement: bool,
     /// Whether entries of C0 are subject to the mask.
     replace: bool,
-    semiring: Semiring,
+    pub semiring: Semiring,
     alpha: T,
     beta: T,
     has_factor: bool,
-}
-
-/// Some consecutive rows, and their products.
-pub(super) struct Parts {
-    rows: Vec<Range<usize>>,
-    /// Products of all rows.
-    pub products: u64,
-    /// The most entries that the product can have.
-    pub most: u64,
 }
 
 impl<'a, T: Value> Call<'a, T> {
     pub fn of(problem: &'a Problem, read: &'a Read<'_, T>, options: &Options) -> Result<Self> {
         Ok(Self {
             problem,
-            matrices: read.matrices(options)?,
+            operands: read.operands(options)?,
             complement: options.complement,
             replace: options.replace,
             semiring: options.semiring,
@@ -55,101 +42,36 @@ impl<'a, T: Value> Call<'a, T> {
         [self.problem.rows, self.problem.cols]
     }
 
-    /// Products of a row.
-    fn products(&self, row: usize) -> usize {
-        let Matrices { a, b, .. } = self.matrices;
-        a.columns(row).iter().map(|&inner| b.range(inner as usize).len()).sum()
-    }
-
-    /// Rows in parts of about as many products; rows without any count a little too.
+    /// The rows in parts of about as many products.
     pub fn parts(&self) -> Parts {
-        let rows = self.problem.rows;
-        let products: Vec<usize> =
-            (0..rows).into_par_iter().map(|row| self.products(row)).collect();
-        let total: u64 = products.iter().map(|&products| products as u64).sum();
-        let parts = (rayon::current_num_threads() * PARTS_PER_THREAD) as u64;
-        let most = (total + rows as u64).div_ceil(parts).max(1);
-        let (mut ranges, mut start, mut work) = (Vec::new(), 0, 0);
-        for (row, &products) in products.iter().enumerate() {
-            work += products as u64 + 1;
-            if work >= most || row + 1 == rows {
-                ranges.push(start..row + 1);
-                (start, work) = (row + 1, 0);
-            }
-        }
-        let added = self.matrices.c0.map_or(0, |c0| c0.col.len() as u64);
-        let widest = self.problem.cols as u64;
-        let most = products.iter().map(|&products| widest.min(products as u64)).sum::<u64>();
-        Parts { rows: ranges, products: total, most: most + added }
+        let rows = 0..self.problem.rows;
+        let products: Vec<u64> =
+            rows.into_par_iter().map(|row| self.operands.products(row)).collect();
+        let bound = |(row, &products)| self.upper(row, products);
+        Parts::new(&products, products.par_iter().enumerate().map(bound).collect())
     }
 
-    /// Entries of the product, counted without keeping any.
-    pub fn entries<A: Accumulator<T>>(&self, parts: &Parts) -> u64 {
-        let count = |rows: &Range<usize>| {
-            let mut accumulator = A::new(self.problem.cols);
-            let (mut col, mut val) = (Vec::new(), Vec::new());
-            let mut entries = 0;
-            for row in rows.clone() {
-                self.sum(row, &mut accumulator);
-                accumulator.finish(&mut col, &mut val);
-                entries += col.len() as u64;
-                col.clear();
-                val.clear();
-            }
-            entries
-        };
-        parts.rows.par_iter().map(count).sum()
+    /// The most entries that a row of so many products can have.
+    fn upper(&self, row: usize, products: u64) -> u32 {
+        let Operands { c0, mask, .. } = self.operands;
+        let length = |rows: Rows<'_, T>| rows.range(row).len() as u64;
+        let reached = products + c0.map_or(0, length);
+        let all_masked = !self.complement && (c0.is_none() || self.replace);
+        let let_through = mask.filter(|_| all_masked).map_or(u64::MAX, length);
+        // A side fits u32.
+        reached.min(let_through).min(self.problem.cols as u64) as u32
     }
 
-    /// The rows of the product.
-    pub fn rows<A: Accumulator<T>>(&self, parts: &Parts) -> Vec<Part<T>> {
-        let make = |rows: &Range<usize>| self.part::<A>(rows.clone());
-        parts.rows.par_iter().map(make).collect()
-    }
-
-    fn part<A: Accumulator<T>>(&self, rows: Range<usize>) -> Part<T> {
-        let mut accumulator = A::new(self.problem.cols);
-        let mut part = Part::default();
-        for row in rows {
-            self.sum(row, &mut accumulator);
-            accumulator.finish(&mut part.col, &mut part.val);
-            part.end_row();
-        }
-        part
-    }
-
-    /// The values of the product, whose places are those of `structure`.
-    pub fn values<A: Accumulator<T>>(
-        &self,
-        parts: &Parts,
-        structure: Rows<'_, u32>,
-        values: &mut [T],
-    ) {
-        let (mut rest, mut work) = (values, Vec::with_capacity(parts.rows.len()));
-        for rows in &parts.rows {
-            let entries = structure.places[rows.end] - structure.places[rows.start];
-            let (own, after) = rest.split_at_mut(entries);
-            work.push((rows.clone(), own));
-            rest = after;
-        }
-        work.into_par_iter().for_each(|(rows, mut values)| {
-            let mut accumulator = A::new(self.problem.cols);
-            for row in rows {
-                self.sum(row, &mut accumulator);
-                let columns = structure.columns(row);
-                let (own, after) = values.split_at_mut(columns.len());
-                accumulator.finish_known(columns, own);
-                values = after;
-            }
-        });
+    /// The value of an entry of A, with the factor α.
+    #[inline(always)]
+    pub fn left(&self, entry: usize) -> T {
+        let value = self.operands.a.value(entry);
+        if self.has_factor { self.alpha.multiply(value) } else { value }
     }
 
     /// Sums one row: C0 first, then the entries of A as they are stored.
-    fn sum<A: Accumulator<T>>(&self, row: usize, accumulator: &mut A) {
-        let Matrices { c0, mask, .. } = self.matrices;
-        let mask = mask.map(|mask| mask.columns(row));
-        let added = c0.map_or(0, |c0| c0.range(row).len());
-        let upper = (self.products(row) + added).min(self.problem.cols);
+    fn sum<A: Accumulator<T>>(&self, row: usize, upper: usize, accumulator: &mut A) {
+        let mask = self.operands.mask.map(|mask| mask.columns(row));
         accumulator.begin(upper, mask, self.complement);
         with_ring!(self.semiring, |R| match mask {
             Some(_) => self.sum_with::<R, A, true>(row, accumulator),
@@ -162,7 +84,7 @@ impl<'a, T: Value> Call<'a, T> {
         row: usize,
         accumulator: &mut A,
     ) {
-        let Matrices { a, b, c0, .. } = self.matrices;
+        let Operands { a, b, c0, .. } = self.operands;
         if let Some(c0) = c0 {
             let values = c0.val.map(|val| &val[c0.range(row)]);
             match self.replace {
@@ -172,12 +94,33 @@ impl<'a, T: Value> Call<'a, T> {
         }
         for entry in a.range(row) {
             let inner = b.range(a.col[entry] as usize);
-            let value = match self.has_factor {
-                true => self.alpha.multiply(a.value(entry)),
-                false => a.value(entry),
-            };
             let values = b.val.map(|val| &val[inner.clone()]);
-            accumulator.add::<R, MASKED>(value, &b.col[inner], values);
+            accumulator.add::<R, MASKED>(self.left(entry), &b.col[inner], values);
         }
+    }
+}
+
+/// Makes rows as sums in an accumulator.
+pub(super) struct Sums<'a, T, A> {
+    call: &'a Call<'a, T>,
+    parts: &'a Parts,
+    accumulator: A,
+}
+
+impl<'a, T: Value, A: Accumulator<T>> Sums<'a, T, A> {
+    pub fn new(call: &'a Call<'a, T>, parts: &'a Parts) -> Self {
+        Self { call, parts, accumulator: A::new(call.problem.cols) }
+    }
+}
+
+impl<T: Value, A: Accumulator<T>> RowMaker<T> for Sums<'_, T, A> {
+    fn append(&mut self, row: usize, col: &mut Vec<u32>, val: &mut Vec<T>) {
+        self.call.sum(row, self.parts.upper(row), &mut self.accumulator);
+        self.accumulator.finish(col, val);
+    }
+
+    fn write(&mut self, row: usize, columns: &[u32], values: &mut [T]) {
+        self.call.sum(row, self.parts.upper(row), &mut self.accumulator);
+        self.accumulator.finish_known(columns, values);
     }
 }

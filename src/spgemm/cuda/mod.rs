@@ -24,15 +24,23 @@ use matrices::Matrices;
 /// All kernels that sum, each for the rows that suit it.
 const BINS: &str = "spgemm_bins";
 
+/// The widest matrix of which all rows may go by windows.
+const WIDEST_OF_WINDOWS: usize = 1 << 22;
+
 /// Threads that a multiprocessor holds at once.
 const THREADS_PER_UNIT: u32 = 2048;
 
 impl<T: Value, O: Offset> Spgemm<T, O> for Cuda {
-    fn variants(&self, _problem: &Problem, options: &Options) -> Result<Vec<&'static str>> {
-        match tuned::<T>(self, options)?.0 {
-            BINS => Ok(std::iter::once(BINS).chain(summing::<T>(options.semiring)).collect()),
-            asked => Ok(vec![asked]),
+    fn variants(&self, problem: &Problem, options: &Options) -> Result<Vec<&'static str>> {
+        let asked = tuned::<T>(self, options)?.0;
+        if asked != BINS {
+            return Ok(vec![asked]);
         }
+        // In a wide matrix nearly all windows of a short row would be empty.
+        let tables = |name: &&str| name.contains("_small_") || name.contains("_large_");
+        let others = summing::<T>(options.semiring)
+            .filter(|name| tables(name) || problem.cols <= WIDEST_OF_WINDOWS);
+        Ok(std::iter::once(BINS).chain(others).collect())
     }
 
     fn is_ordered(options: &Options) -> bool {
@@ -51,7 +59,7 @@ impl<T: Value, O: Offset> Spgemm<T, O> for Cuda {
         if problem.rows == 0 || problem.cols == 0 || nothing && inputs.c0.is_none() {
             return Ok((empty(self, problem)?, summary));
         }
-        let ordered = options.deterministic && !options.semiring.is_exact(T::DTYPE);
+        let ordered = is_ordered::<T>(&options);
         let matrices = summary.phase("prepare", || Matrices::of(self, inputs, ordered))?;
         let call = Call::of(self, problem, &matrices, variant, &options)?;
         let counted = call.count(&mut summary)?;
@@ -145,6 +153,8 @@ struct Call<'a, T: Value, O: Offset> {
     options: &'a Options,
     plan: Plan,
     flags: u32,
+    /// Whether every sum goes from left to right, where that shows.
+    ordered: bool,
     workspace: Option<CudaBuffer>,
     rows: RowData,
 }
@@ -209,6 +219,7 @@ impl<'a, T: Value, O: Offset> Call<'a, T, O> {
             options,
             plan,
             flags,
+            ordered: is_ordered::<T>(options),
             workspace: workspace.allocate(device.stream())?,
             rows,
         })
@@ -254,18 +265,21 @@ impl<'a, T: Value, O: Offset> Call<'a, T, O> {
     }
 }
 
+/// Whether sums are asked to go from left to right, and it shows.
+fn is_ordered<T: Value>(options: &Options) -> bool {
+    options.deterministic && !options.semiring.is_exact(T::DTYPE)
+}
+
 fn flags<T: Value, O: Offset>(matrices: &Matrices<'_, T, O>, options: &Options) -> u32 {
     // Entries of C0 outside of the mask are kept beside products that it does not let through:
     // its places cannot lie in the tables then.
     let searches = matrices.mask.is_some() && matrices.c0.is_some() && !options.replace;
     let preloads = matrices.mask.is_some() && !searches;
-    let rounds = !options.semiring.is_exact(T::DTYPE);
     [
         (O::DTYPE.bytes() == 8, flag::WIDE),
         (preloads && !options.complement, flag::LISTED),
         (preloads && options.complement, flag::FORBIDS),
         (searches, flag::SEARCHES),
-        (options.deterministic && rounds, flag::ORDERED),
         (options.complement, flag::COMPLEMENTS),
         (true, flag::MAY_HASH),
     ]

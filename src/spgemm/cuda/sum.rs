@@ -81,16 +81,15 @@ impl<T: Value, O: Offset> Call<'_, T, O> {
             low: self.at(self.rows.low),
             high: self.at(self.rows.high),
             order: self.at(self.rows.order),
-            flags: self.flags | if claims { flag::CLAIMS_FIRST } else { 0 },
+            flags: self.flags
+                | if claims { flag::CLAIMS_FIRST } else { 0 }
+                | if self.ordered { flag::ORDERED } else { 0 },
         }
     }
 
     /// Threads that walk a row of B together, of so many; in order, all of them.
     fn spread_log(&self, lanes_log: u32) -> u32 {
-        match self.flags & flag::ORDERED {
-            0 => self.plan.spread_log.min(lanes_log),
-            _ => lanes_log,
-        }
+        if self.ordered { lanes_log } else { self.plan.spread_log.min(lanes_log) }
     }
 
     fn copy(&self, places: &Places, rows: Bin) -> Result<()> {

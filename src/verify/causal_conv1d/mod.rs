@@ -22,6 +22,7 @@ use super::count::Counted;
 use super::place::OneBuffer;
 use super::time::{Setting, Timing};
 use super::{Comparison, Outcome, Random, Report, Size, Suite};
+use crate::Result;
 use crate::backend::{Backend, Cpu, Device, Named, dispatch, on_backend};
 use crate::causal_conv1d::reference::{self, Exact, ExactGradients};
 use crate::causal_conv1d::{
@@ -31,7 +32,6 @@ use crate::causal_conv1d::{
 use crate::element::{DType, Element, Float};
 use crate::operation::{Operation, Sizes as Lengths};
 use crate::tensor::{Tensor, View};
-use crate::{ErrorKind, Result};
 
 /// The cases of a size.
 pub fn cases(size: Size) -> Vec<Case> {
@@ -190,7 +190,7 @@ fn check_case(
         Prepared::<T>::new(device, case, pass).and_then(|prepared| {
             for variant in prepared.variants(backend)? {
                 let start = Instant::now();
-                let outcome = outcome(prepared.run(backend, variant));
+                let outcome = Outcome::from(prepared.run(backend, variant));
                 let elapsed = start.elapsed();
                 report(Report { variant, elapsed, outcome, ..base.clone() });
             }
@@ -198,15 +198,7 @@ fn check_case(
         })
     });
     if let Err(error) = ran {
-        report(Report { outcome: outcome(Err(error)), ..base });
-    }
-}
-
-fn outcome(ran: Result<Vec<Comparison>>) -> Outcome {
-    match ran {
-        Ok(outputs) => Outcome::Compared(outputs),
-        Err(error) if error.kind() == ErrorKind::Ability => Outcome::Unsupported(error.to_string()),
-        Err(error) => Outcome::Failed(error.to_string()),
+        report(Report { outcome: Outcome::from(Err(error)), ..base });
     }
 }
 

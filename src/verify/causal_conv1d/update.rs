@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 #[cfg(feature = "interpreter")]
 use warpwright_ptx::interpreter::Options as Interpretation;
 
-use super::outcome;
 use crate::Result;
 #[cfg(feature = "interpreter")]
 use crate::backend::cuda::{Cuda, Interpreter};
@@ -342,7 +341,7 @@ pub fn run_update_case(device: &Device, case: &UpdateCase, mut report: impl FnMu
             Ok((variant, comparisons)) => (variant, Ok(comparisons)),
             Err(error) => ("", Err(error)),
         };
-        report(Report { variant, elapsed, outcome: outcome(ran), ..base });
+        report(Report { variant, elapsed, outcome: Outcome::from(ran), ..base });
     }
 }
 

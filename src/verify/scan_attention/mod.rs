@@ -22,11 +22,11 @@ use warpwright_ptx::interpreter::Options as Interpretation;
 use super::count::Counted;
 use super::time::{Setting, Timing};
 use super::{Comparison, Outcome, Random, Report, Size, Suite};
+use crate::Result;
 use crate::backend::{Device, dispatch};
 use crate::element::{DType, Float};
 use crate::operation::{Operation, Sizes as Lengths};
 use crate::scan_attention::{Layout, NAME, RunTime, ScanAttention};
-use crate::{ErrorKind, Result};
 
 /// The cases of a size.
 pub fn cases(size: Size) -> Vec<Case> {
@@ -169,7 +169,7 @@ pub fn run_case(device: &Device, case: &Case, mut report: impl FnMut(Report)) {
                 .and_then(|prepared| run_variants(backend, &prepared, &base, &mut report))
         });
         if let Err(error) = ran {
-            report(Report { outcome: outcome(Err(error)), ..base });
+            report(Report { outcome: Outcome::from(Err(error)), ..base });
         }
     }
 }
@@ -183,7 +183,7 @@ fn run_variants<B: ScanAttention<T>, T: Float>(
 ) -> Result<()> {
     let mut timed = |pass, variant, run: &dyn Fn() -> Result<Vec<Comparison>>| {
         let start = Instant::now();
-        let outcome = outcome(run());
+        let outcome = Outcome::from(run());
         report(Report { pass, variant, elapsed: start.elapsed(), outcome, ..base.clone() });
     };
     for variant in prepared.forward_variants(backend)? {
@@ -193,12 +193,4 @@ fn run_variants<B: ScanAttention<T>, T: Float>(
         timed("backward", variant, &|| prepared.backward(backend, variant));
     }
     Ok(())
-}
-
-fn outcome(ran: Result<Vec<Comparison>>) -> Outcome {
-    match ran {
-        Ok(outputs) => Outcome::Compared(outputs),
-        Err(error) if error.kind() == ErrorKind::Ability => Outcome::Unsupported(error.to_string()),
-        Err(error) => Outcome::Failed(error.to_string()),
-    }
 }

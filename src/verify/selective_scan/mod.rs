@@ -24,6 +24,7 @@ use super::count::Counted;
 use super::place::OneBuffer;
 use super::time::{Setting, Timing};
 use super::{Comparison, Outcome, Random, Report, Size, Suite};
+use crate::Result;
 use crate::backend::{Cpu, Device, Named, dispatch, on_backend};
 use crate::element::{DType, Element, Float};
 use crate::operation::{Operation, Sizes as Lengths};
@@ -33,7 +34,6 @@ use crate::selective_scan::{
     SelectiveScan, forward, forward_into,
 };
 use crate::tensor::Tensor;
-use crate::{ErrorKind, Result};
 
 /// The cases of a size.
 pub fn cases(size: Size) -> Vec<Case> {
@@ -212,7 +212,7 @@ fn check_case(
         Prepared::<T>::new(case, case.tolerances(device, dtype)).and_then(|prepared| {
             for variant in prepared.variants(backend)? {
                 let start = Instant::now();
-                let outcome = outcome(prepared.run(backend, variant));
+                let outcome = Outcome::from(prepared.run(backend, variant));
                 let elapsed = start.elapsed();
                 report(Report { variant, elapsed, outcome, ..base.clone() });
             }
@@ -220,7 +220,7 @@ fn check_case(
         })
     });
     if let Err(error) = ran {
-        report(Report { outcome: outcome(Err(error)), ..base.clone() });
+        report(Report { outcome: Outcome::from(Err(error)), ..base.clone() });
     }
     let base = Report { pass: "backward", ..base };
     let ran: Result<()> = dispatch!(NAME, device, dtype, |backend, T| {
@@ -228,7 +228,7 @@ fn check_case(
             |prepared| {
                 for variant in prepared.variants(backend)? {
                     let start = Instant::now();
-                    let outcome = outcome(prepared.run(backend, variant));
+                    let outcome = Outcome::from(prepared.run(backend, variant));
                     let elapsed = start.elapsed();
                     report(Report { variant, elapsed, outcome, ..base.clone() });
                 }
@@ -237,15 +237,7 @@ fn check_case(
         )
     });
     if let Err(error) = ran {
-        report(Report { outcome: outcome(Err(error)), ..base });
-    }
-}
-
-fn outcome(ran: Result<Vec<Comparison>>) -> Outcome {
-    match ran {
-        Ok(outputs) => Outcome::Compared(outputs),
-        Err(error) if error.kind() == ErrorKind::Ability => Outcome::Unsupported(error.to_string()),
-        Err(error) => Outcome::Failed(error.to_string()),
+        report(Report { outcome: Outcome::from(Err(error)), ..base });
     }
 }
 

@@ -2,9 +2,9 @@
 
 use super::generate::{Family, with_values};
 use crate::Result;
-use crate::backend::{Backend, Cpu};
+use crate::backend::Cpu;
 use crate::sparse::{Csr, Value};
-use crate::spgemm::{Inputs, Options, Semiring};
+use crate::spgemm::{Matrices, Options, Semiring};
 use crate::verify::Random;
 
 /// What the values are.
@@ -211,46 +211,6 @@ impl Case {
             }
         }
         line + &format!(" seed {}", self.seed)
-    }
-}
-
-/// The matrices of a case on a device.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Matrices<B: Backend, T: Value> {
-    /// The left factor.
-    pub a: Csr<B, T>,
-    /// The right factor.
-    pub b: Csr<B, T>,
-    /// What is added.
-    pub c0: Option<Csr<B, T>>,
-    /// The mask.
-    pub mask: Option<Csr<B, T>>,
-}
-
-impl<B: Backend, T: Value> Matrices<B, T> {
-    /// The inputs of a call.
-    pub fn inputs(&self) -> Inputs<'_, B, T> {
-        let mut inputs = Inputs::new(&self.a, &self.b);
-        (inputs.c0, inputs.mask) = (self.c0.as_ref(), self.mask.as_ref());
-        inputs
-    }
-
-    /// Copies on another device.
-    ///
-    /// # Errors
-    ///
-    /// Either device's refusal.
-    pub fn to_backend<C: Backend>(&self, backend: &C) -> Result<Matrices<C, T>> {
-        let optional = |matrix: &Option<Csr<B, T>>| {
-            matrix.as_ref().map(|matrix| matrix.to_backend(backend)).transpose()
-        };
-        Ok(Matrices {
-            a: self.a.to_backend(backend)?,
-            b: self.b.to_backend(backend)?,
-            c0: optional(&self.c0)?,
-            mask: optional(&self.mask)?,
-        })
     }
 }
 

@@ -1,13 +1,13 @@
 //! Squares of the matrices of section 21.1 of the specification, and of drawn ones.
 
 use super::generate::{KNOWN, Known};
-use super::{Case, Matrices, no_kernels};
+use super::{Case, no_kernels};
 use crate::Result;
 use crate::backend::{Cpu, Device};
 use crate::element::DType;
 use crate::operation::{Settings, Sizes};
 use crate::sparse::Value;
-use crate::spgemm::{AXES, NAME, Options, Problem, Spgemm, multiply};
+use crate::spgemm::{AXES, Matrices, NAME, Options, Problem, Spgemm, multiply};
 use crate::verify::time::{Setting, Timing, repeat};
 
 /// Products of a square that takes a CPU less than about a second.

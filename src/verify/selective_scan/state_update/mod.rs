@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 #[cfg(feature = "interpreter")]
 use warpwright_ptx::interpreter::Options as Interpretation;
 
+use crate::Result;
 use crate::backend::{Backend, Cpu, Device, Named, dispatch, on_backend};
 use crate::element::{DType, Float};
 use crate::operation::{Operation, Sizes};
@@ -28,7 +29,6 @@ use crate::verify::count::Counted;
 use crate::verify::place::{OneBuffer, Output};
 use crate::verify::time::{Setting, Timing};
 use crate::verify::{Comparison, Outcome, Random, Report, Size, Suite};
-use crate::{ErrorKind, Result};
 
 /// The element types that each case is run in.
 const DTYPES: [DType; 3] = [DType::F32, DType::BF16, DType::F16];
@@ -139,7 +139,7 @@ pub fn check_case(
         Prepared::<T>::new(case, case.tolerances(device, dtype)).and_then(|prepared| {
             for variant in prepared.variants(backend)? {
                 let start = Instant::now();
-                let outcome = outcome(prepared.run(backend, variant));
+                let outcome = Outcome::from(prepared.run(backend, variant));
                 let elapsed = start.elapsed();
                 report(Report { variant, elapsed, outcome, ..base.clone() });
             }
@@ -147,15 +147,7 @@ pub fn check_case(
         })
     });
     if let Err(error) = ran {
-        report(Report { outcome: outcome(Err(error)), ..base });
-    }
-}
-
-fn outcome(ran: Result<Vec<Comparison>>) -> Outcome {
-    match ran {
-        Ok(outputs) => Outcome::Compared(outputs),
-        Err(error) if error.kind() == ErrorKind::Ability => Outcome::Unsupported(error.to_string()),
-        Err(error) => Outcome::Failed(error.to_string()),
+        report(Report { outcome: Outcome::from(Err(error)), ..base });
     }
 }
 
