@@ -104,10 +104,24 @@ const CHECK: Check = Check { operation: NAME };
 pub(crate) const AXES: [Axis; 4] =
     [Axis::required("M"), Axis::or("K", 0), Axis::or("N", 0), Axis::or("E", 8)];
 
+/// A backend that keeps what it knows of a product's places, for other values there.
+pub trait Planned<O: Offset = u32>: Backend {
+    /// What it keeps besides the places.
+    type Kept: Clone + std::fmt::Debug + Send + Sync;
+
+    /// A number for where the entries of each matrix lie: of other places, in all likelihood
+    /// another one.
+    ///
+    /// # Errors
+    ///
+    /// The device's refusal, or [`Error::InUse`] while another call writes the arrays.
+    fn prints<T: Value>(&self, matrices: [Option<&Csr<Self, T, O>>; 4])
+    -> Result<[Option<u64>; 4]>;
+}
+
 /// A backend that multiplies sparse matrices of values `T` with row pointers `O`.
-pub trait Spgemm<T: Value, O: Offset = u32>: Backend {
-    /// The variants that fit a call, first the one that its sizes plan; values and places may
-    /// plan another one.
+pub trait Spgemm<T: Value, O: Offset = u32>: Planned<O> {
+    /// The variants that fit a call, the planned one first.
     ///
     /// # Errors
     ///
@@ -117,17 +131,18 @@ pub trait Spgemm<T: Value, O: Offset = u32>: Backend {
     /// Whether the values of such a call are sums from left to right, to the bit.
     fn is_ordered(options: &Options) -> bool;
 
-    /// The product of a checked call, and what it took.
+    /// The product of a checked call, what it took, and what to keep for other values.
     ///
     /// # Errors
     ///
     /// As [`multiply`].
+    #[allow(clippy::type_complexity)]
     fn product(
         &self,
         problem: &Problem,
         inputs: &Inputs<'_, Self, T, O>,
         options: &Options,
-    ) -> Result<(Csr<Self, T, O>, Summary)>;
+    ) -> Result<(Csr<Self, T, O>, Summary, Self::Kept)>;
 
     /// The values of the product of a checked call whose places are known.
     ///
@@ -171,7 +186,7 @@ pub fn multiply_with_summary<B: Spgemm<T, O>, T: Value, O: Offset>(
 ) -> Result<(Csr<B, T, O>, Summary)> {
     let problem = Problem::check(inputs, options)?;
     let backend = inputs.a.backend();
-    let (product, mut summary) = backend.product(&problem, inputs, options)?;
+    let (product, mut summary, _) = backend.product(&problem, inputs, options)?;
     // A device may still be at work.
     summary.go_on(|| backend.synchronise())?;
     Ok((product, summary))

@@ -74,6 +74,8 @@ pub(super) struct Plan {
     pub search_cost: u32,
     /// Bytes of a value in a table.
     pub word_bytes: u32,
+    /// Whether all long rows are hashed in global memory.
+    pub must_hash: bool,
 }
 
 /// Columns of the smallest window, by logarithm: their bits fill a word.
@@ -85,7 +87,7 @@ const USUAL_SHARED: u32 = 48 * 1024;
 impl Plan {
     /// The plan for blocks of at most so many bytes of shared memory.
     pub fn of(problem: &Problem, dtype: DType, shared_bytes: u32, options: &Options) -> Self {
-        let word_bytes = if dtype == DType::F64 { 8 } else { 4 };
+        let word_bytes = Self::word_bytes(dtype);
         let tuning = &options.tuning;
         let fits = |table: &Table, bytes: u32| {
             tuning.slots.contains(&table.slots()) && table.bytes(bytes) <= shared_bytes
@@ -118,7 +120,13 @@ impl Plan {
             spread_log: mean_log.min(5),
             search_cost: 1 + mean_log,
             word_bytes,
+            must_hash: false,
         }
+    }
+
+    /// Bytes of a value in a table.
+    pub fn word_bytes(dtype: DType) -> u32 {
+        if dtype == DType::F64 { 8 } else { 4 }
     }
 
     /// What each symbolic table can hold, but no more than some numeric one.
@@ -158,7 +166,7 @@ mod tests {
     use super::*;
 
     fn plan(shared_bytes: u32, dtype: DType, options: &Options) -> Plan {
-        let problem = Problem { rows: 10, inner: 100, cols: 10, nnz_a: 5, nnz_b: 700 };
+        let problem = Problem { rows: 10, inner: 100, cols: 10, nnz_a: 5, nnz_b: 700, dots: false };
         Plan::of(&problem, dtype, shared_bytes, options)
     }
 

@@ -11,7 +11,7 @@ const PARTS_PER_THREAD: usize = 16;
 
 /// How the rows of a product are dealt to threads, and what bounds them; values do not matter.
 #[derive(Clone, Debug)]
-pub(crate) struct Parts {
+pub struct Parts {
     /// Consecutive rows of about as much work.
     rows: Vec<Range<usize>>,
     /// The most entries that each row can have.

@@ -17,6 +17,7 @@ use crate::tensor::Tensor;
 use crate::{Error, Result};
 
 /// What is known before values are summed.
+#[derive(Debug)]
 pub(super) struct CountedRows<O: Offset> {
     pub row_ptr: Tensor<Cuda, O>,
     pub totals: Totals,
@@ -27,6 +28,7 @@ pub(super) struct CountedRows<O: Offset> {
 }
 
 /// The windows of long rows.
+#[derive(Debug)]
 pub(super) struct Slots {
     workspace: Option<CudaBuffer>,
     pub count: u32,

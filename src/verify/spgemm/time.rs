@@ -50,7 +50,7 @@ fn time_on<B: Spgemm<T>, T: Value>(
     let options = Options::from_settings(&setting.settings)?;
     let matrices = matrices::<T>(setting)?.to_backend(backend)?;
     let (inputs, Matrices { a, b, .. }) = (matrices.inputs(), &matrices);
-    let (product, summary) = Problem::check(&inputs, &options)
+    let (product, summary, _) = Problem::check(&inputs, &options)
         .and_then(|problem| backend.product(&problem, &inputs, &options))?;
     backend.synchronise()?;
     let entry = (size_of::<u32>() + size_of::<T>()) as u64;
