@@ -21,9 +21,7 @@ pub(super) struct Matrices<'a, T: Value, O: Offset> {
 }
 
 impl<'a, T: Value, O: Offset> Matrices<'a, T, O> {
-    /// Where sums keep an order, a row of B or C0 may not hold a column twice: two threads would
-    /// add to one sum.
-    pub fn of(device: &Cuda, inputs: &Inputs<'a, Cuda, T, O>, ordered: bool) -> Result<Self> {
+    pub fn of(device: &Cuda, inputs: &Inputs<'a, Cuda, T, O>) -> Result<Self> {
         let &Inputs { a, b, c0, mask } = inputs;
         for (name, matrix) in [("A", Some(a)), ("B", Some(b)), ("C0", c0), ("mask", mask)] {
             let Some(matrix) = matrix else { continue };
@@ -31,13 +29,20 @@ impl<'a, T: Value, O: Offset> Matrices<'a, T, O> {
             let places = [(name, &**matrix.row_ptr()), (name, &**matrix.col())];
             device.check_streams(NAME, places.into_iter().chain(val))?;
         }
-        let terms = |matrix| if ordered { merged(device, matrix) } else { sorted(device, matrix) };
+        let sorted = |matrix| sorted(device, matrix);
         Ok(Self {
             a,
-            b: terms(b)?,
-            c0: c0.map(terms).transpose()?,
-            mask: mask.map(|mask| merged(device, mask)).transpose()?,
+            b: sorted(b)?,
+            c0: c0.map(sorted).transpose()?,
+            mask: mask.map(|mask| canonical(device, mask)).transpose()?,
         })
+    }
+}
+
+impl<T: Value, O: Offset> Matrices<'_, T, O> {
+    /// Whether a row whose entries are terms of sums may hold a column twice.
+    pub fn repeats(&self) -> bool {
+        !self.b.is_unique() || self.c0.as_ref().is_some_and(|c0| !c0.is_unique())
     }
 }
 
@@ -52,16 +57,15 @@ fn sorted<'a, T: Value, O: Offset>(
     matrix.to_backend(&Cpu)?.sorted()?.to_backend(device).map(Cow::Owned)
 }
 
-/// The canonical matrix. Each entry of a pattern counts, so that there are values then.
-fn merged<'a, T: Value, O: Offset>(
+/// The same places, each once, in order.
+fn canonical<'a, T: Value, O: Offset>(
     device: &Cuda,
     matrix: &'a Csr<Cuda, T, O>,
 ) -> Result<Held<'a, T, O>> {
     if matrix.is_canonical() {
         return Ok(Cow::Borrowed(matrix));
     }
-    let valued = matrix.to_backend(&Cpu)?.map_values(|value| value)?;
-    valued.canonical(Reducer::Sum)?.to_backend(device).map(Cow::Owned)
+    matrix.to_backend(&Cpu)?.canonical(Reducer::Sum)?.to_backend(device).map(Cow::Owned)
 }
 
 /// The address of a tensor that may be absent.

@@ -66,8 +66,7 @@ impl<T: Value, O: Offset> Spgemm<T, O> for Cuda {
         if problem.rows == 0 || problem.cols == 0 || nothing && inputs.c0.is_none() {
             return Ok((empty(self, problem)?, summary, None));
         }
-        let ordered = is_ordered::<T>(&options);
-        let matrices = summary.phase("prepare", || Matrices::of(self, inputs, ordered))?;
+        let matrices = summary.phase("prepare", || Matrices::of(self, inputs))?;
         let rows = RowData::of(self, problem)?;
         let plan = plan::<T>(self, problem, variant, &options);
         let call = Call::of(self, problem, &matrices, &options, &plan, &rows);
@@ -98,7 +97,7 @@ impl<T: Value, O: Offset> Spgemm<T, O> for Cuda {
         let mut options = options.clone();
         // Nothing is counted this time, not even who has taken which row.
         options.tuning.tokens = Tokens::Static;
-        let matrices = Matrices::of(self, inputs, is_ordered::<T>(&options))?;
+        let matrices = Matrices::of(self, inputs)?;
         let call = Call::of(self, plan.problem(), &matrices, &options, &kept.plan, &kept.rows);
         call.sum_into(&kept.counted, kept.pool.as_ref(), plan.structure().col(), into)
     }
@@ -273,6 +272,7 @@ mod flag {
     pub const COMPLEMENTS: u32 = 64;
     pub const MAY_HASH: u32 = 128;
     pub const MUST_HASH: u32 = 256;
+    pub const REPEATS: u32 = 512;
 }
 
 /// Rows whose entries a block of a scan sums.

@@ -85,7 +85,8 @@ impl<T: Value, O: Offset> Call<'_, T, O> {
             order: self.at(self.rows.order),
             flags: self.flags
                 | if claims { flag::CLAIMS_FIRST } else { 0 }
-                | if self.ordered { flag::ORDERED } else { 0 },
+                | if self.ordered { flag::ORDERED } else { 0 }
+                | if self.ordered && self.matrices.repeats() { flag::REPEATS } else { 0 },
         }
     }
 
