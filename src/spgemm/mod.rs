@@ -19,8 +19,8 @@
 //! β = 0 not those of C0, so that no NaN passes.
 //!
 //! A may be unsorted and hold columns twice; every stored entry makes products of its own. So may
-//! B, C0 and the mask: a device that needs them canonical makes a copy that is, or, with
-//! [`auto_canonical`](Options::auto_canonical) off, the call is refused.
+//! B, C0 and the mask: a device that needs them in order makes a copy that is, on the host, or,
+//! with [`auto_canonical`](Options::auto_canonical) off, the call is refused.
 //!
 //! Where C0 comes with a mask, its entries outside of what is computed are kept, unless
 //! [`replace`](Options::replace) says otherwise.
@@ -31,7 +31,29 @@
 //!
 //! On the CPU every value is the sum from left to right in the order in which the row of A is
 //! stored, C0 first; product and sum are rounded separately. The bits do not depend on the number
-//! of threads.
+//! of threads. On CUDA, sums of floats come in any order, unless
+//! [`deterministic`](Options::deterministic) asks for the CPU's bits; all else has them anyway.
+//!
+//! # On GPUs
+//!
+//! A kernel finds out what each row will take: its products, and the range of its columns. By that,
+//! rows are sorted into bins. Their entries are counted, row pointers made of the counts, and then
+//! columns and values written, by the kernels of each bin:
+//!
+//! | what a row must hold | counted by | summed by |
+//! |---|---|---|
+//! | one entry of A | – | a copy of B's row |
+//! | up to 51, 204, 819, 1638, 3276, 5120 | a hash table in shared memory | |
+//! | up to 20, 40, 160, 320, 640, 1280, 2560, 5120 | | a hash table in shared memory, then sorted |
+//! | more, or an eighth of a window | a bit for each column of a window | a sum for each column of a window |
+//! | more, far apart | the same | a hash table of a pool in global memory, then sorted by digits |
+//!
+//! Keys are claimed by compare-and-swap, values added by atomics; nothing is sorted in quadratic
+//! time but rows of 40 entries. The host reads back twice: the bins, and the entries of the
+//! product, before memory is taken for them. Besides the product a call takes 17 bytes for each
+//! row, 12 for each window of a long row, and tables of at most 1 GiB where rows are hashed in
+//! global memory: never memory for products. [`Tuning`] chooses hash, tables, windows and how
+//! groups come to their rows, for study.
 //!
 //! [`SpgemmPlan`] keeps what does not depend on values, for products of the same patterns.
 //! [`triangles`] counts triangles of graphs by masked products, [`gram`] multiplies a matrix with its

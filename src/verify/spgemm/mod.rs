@@ -1,6 +1,8 @@
 //! The cases of SpGEMM.
 
 mod case;
+#[cfg(feature = "interpreter")]
+mod count;
 pub mod generate;
 mod time;
 
@@ -129,11 +131,17 @@ impl Suite for Cases {
     }
 
     #[cfg(feature = "interpreter")]
-    fn count_kernels(&self, _: &Setting, _: DType, _: Interpretation) -> Result<Counted> {
-        Err(no_kernels("ptx".to_owned()))
+    fn count_kernels(
+        &self,
+        setting: &Setting,
+        dtype: DType,
+        interpretation: Interpretation,
+    ) -> Result<Counted> {
+        count::count(setting, dtype, interpretation)
     }
 }
 
+#[cfg(feature = "wgpu")]
 fn no_kernels(backend: String) -> Error {
     Error::Unsupported {
         operation: NAME,
