@@ -21,25 +21,19 @@ const fn table(slots: u32, lanes: u32) -> Table {
 }
 
 /// Tables in which entries are counted.
-const SYMBOLIC: [Table; 6] = [
-    table(64, 8),
-    table(256, 32),
-    table(1024, 128),
-    table(2048, 256),
-    table(4096, 512),
-    table(8192, 512),
-];
+const SYMBOLIC: [Table; 5] =
+    [table(64, 8), table(256, 32), table(1024, 128), table(2048, 256), table(4096, 512)];
 
-/// Tables in which values are summed. A thread has four slots, in the largest eight.
-const NUMERIC: [Table; 8] = [
+/// Tables in which values are summed. A thread has four slots, in the largest eight: with more it
+/// would spill registers while they are sorted, or leave its multiprocessor half empty.
+const NUMERIC: [Table; 7] = [
     table(32, 8),
     table(64, 16),
     table(256, 64),
     table(512, 128),
     table(1024, 256),
     table(2048, 512),
-    table(4096, 1024),
-    table(8192, 1024),
+    table(4096, 512),
 ];
 
 impl Table {
@@ -51,9 +45,11 @@ impl Table {
         1 << self.lanes_log
     }
 
-    /// Bytes of shared memory for one row; 16 are the group's own.
+    /// Bytes of shared memory for one row; some are the group's own.
     pub fn bytes(self, word_bytes: u32) -> u32 {
-        self.slots() * (4 + word_bytes) + 16
+        // A group of warps that sums has a word for each of 32.
+        let own = if word_bytes > 0 && self.lanes() > 32 { 144 } else { 16 };
+        self.slots() * (4 + word_bytes) + own
     }
 }
 
@@ -190,9 +186,9 @@ mod tests {
         let plan = plan(163 * 1024, DType::F32, &Options::default());
         assert_eq!(
             plan.numeric_limits().collect::<Vec<_>>(),
-            [20, 40, 160, 320, 640, 1280, 2560, 5120]
+            [20, 40, 160, 320, 640, 1280, 2560]
         );
-        assert_eq!(plan.symbolic_limits().collect::<Vec<_>>(), [51, 204, 819, 1638, 3276, 5120]);
+        assert_eq!(plan.symbolic_limits().collect::<Vec<_>>(), [51, 204, 819, 1638, 2560]);
         assert_eq!((plan.slot_log, plan.window_log), (13, 17));
         assert_eq!((plan.spread_log, plan.search_cost), (3, 4));
     }
