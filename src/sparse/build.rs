@@ -5,6 +5,7 @@ use rayon::prelude::*;
 use super::{Csr, Offset, Value, check};
 use crate::Result;
 use crate::backend::Cpu;
+use crate::backend::cpu::pages::large;
 
 /// Some consecutive rows of a matrix that is being made.
 pub(crate) struct Part<T> {
@@ -39,22 +40,26 @@ pub(crate) fn assemble<T: Value, O: Offset>(
 ) -> Result<Csr<Cpu, T, O>> {
     let entries: usize = parts.iter().map(|part| part.col.len()).sum();
     check::entries::<O>(entries as u64)?;
-    let mut row_ptr = Vec::with_capacity(shape[0] + 1);
-    let mut place = 0;
-    for length in parts.iter().flat_map(|part| &part.lengths) {
-        row_ptr.push(O::saturating(place));
-        place += length;
-    }
-    row_ptr.push(O::saturating(place));
+    let row_ptr = row_ptr(parts.iter().flat_map(|part| part.lengths.iter().copied()));
     let cols: Vec<&[u32]> = parts.iter().map(|part| part.col.as_slice()).collect();
     let vals: Vec<&[T]> = parts.iter().map(|part| part.val.as_slice()).collect();
     let val = has_values.then(|| join(&vals));
     Csr::canonical_parts(shape, row_ptr, join(&cols), val)
 }
 
+/// Where rows of these lengths begin, and where the last ends.
+pub(crate) fn row_ptr<O: Offset>(lengths: impl Iterator<Item = usize>) -> Vec<O> {
+    let mut place = 0;
+    let ends = lengths.map(|length| {
+        place += length;
+        O::saturating(place)
+    });
+    std::iter::once(O::saturating(0)).chain(ends).collect()
+}
+
 /// The pieces one after the other.
 fn join<T: Copy + Send + Sync + bytemuck::Zeroable>(pieces: &[&[T]]) -> Vec<T> {
-    let mut joined = vec![T::zeroed(); pieces.iter().map(|piece| piece.len()).sum()];
+    let mut joined = large(vec![T::zeroed(); pieces.iter().map(|piece| piece.len()).sum()]);
     let mut rest = joined.as_mut_slice();
     let mut places = Vec::with_capacity(pieces.len());
     for piece in pieces {

@@ -5,9 +5,11 @@
 
 use std::time::Instant;
 
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+use super::Spgemm;
 use super::options::SHAPES;
 use super::{
-    AXES, CHECK, Inputs, Matrices, NAME, Options, Problem, Semiring, Spgemm, Summary, cpu,
+    AXES, CHECK, Inputs, Matrices, NAME, Options, Problem, Semiring, Summary, cpu,
     multiply_with_summary,
 };
 use crate::backend::{Cpu, Device, Named};

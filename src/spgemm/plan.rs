@@ -184,10 +184,7 @@ mod tests {
     #[test]
     fn tables_and_windows_are_those_of_the_specification() {
         let plan = plan(163 * 1024, DType::F32, &Options::default());
-        assert_eq!(
-            plan.numeric_limits().collect::<Vec<_>>(),
-            [20, 40, 160, 320, 640, 1280, 2560]
-        );
+        assert_eq!(plan.numeric_limits().collect::<Vec<_>>(), [20, 40, 160, 320, 640, 1280, 2560]);
         assert_eq!(plan.symbolic_limits().collect::<Vec<_>>(), [51, 204, 819, 1638, 2560]);
         assert_eq!((plan.slot_log, plan.window_log), (13, 17));
         assert_eq!((plan.spread_log, plan.search_cost), (3, 4));

@@ -73,7 +73,7 @@ impl HostBuffer {
             _ => unsafe {
                 let start = std::alloc::alloc_zeroed(layout).cast::<u128>();
                 NonNull::new(start)?;
-                Vec::from_raw_parts(start, words, words)
+                super::pages::large(Vec::from_raw_parts(start, words, words))
             },
         };
         let start = NonNull::from(memory.as_mut_slice()).cast();

@@ -9,6 +9,7 @@ pub(crate) mod aligned;
 pub(crate) mod disjoint;
 pub(crate) mod lanes;
 mod memory;
+pub(crate) mod pages;
 pub(crate) mod prefetch;
 
 pub use memory::{HostBuffer, ReadGuard, WriteGuard};

@@ -16,8 +16,9 @@ pub(super) trait Accumulator<T: Value>: Send {
     /// Adds the products of one entry of A with a row of B; no values are all one.
     fn add<R: Ring<T>, const MASKED: bool>(&mut self, a: T, columns: &[u32], values: Option<&[T]>);
 
-    /// Ends the row: its columns, ascending, and their values are added to the arrays.
-    fn finish(&mut self, col: &mut Vec<u32>, val: &mut Vec<T>);
+    /// Ends the row: its columns, ascending, and their values come to the front of arrays that
+    /// have room for them. How many there are.
+    fn finish(&mut self, col: &mut [u32], val: &mut [T]) -> usize;
 
     /// Ends the row, whose columns are known.
     fn finish_known(&mut self, columns: &[u32], values: &mut [T]);

@@ -69,29 +69,41 @@ impl<T: Value> Accumulator<T> for Dense<T> {
         }
     }
 
-    fn finish(&mut self, col: &mut Vec<u32>, val: &mut Vec<T>) {
-        let range = |columns: &[u32]| Some((*columns.iter().min()?, *columns.iter().max()?));
-        let Some((low, high)) = range(&self.columns) else { return };
+    fn finish(&mut self, col: &mut [u32], val: &mut [T]) -> usize {
+        let entries = self.columns.len();
+        if entries == 0 {
+            return 0;
+        }
+        let col = &mut col[..entries];
+        // A loop, which becomes a few vector instructions; `Iterator::min` calls its comparison.
+        let (mut low, mut high) = (u32::MAX, 0);
+        for &column in &self.columns {
+            (low, high) = (low.min(column), high.max(column));
+        }
         let words = low as usize / 64..=high as usize / 64;
-        if words.clone().count() <= WORDS_PER_ENTRY * self.columns.len() {
+        if words.clone().count() <= WORDS_PER_ENTRY * entries {
+            let mut places = col.iter_mut();
             for word in words {
                 let mut bits = std::mem::take(&mut self.taken[word]);
                 while bits != 0 {
-                    let column = word * 64 + bits.trailing_zeros() as usize;
-                    col.push(column as u32);
-                    val.push(self.values[column]);
+                    if let Some(place) = places.next() {
+                        *place = (word * 64) as u32 + bits.trailing_zeros();
+                    }
                     bits &= bits - 1;
                 }
             }
         } else {
             self.columns.sort_unstable();
+            col.copy_from_slice(&self.columns);
             for &column in &self.columns {
                 self.taken[column as usize / 64] = 0;
-                val.push(self.values[column as usize]);
             }
-            col.extend_from_slice(&self.columns);
+        }
+        for (value, &column) in val.iter_mut().zip(col.iter()) {
+            *value = self.values[column as usize];
         }
         self.columns.clear();
+        entries
     }
 
     fn finish_known(&mut self, columns: &[u32], values: &mut [T]) {

@@ -76,14 +76,16 @@ impl<T: Value> Dots<'_, T> {
 }
 
 impl<T: Value> RowMaker<T> for Dots<'_, T> {
-    fn append(&mut self, row: usize, col: &mut Vec<u32>, val: &mut Vec<T>) {
+    fn fill(&mut self, row: usize, col: &mut [u32], val: &mut [T]) -> usize {
+        let mut entries = 0;
         let columns = self.call.operands.mask.map(|mask| mask.columns(row)).unwrap_or_default();
         with_ring!(self.call.semiring, |R| for &column in columns {
             if let Some(value) = self.entry::<R>(row, column) {
-                col.push(column);
-                val.push(value);
+                (col[entries], val[entries]) = (column, value);
+                entries += 1;
             }
         });
+        entries
     }
 
     fn write(&mut self, row: usize, columns: &[u32], values: &mut [T]) {

@@ -73,10 +73,12 @@ impl<T: Value> Accumulator<T> for Hash<T> {
         }
     }
 
-    fn finish(&mut self, col: &mut Vec<u32>, val: &mut Vec<T>) {
+    fn finish(&mut self, col: &mut [u32], val: &mut [T]) -> usize {
         self.drain();
-        col.extend(self.sorting.iter().map(|(col, _)| *col));
-        val.extend(self.sorting.iter().map(|(_, value)| *value));
+        for ((col, val), entry) in col.iter_mut().zip(val).zip(&self.sorting) {
+            (*col, *val) = *entry;
+        }
+        self.sorting.len()
     }
 
     fn finish_known(&mut self, _columns: &[u32], values: &mut [T]) {

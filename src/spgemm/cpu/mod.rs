@@ -23,7 +23,7 @@ use crate::{Result, sparse};
 use dense::Dense;
 use dot::Dots;
 use hash::Hash;
-use parts::{Parts, RowMaker};
+use parts::{Filled, Parts, RowMaker};
 use rows::{Call, Sums};
 
 const DENSE: &str = "spgemm_dense";
@@ -81,20 +81,27 @@ fn plan<T: Value>(call: &Call<'_, T>, options: &Options) -> Result<(&'static str
     })
 }
 
-/// The product with one way to make rows. Where it may have more entries than its row pointers
-/// can count, they are counted before memory is taken for them.
+/// Bytes of room for rows before their entries are known, at the most.
+const MOST_ROOM: u64 = 2 << 30;
+
+/// The product with one way to make rows, written where it stays. Where it may have more entries
+/// than its row pointers can count, or would need much more room than it takes, they are counted
+/// before memory is taken for them.
 fn make<M: RowMaker<T>, T: Value, O: Offset>(
     call: &Call<'_, T>,
     parts: &Parts,
     maker: impl Fn() -> M + Sync,
     summary: &mut Summary,
 ) -> Result<Csr<Cpu, T, O>> {
-    if parts.most() > O::MOST_ENTRIES {
-        let entries = summary.phase("count", || parts.entries(&maker));
-        too_large(sparse::entries::<O>(entries))?;
+    let entry = (size_of::<u32>() + size_of::<T>()) as u64;
+    let mut room = parts.room();
+    if parts.most() > O::MOST_ENTRIES.min(MOST_ROOM / entry) {
+        room = summary.phase("count", || parts.entries(&maker));
+        too_large(sparse::entries::<O>(room.iter().sum::<usize>() as u64))?;
     }
-    let made = summary.phase("product", || parts.rows(&maker));
-    summary.phase("assemble", || too_large(sparse::assemble(call.shape(), &made, true)))
+    let Filled { lengths, col, val } = summary.phase("product", || parts.fill(&maker, &room));
+    let row_ptr = sparse::row_ptr(lengths.into_iter().map(|length| length as usize));
+    Csr::canonical_parts(call.shape(), row_ptr, col, Some(val))
 }
 
 impl<O: Offset> Planned<O> for Cpu {

@@ -4,7 +4,8 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::sparse::{Part, Rows, Value};
+use crate::backend::cpu::pages::large;
+use crate::sparse::{Rows, Value};
 
 /// Parts for each thread, so that none waits long for the last.
 const PARTS_PER_THREAD: usize = 16;
@@ -22,8 +23,9 @@ pub struct Parts {
 
 /// What makes the rows of a product in one thread.
 pub(crate) trait RowMaker<T> {
-    /// Appends the columns of a row, ascending, and their values.
-    fn append(&mut self, row: usize, col: &mut Vec<u32>, val: &mut Vec<T>);
+    /// Writes the columns of a row, ascending, and their values to the front of arrays that have
+    /// room for them. How many there are.
+    fn fill(&mut self, row: usize, col: &mut [u32], val: &mut [T]) -> usize;
 
     /// Writes the values of a row whose columns are known.
     fn write(&mut self, row: usize, columns: &[u32], values: &mut [T]);
@@ -50,36 +52,70 @@ impl Parts {
         self.upper.iter().copied().map(u64::from).sum()
     }
 
-    /// Entries of the product, counted without keeping any.
-    pub(super) fn entries<T: Value, M: RowMaker<T>>(&self, maker: impl Fn() -> M + Sync) -> u64 {
-        let count = |rows: &Range<usize>| {
-            let (mut maker, mut col, mut val) = (maker(), Vec::new(), Vec::new());
-            let mut entries = 0;
-            for row in rows.clone() {
-                maker.append(row, &mut col, &mut val);
-                entries += col.len() as u64;
-                col.clear();
-                val.clear();
-            }
-            entries
-        };
-        self.rows.par_iter().map(count).sum()
+    /// The most entries that each part can have.
+    pub(super) fn room(&self) -> Vec<usize> {
+        let room = |rows: &Range<usize>| rows.clone().map(|row| self.upper(row)).sum();
+        self.rows.iter().map(room).collect()
     }
 
-    /// The rows of the product.
-    pub(super) fn rows<T: Value, M: RowMaker<T>>(
+    /// The entries of each part, counted without keeping any.
+    pub(super) fn entries<T: Value, M: RowMaker<T>>(
         &self,
         maker: impl Fn() -> M + Sync,
-    ) -> Vec<Part<T>> {
-        let make = |rows: &Range<usize>| {
-            let (mut maker, mut part) = (maker(), Part::default());
-            for row in rows.clone() {
-                maker.append(row, &mut part.col, &mut part.val);
-                part.end_row();
-            }
-            part
+    ) -> Vec<usize> {
+        let count = |rows: &Range<usize>| {
+            let most = rows.clone().map(|row| self.upper(row)).max().unwrap_or(0);
+            let (mut maker, mut col, mut val) = (maker(), vec![0; most], vec![T::ZERO; most]);
+            rows.clone().map(|row| maker.fill(row, &mut col, &mut val)).sum()
         };
-        self.rows.par_iter().map(make).collect()
+        self.rows.par_iter().map(count).collect()
+    }
+
+    /// Whether some rows, drawn evenly, have half as many entries as they can have.
+    pub(super) fn fills_half<T: Value, M: RowMaker<T>>(&self, mut maker: M) -> bool {
+        let step = self.upper.len().isqrt().max(1);
+        let rows = (0..self.upper.len()).step_by(step);
+        let most = rows.clone().map(|row| self.upper(row)).max().unwrap_or(0);
+        let (mut col, mut val) = (vec![0; most], vec![T::ZERO; most]);
+        let entries: usize = rows.clone().map(|row| maker.fill(row, &mut col, &mut val)).sum();
+        2 * entries >= rows.map(|row| self.upper(row)).sum()
+    }
+
+    /// The rows of the product, where each part has at most so many entries.
+    pub(super) fn fill<T: Value, M: RowMaker<T>>(
+        &self,
+        maker: impl Fn() -> M + Sync,
+        room: &[usize],
+    ) -> Filled<T> {
+        let most = room.iter().sum();
+        let mut lengths = vec![0; self.upper.len()];
+        let (mut col, mut val) = (vec![0; most], vec![T::ZERO; most]);
+        // Of large pages parts that fill little would waste most.
+        if self.fills_half(maker()) {
+            (col, val) = (large(col), large(val));
+        }
+        let mut work = Vec::with_capacity(room.len());
+        let mut rest = (lengths.as_mut_slice(), col.as_mut_slice(), val.as_mut_slice());
+        for (rows, &room) in self.rows.iter().zip(room) {
+            let (lengths, cols, vals) = rest;
+            let (lengths, more_lengths) = lengths.split_at_mut(rows.len());
+            let (cols, more_cols) = cols.split_at_mut(room);
+            let (vals, more_vals) = vals.split_at_mut(room);
+            work.push((rows.clone(), lengths, cols, vals));
+            rest = (more_lengths, more_cols, more_vals);
+        }
+        let fill = |(rows, lengths, col, val): (Range<usize>, &mut [u32], &mut [u32], &mut [T])| {
+            let (mut maker, mut at) = (maker(), 0);
+            for (row, length) in rows.zip(lengths) {
+                let entries = maker.fill(row, &mut col[at..], &mut val[at..]);
+                *length = entries as u32;
+                at += entries;
+            }
+            at
+        };
+        let entries: Vec<usize> = work.into_par_iter().map(fill).collect();
+        rayon::join(|| pack(&mut col, room, &entries), || pack(&mut val, room, &entries));
+        Filled { lengths, col, val }
     }
 
     /// The values of the product, whose places are those of `structure`.
@@ -106,6 +142,28 @@ impl Parts {
             }
         });
     }
+}
+
+/// The rows of a product.
+pub(super) struct Filled<T> {
+    /// Entries of each row.
+    pub lengths: Vec<u32>,
+    pub col: Vec<u32>,
+    pub val: Vec<T>,
+}
+
+/// Moves the entries of parts together, each of which has had so much room.
+fn pack<T: Copy>(values: &mut Vec<T>, room: &[usize], entries: &[usize]) {
+    let (mut from, mut to) = (0, 0);
+    for (room, &entries) in room.iter().zip(entries) {
+        if from != to {
+            values.copy_within(from..from + entries, to);
+        }
+        from += room;
+        to += entries;
+    }
+    values.truncate(to);
+    values.shrink_to_fit();
 }
 
 /// Rows in parts of about as much work; rows without any count a little too.

@@ -114,9 +114,9 @@ impl<'a, T: Value, A: Accumulator<T>> Sums<'a, T, A> {
 }
 
 impl<T: Value, A: Accumulator<T>> RowMaker<T> for Sums<'_, T, A> {
-    fn append(&mut self, row: usize, col: &mut Vec<u32>, val: &mut Vec<T>) {
+    fn fill(&mut self, row: usize, col: &mut [u32], val: &mut [T]) -> usize {
         self.call.sum(row, self.parts.upper(row), &mut self.accumulator);
-        self.accumulator.finish(col, val);
+        self.accumulator.finish(col, val)
     }
 
     fn write(&mut self, row: usize, columns: &[u32], values: &mut [T]) {

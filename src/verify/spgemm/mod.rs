@@ -17,13 +17,15 @@ use warpwright_ptx::interpreter::Options as Interpretation;
 use super::count::Counted;
 use super::time::{Setting, Timing};
 use super::{Comparison, Outcome, Random, Report, Size, Suite};
+#[cfg(feature = "wgpu")]
+use crate::Error;
+use crate::Result;
 use crate::backend::{Cpu, Device};
 use crate::element::DType;
 use crate::operation::{Operation, Sizes};
 use crate::sparse::{Csr, Value};
 use crate::spgemm::reference::{self, Exact};
 use crate::spgemm::{NAME, Problem, RunTime, Semiring, Spgemm, multiply};
-use crate::{Error, Result};
 
 /// The cases of a size.
 pub fn cases(size: Size) -> Vec<Case> {
