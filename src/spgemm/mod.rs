@@ -59,6 +59,8 @@ mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
 mod estimate;
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+mod gpu;
 mod gram;
 mod inputs;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
@@ -74,6 +76,8 @@ mod reuse;
 mod semiring;
 pub mod triangles;
 mod tuning;
+#[cfg(feature = "wgpu")]
+mod wgpu;
 
 pub use check::Problem;
 pub(crate) use cpu::VARIANTS as CPU_VARIANTS;

@@ -102,13 +102,14 @@ impl Plan {
         let mean = (problem.nnz_b / problem.inner.max(1)).max(1);
         let mean_log = mean.next_power_of_two().trailing_zeros();
         let usual = shared_bytes.min(USUAL_SHARED);
+        // A word and two bits for each column; two bits.
+        let most = (log_of_room(usual, 8 * word_bytes + 2), log_of_room(usual, 2));
         let (slot_log, window_log) = match tuning.window {
             Some(columns) => {
-                let slot_log = columns.max(1).ilog2().max(LEAST_WINDOW_LOG);
+                let slot_log = columns.max(1).ilog2().clamp(LEAST_WINDOW_LOG, most.0);
                 (slot_log, slot_log + 2)
             }
-            // A word and two bits for each column; two bits.
-            None => (log_of_room(usual, 8 * word_bytes + 2), log_of_room(usual, 2)),
+            None => most,
         };
         Self {
             symbolic,
@@ -130,6 +131,25 @@ impl Plan {
     /// What each numeric table can hold.
     pub fn numeric_limits(&self) -> impl Iterator<Item = u32> {
         self.numeric.iter().map(|&table| numeric_limit(table))
+    }
+
+    /// What would run, and why, in lines.
+    pub fn explain(&self, variant: &str, dtype: DType) -> String {
+        let joined =
+            |limits: Vec<u32>| limits.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
+        format!(
+            "variant    {variant}\n\
+             because    every row goes to the smallest table that holds it\n\
+             counted    in tables for {} entries, then in windows of {} columns\n\
+             summed     in tables for {} entries, then in windows of {} columns\n\
+             values     {dtype}\n\
+             row of B   {} threads side by side",
+            joined(self.symbolic_limits().collect()),
+            1_u64 << self.window_log,
+            joined(self.numeric_limits().collect()),
+            1_u64 << self.slot_log,
+            1 << self.spread_log,
+        )
     }
 
     /// Bytes of shared memory for a window in which values are summed.
@@ -158,7 +178,7 @@ mod tests {
     use super::*;
 
     fn plan(shared_bytes: u32, dtype: DType, options: &Options) -> Plan {
-        let problem = Problem { rows: 10, inner: 100, cols: 10, nnz_a: 5, nnz_b: 700 };
+        let problem = Problem { rows: 10, inner: 100, cols: 10, nnz_a: 5, nnz_b: 700, dots: false };
         Plan::of(&problem, dtype, shared_bytes, options)
     }
 
@@ -187,6 +207,17 @@ mod tests {
         assert_eq!(plan.symbolic_limits().collect::<Vec<_>>(), [51, 204, 819, 1638, 3276, 5120]);
         assert_eq!((plan.slot_log, plan.window_log), (13, 17));
         assert_eq!((plan.spread_log, plan.search_cost), (3, 4));
+    }
+
+    #[test]
+    fn those_of_webgpu_fit_into_what_every_device_has() {
+        let plan = plan(16 * 1024, DType::F32, &Options::default());
+        assert_eq!(plan.numeric_limits().collect::<Vec<_>>(), [20, 40, 160, 320, 640]);
+        assert_eq!(plan.symbolic_limits().collect::<Vec<_>>(), [51, 204, 640, 640]);
+        assert_eq!((plan.slot_log, plan.window_log), (11, 15));
+        // An invocation has eight slots of a table in which entries are counted, four of another.
+        assert!(plan.symbolic.iter().all(|table| table.slots() == 8 * table.lanes()));
+        assert!(plan.numeric.iter().all(|table| table.slots() == 4 * table.lanes()));
     }
 
     #[test]

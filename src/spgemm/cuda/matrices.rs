@@ -1,67 +1,26 @@
-//! The matrices of a call as the kernels need them.
+//! Where the matrices of a call lie.
 
-use std::borrow::Cow;
-
+use super::super::gpu::Matrices;
 use super::super::{Inputs, NAME};
 use crate::Result;
-use crate::backend::Cpu;
 use crate::backend::cuda::{Address, Cuda};
-use crate::sparse::{Csr, Offset, Reducer, Value};
+use crate::sparse::{Csr, Offset, Value};
 use crate::tensor::View;
 
-/// A matrix of the caller's, or a copy in another order.
-type Held<'a, T, O> = Cow<'a, Csr<Cuda, T, O>>;
-
-/// The matrices of a call: B and C0 with sorted rows, the mask canonical.
-pub(super) struct Matrices<'a, T: Value, O: Offset> {
-    pub a: &'a Csr<Cuda, T, O>,
-    pub b: Held<'a, T, O>,
-    pub c0: Option<Held<'a, T, O>>,
-    pub mask: Option<Held<'a, T, O>>,
-}
-
-impl<'a, T: Value, O: Offset> Matrices<'a, T, O> {
-    /// Where sums keep an order, a row of B or C0 may not hold a column twice: two threads would
-    /// add to one sum.
-    pub fn of(device: &Cuda, inputs: &Inputs<'a, Cuda, T, O>, ordered: bool) -> Result<Self> {
-        let &Inputs { a, b, c0, mask } = inputs;
-        for (name, matrix) in [("A", Some(a)), ("B", Some(b)), ("C0", c0), ("mask", mask)] {
-            let Some(matrix) = matrix else { continue };
-            let val = matrix.val().map(|val| (name, &**val));
-            let places = [(name, &**matrix.row_ptr()), (name, &**matrix.col())];
-            device.check_streams(NAME, places.into_iter().chain(val))?;
-        }
-        let terms = |matrix| if ordered { merged(device, matrix) } else { sorted(device, matrix) };
-        Ok(Self {
-            a,
-            b: terms(b)?,
-            c0: c0.map(terms).transpose()?,
-            mask: mask.map(|mask| merged(device, mask)).transpose()?,
-        })
-    }
-}
-
-/// The matrix with sorted rows. A copy is made on the host: it is asked for rarely.
-fn sorted<'a, T: Value, O: Offset>(
+/// The matrices of a call, whose arrays belong to the stream.
+pub(super) fn matrices<'a, T: Value, O: Offset>(
     device: &Cuda,
-    matrix: &'a Csr<Cuda, T, O>,
-) -> Result<Held<'a, T, O>> {
-    if matrix.is_sorted() {
-        return Ok(Cow::Borrowed(matrix));
+    inputs: &Inputs<'a, Cuda, T, O>,
+    ordered: bool,
+) -> Result<Matrices<'a, Cuda, T, O>> {
+    let &Inputs { a, b, c0, mask } = inputs;
+    for (name, matrix) in [("A", Some(a)), ("B", Some(b)), ("C0", c0), ("mask", mask)] {
+        let Some(matrix) = matrix else { continue };
+        let val = matrix.val().map(|val| (name, &**val));
+        let places = [(name, &**matrix.row_ptr()), (name, &**matrix.col())];
+        device.check_streams(NAME, places.into_iter().chain(val))?;
     }
-    matrix.to_backend(&Cpu)?.sorted()?.to_backend(device).map(Cow::Owned)
-}
-
-/// The canonical matrix. Each entry of a pattern counts, so that there are values then.
-fn merged<'a, T: Value, O: Offset>(
-    device: &Cuda,
-    matrix: &'a Csr<Cuda, T, O>,
-) -> Result<Held<'a, T, O>> {
-    if matrix.is_canonical() {
-        return Ok(Cow::Borrowed(matrix));
-    }
-    let valued = matrix.to_backend(&Cpu)?.map_values(|value| value)?;
-    valued.canonical(Reducer::Sum)?.to_backend(device).map(Cow::Owned)
+    Matrices::of(device, inputs, ordered)
 }
 
 /// The address of a tensor that may be absent.

@@ -9,23 +9,18 @@ mod matrices;
 mod sum;
 mod totals;
 
+use super::gpu::{self, BINS, Matrices, WIDEST_OF_WINDOWS, is_ordered, kind};
 use super::kernels::{SumHashedPtx, SumLargePtx, SumSmallPtx, SumWindowsPtx};
 use super::plan::{LEAST_WINDOW_LOG, Plan};
 use super::{Inputs, NAME, Options, Problem, Semiring, Spgemm, SpgemmPlan, Summary, Tokens};
+use crate::Result;
 use crate::backend::Backend;
 use crate::backend::cuda::{Address, Cuda, CudaBuffer, Grid, linear, within};
 use crate::backend::kernel::{Variant, VariantInfo};
 use crate::sparse::{Csr, Offset, Value};
 use crate::tensor::Tensor;
 use crate::variant::{forced, no_such_variant};
-use crate::{Error, Result};
-use matrices::Matrices;
-
-/// All kernels that sum, each for the rows that suit it.
-const BINS: &str = "spgemm_bins";
-
-/// The widest matrix of which all rows may go by windows.
-const WIDEST_OF_WINDOWS: usize = 1 << 22;
+use matrices::matrices;
 
 /// Threads that a multiprocessor holds at once.
 const THREADS_PER_UNIT: u32 = 2048;
@@ -55,12 +50,11 @@ impl<T: Value, O: Offset> Spgemm<T, O> for Cuda {
     ) -> Result<(Csr<Self, T, O>, Summary)> {
         let (variant, options) = tuned::<T>(self, options)?;
         let mut summary = Summary { variant, ..Summary::default() };
-        let nothing = problem.nnz_a == 0 || problem.nnz_b == 0;
-        if problem.rows == 0 || problem.cols == 0 || nothing && inputs.c0.is_none() {
-            return Ok((empty(self, problem)?, summary));
+        if let Some(empty) = gpu::empty(self, problem, inputs)? {
+            return Ok((empty, summary));
         }
         let ordered = is_ordered::<T>(&options);
-        let matrices = summary.phase("prepare", || Matrices::of(self, inputs, ordered))?;
+        let matrices = summary.phase("prepare", || matrices(self, inputs, ordered))?;
         let call = Call::of(self, problem, &matrices, variant, &options)?;
         let counted = call.count(&mut summary)?;
         let product = summary.phase("sum", || call.sum(&counted))?;
@@ -74,26 +68,8 @@ impl<T: Value, O: Offset> Spgemm<T, O> for Cuda {
         _options: &Options,
         _into: &mut Tensor<Self, T>,
     ) -> Result<()> {
-        Err(Error::Unsupported {
-            operation: NAME,
-            backend: self.name(),
-            what: "products of known places yet".to_owned(),
-            instead: "multiply again, or use the device cpu".to_owned(),
-        })
+        Err(gpu::no_values(self.name()))
     }
-}
-
-/// The product of nothing.
-fn empty<T: Value, O: Offset>(device: &Cuda, problem: &Problem) -> Result<Csr<Cuda, T, O>> {
-    let shape = [problem.rows, problem.cols];
-    let zero = O::of(0).unwrap_or(O::MOST);
-    let row_ptr = vec![zero; problem.rows + 1];
-    Csr::canonical_parts(shape, row_ptr, Vec::new(), Some(Vec::new()))?.to_backend(device)
-}
-
-/// What sum and product mean, and of what values, as the kernels' table names it.
-fn kind<T: Value>(semiring: Semiring) -> String {
-    format!("{}_{}", semiring.name().replace('-', "_"), T::DTYPE)
 }
 
 /// The variant of a table for a kind.
@@ -149,7 +125,7 @@ fn tuned<T: Value>(device: &Cuda, options: &Options) -> Result<(&'static str, Op
 struct Call<'a, T: Value, O: Offset> {
     device: &'a Cuda,
     problem: &'a Problem,
-    matrices: &'a Matrices<'a, T, O>,
+    matrices: &'a Matrices<'a, Cuda, T, O>,
     options: &'a Options,
     plan: Plan,
     flags: u32,
@@ -190,7 +166,7 @@ impl<'a, T: Value, O: Offset> Call<'a, T, O> {
     fn of(
         device: &'a Cuda,
         problem: &'a Problem,
-        matrices: &'a Matrices<'a, T, O>,
+        matrices: &'a Matrices<'a, Cuda, T, O>,
         variant: &str,
         options: &'a Options,
     ) -> Result<Self> {
@@ -265,15 +241,8 @@ impl<'a, T: Value, O: Offset> Call<'a, T, O> {
     }
 }
 
-/// Whether sums are asked to go from left to right, and it shows.
-fn is_ordered<T: Value>(options: &Options) -> bool {
-    options.deterministic && !options.semiring.is_exact(T::DTYPE)
-}
-
-fn flags<T: Value, O: Offset>(matrices: &Matrices<'_, T, O>, options: &Options) -> u32 {
-    // Entries of C0 outside of the mask are kept beside products that it does not let through:
-    // its places cannot lie in the tables then.
-    let searches = matrices.mask.is_some() && matrices.c0.is_some() && !options.replace;
+fn flags<T: Value, O: Offset>(matrices: &Matrices<'_, Cuda, T, O>, options: &Options) -> u32 {
+    let searches = matrices.searches(options);
     let preloads = matrices.mask.is_some() && !searches;
     [
         (O::DTYPE.bytes() == 8, flag::WIDE),
@@ -291,19 +260,5 @@ fn flags<T: Value, O: Offset>(matrices: &Matrices<'_, T, O>, options: &Options) 
 pub(super) fn explain(device: &Cuda, problem: &Problem, options: &Options) -> Result<String> {
     let dtype = options.semiring.values()[0];
     let plan = Plan::of(problem, dtype, device.limits().shared_bytes, options);
-    let limits =
-        |limits: Vec<u32>| limits.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
-    Ok(format!(
-        "variant    {BINS}\n\
-         because    every row goes to the smallest table that holds it\n\
-         counted    in tables for {} entries, then in windows of {} columns\n\
-         summed     in tables for {} entries, then in windows of {} columns\n\
-         values     {dtype}\n\
-         row of B   {} threads side by side",
-        limits(plan.symbolic_limits().collect()),
-        1_u64 << plan.window_log,
-        limits(plan.numeric_limits().collect()),
-        1_u64 << plan.slot_log,
-        1 << plan.spread_log,
-    ))
+    Ok(plan.explain(BINS, dtype))
 }

@@ -1,13 +1,13 @@
 //! Sum: columns and values of the product.
 
-use super::count::{CountedRows, GOLDEN, hash};
+use super::count::CountedRows;
 use super::matrices::{optional, places};
-use super::totals::{Bin, bin};
 use super::{Call, flag, of_kind};
 use crate::Result;
 use crate::backend::cuda::{Address, Cuda};
 use crate::sparse::{Csr, Offset, Value};
 use crate::spgemm::Hash;
+use crate::spgemm::gpu::{Bin, GOLDEN, bin, hash};
 use crate::spgemm::kernels::{CopyPtx, SumHashedPtx, SumLargePtx, SumSmallPtx, SumWindowsPtx};
 use crate::spgemm::plan::Table;
 use crate::tensor::Tensor;
@@ -47,9 +47,9 @@ impl<T: Value, O: Offset> Call<'_, T, O> {
         val: &Tensor<Cuda, T>,
     ) -> Result<()> {
         let places = self.places(counted, col, val);
-        self.copy(&places, counted.counted.bin(bin::COPIED))?;
+        self.copy(&places, counted.counted.bins.bin(bin::COPIED))?;
         for (number, &table) in (bin::TABLES..).zip(&self.plan.numeric) {
-            self.sum_tables(table, &places, counted.counted.bin(number), counted)?;
+            self.sum_tables(table, &places, counted.counted.bins.bin(number), counted)?;
         }
         self.sum_windows(&places, counted)?;
         self.sum_hashed(&places, counted)
@@ -217,9 +217,9 @@ impl<T: Value, O: Offset> Call<'_, T, O> {
     /// Long rows by their slots, and rows of one window.
     fn sum_windows(&self, places: &Places, counted: &CountedRows<O>) -> Result<()> {
         let slots = &counted.slots;
-        let rows = counted.counted.bin(bin::WINDOW);
+        let rows = counted.counted.bins.bin(bin::WINDOW);
         self.sum_window(places, counted, rows, [Address::NULL; 3])?;
-        let long = counted.counted.bin(bin::WINDOWS);
+        let long = counted.counted.bins.bin(bin::WINDOWS);
         if long.rows == 0 {
             return Ok(());
         }
@@ -278,7 +278,7 @@ const POOL: u64 = 1 << 30;
 impl<T: Value, O: Offset> Call<'_, T, O> {
     /// Long rows in tables of a pool, each of which a block uses for row after row.
     fn sum_hashed(&self, places: &Places, counted: &CountedRows<O>) -> Result<()> {
-        let rows = counted.counted.bin(bin::HASHED);
+        let rows = counted.counted.bins.bin(bin::HASHED);
         if rows.rows == 0 {
             return Ok(());
         }

@@ -15,13 +15,13 @@ use warpwright_ptx::interpreter::Options as Interpretation;
 use super::count::Counted;
 use super::time::{Setting, Timing};
 use super::{Comparison, Outcome, Random, Report, Size, Suite};
+use crate::Result;
 use crate::backend::{Cpu, Device};
 use crate::element::DType;
 use crate::operation::{Operation, Sizes};
 use crate::sparse::{Csr, Value};
 use crate::spgemm::reference::{self, Exact};
 use crate::spgemm::{NAME, Problem, RunTime, Semiring, Spgemm, multiply};
-use crate::{Error, Result};
 
 /// The cases of a size.
 pub fn cases(size: Size) -> Vec<Case> {
@@ -130,16 +130,12 @@ impl Suite for Cases {
 
     #[cfg(feature = "interpreter")]
     fn count_kernels(&self, _: &Setting, _: DType, _: Interpretation) -> Result<Counted> {
-        Err(no_kernels("ptx".to_owned()))
-    }
-}
-
-fn no_kernels(backend: String) -> Error {
-    Error::Unsupported {
-        operation: NAME,
-        backend,
-        what: "products of sparse matrices yet".to_owned(),
-        instead: "use the device cpu".to_owned(),
+        Err(crate::Error::Unsupported {
+            operation: NAME,
+            backend: "ptx".to_owned(),
+            what: "counts of products of sparse matrices yet".to_owned(),
+            instead: "time them on a GPU".to_owned(),
+        })
     }
 }
 
@@ -184,7 +180,7 @@ fn run<T: Value>(
         #[cfg(feature = "cuda")]
         Device::Cuda(cuda) => run_on::<_, T>(cuda, case, base, report),
         #[cfg(feature = "wgpu")]
-        other @ Device::Wgpu(_) => Err(no_kernels(other.name())),
+        Device::Wgpu(wgpu) => run_on::<_, T>(wgpu, case, base, report),
     }
 }
 
