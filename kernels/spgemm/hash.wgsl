@@ -5,6 +5,7 @@
 {%- set numeric = stage == "numeric" -%}
 {%- set own = 4 if numeric else 8 -%}    {#- slots of an invocation -#}
 {%- set slots = own * block[0] -%}
+{%- set groups = block[0] // 8 -%}       {#- the smallest have eight lanes -#}
 {%- if numeric -%}
 {%- set parts = kind | split("_") -%}
 {%- set ring = parts[0] ~ "_" ~ parts[1] -%}
@@ -24,11 +25,11 @@
 {%- if numeric %}
 //
 // In order: all invocations of a row take one record after another, so that a sum gets its terms from left to right, no
-// two at a time. Entries leave sorted, by a bitonic network over the whole table, in which slots without an entry
-// come last.
+// two at a time. Entries leave sorted: their keys are listed, and a key's rank is the count of smaller ones. To
+// count up to 640 takes no more steps than a sorting network over the table would, and no barrier.
 {%- endif %}
 //
-// Workgroup memory: keys {% if numeric %}and words {% endif %}[{{ slots }}], {{ slots * (8 if numeric else 4) }} bytes. Bytes: a column{% if numeric %} and value{% endif %} of B for each product. Bound:
+// Workgroup memory: keys{% if numeric %}, words and keys of entries{% endif %} [{{ slots }}], {{ slots * (12 if numeric else 4) }} bytes. Bytes: a column{% if numeric %} and value{% endif %} of B for each product. Bound:
 // latency of probes, then bytes.
 
 struct Params {
@@ -60,9 +61,11 @@ struct Params {
 var<workgroup> keys: array<atomic<u32>, {{ slots }}>;
 {%- if numeric %}
 var<workgroup> words: array<atomic<u32>, {{ slots }}>;
-{%- else %}
-var<workgroup> entries: array<atomic<u32>, {{ block[0] }}>;
+// The keys of a row's entries, in any order.
+var<workgroup> entry_keys: array<u32, {{ slots }}>;
 {%- endif %}
+// How many each row has.
+var<workgroup> entries: array<atomic<u32>, {{ groups }}>;
 var<workgroup> most_rounds: atomic<u32>;
 var<workgroup> rounds_of_all: u32;
 {{ matrix.flags() }}
@@ -94,10 +97,21 @@ fn take(row: Row, record: Record, at: u32, key: u32) {
 {%- endif %}
 }
 {%- if numeric %}
-{{ tables.sort("keys", "words", "workgroupBarrier()") }}
 
-fn word_index(slot: u32) -> u32 {
-  return slot;
+// Writes the entries of a lane's {{ own }} slots. Where one belongs is the count of smaller keys.
+fn write(row: Row, first: u32, count: u32, lane: u32) {
+  let slot = table_first + {{ own }}u * lane;
+  let own = vec4<u32>({% for i in range(4) %}atomicLoad(&keys[slot + {{ i }}u]){% if not loop.last %}, {% endif %}{% endfor %});
+  var rank = vec4<u32>();
+  for (var i = 0u; i < count; i++) {
+    rank += select(vec4<u32>(0u), vec4<u32>(1u), vec4<u32>(entry_keys[table_first + i]) < own);
+  }
+  for (var i = 0u; i < {{ own }}u; i++) {
+    if (own[i] < MARK) {
+      c_col[first + rank[i]] = row.low + own[i];
+      store_c_val(first + rank[i], bits_of(atomicLoad(&words[slot + i])));
+    }
+  }
 }
 {%- endif %}
 
@@ -126,9 +140,9 @@ fn {{ entry_name }}(
     atomicStore(&words[slot], IDENTITY);
 {%- endif %}
   }
-{%- if not numeric %}
-  atomicStore(&entries[thread], 0u);
-{%- endif %}
+  if (thread < {{ groups }}u) {
+    atomicStore(&entries[thread], 0u);
+  }
   if (thread == 0u) {
     atomicStore(&most_rounds, 0u);
   }
@@ -150,28 +164,27 @@ fn {{ entry_name }}(
     }
   }
   workgroupBarrier();
-{%- if numeric %}
 
-  sort(lane, lanes, {{ own }}u << params.lanes_log);
-  // Slots without an entry have their top bit set, and lie behind all others.
-  let first = of_row(number, ENTRIES);
-  for (var index = lane; index < table_slots && is_row; index += lanes) {
-    let key = atomicLoad(&keys[table_first + index]);
+  // Slots without an entry have their top bit set.
+  for (var slot = table_first + lane; slot < table_first + table_slots; slot += lanes) {
+    let key = atomicLoad(&keys[slot]);
     if (key < MARK) {
-      c_col[first + index] = row.low + key;
-      store_c_val(first + index, bits_of(atomicLoad(&words[table_first + index])));
+{%- if numeric %}
+      entry_keys[table_first + atomicAdd(&entries[group], 1u)] = key;
+{%- else %}
+      atomicAdd(&entries[group], 1u);
+{%- endif %}
     }
   }
-{%- else %}
-
-  var own_entries = 0u;
-  for (var index = lane; index < table_slots; index += lanes) {
-    own_entries += select(0u, 1u, atomicLoad(&keys[table_first + index]) < MARK);
-  }
-  atomicAdd(&entries[group], own_entries);
   workgroupBarrier();
+  let count = atomicLoad(&entries[group]);
+{%- if numeric %}
+  if (is_row) {
+    write(row, of_row(number, ENTRIES), count, lane);
+  }
+{%- else %}
   if (lane == 0u && is_row) {
-    rows[number * {{ matrix.row_words }}u + ENTRIES] = atomicLoad(&entries[group]);
+    rows[number * {{ matrix.row_words }}u + ENTRIES] = count;
   }
 {%- endif %}
 }

@@ -1,6 +1,5 @@
 {%- import "spgemm/matrix.wgsl" as matrix -%}
-{#- Hash tables: how a column finds its slot, and how a table is sorted. Needs `params`, `mask_col`, and of
-    matrix.wgsl flags, records and rows. -#}
+{#- Hash tables: how a column finds its slot. Needs `params`, `mask_col`, and of matrix.wgsl flags, records and rows. -#}
 
 {#- slot_of(key), preload_mask(row, lane, lanes); `keys` is an array of atomics. -#}
 {%- macro slots(keys) %}
@@ -98,34 +97,5 @@ fn passes(row: Row, record: Record, key: u32) -> bool {
     listed = mask_col[params.mask_col_at + at] == column;
   }
   return listed != has(COMPLEMENTS);
-}
-{%- endmacro %}
-
-{#- sort(lane, lanes, count): sorts so many slots of a table by their keys, as unsigned numbers; a power of two,
-    the same in all of the workgroup. Needs word_index(slot), the place of a slot's word. -#}
-{%- macro sort(keys, words, barrier) %}
-
-// Runs of 2, 4, ... slots are sorted, up and down in turns, by a bitonic network.
-fn sort(lane: u32, lanes: u32, count: u32) {
-  for (var run = 2u; run <= count; run *= 2u) {
-    for (var distance = run / 2u; distance > 0u; distance /= 2u) {
-      for (var pair = lane; pair < count / 2u; pair += lanes) {
-        // The pair's number with a zero bit put in at the distance.
-        let index = 2u * pair - (pair & (distance - 1u));
-        let lower = table_first + index;
-        let upper = lower + distance;
-        let lower_key = atomicLoad(&{{ keys }}[lower]);
-        let upper_key = atomicLoad(&{{ keys }}[upper]);
-        if ((lower_key > upper_key) == ((index & run) == 0u)) {
-          let word = atomicLoad(&{{ words }}[word_index(lower)]);
-          atomicStore(&{{ keys }}[lower], upper_key);
-          atomicStore(&{{ keys }}[upper], lower_key);
-          atomicStore(&{{ words }}[word_index(lower)], atomicLoad(&{{ words }}[word_index(upper)]));
-          atomicStore(&{{ words }}[word_index(upper)], word);
-        }
-      }
-      {{ barrier }};
-    }
-  }
 }
 {%- endmacro %}

@@ -100,14 +100,18 @@ fn take(row: Row, record: Record, at: u32, key: u32) {
 {%- endif %}
 }
 
+fn words_of_bits() -> u32 {
+  return 1u << (params.window_log - 5u);
+}
+
 // Nothing has been reached. Of a mask that lists the places, what it does not list is not wanted.
 fn clear(thread: u32) {
-  for (var i = thread; i < {{ words_of_bits }}u; i += {{ block[0] }}u) {
+  for (var i = thread; i < words_of_bits(); i += {{ block[0] }}u) {
     atomicStore(&bits[i], 0u);
     atomicStore(&mask_bits[i], select(0xffffffffu, 0u, has(COMPLEMENTS)));
   }
 {%- if numeric %}
-  for (var i = thread; i < {{ columns }}u; i += {{ block[0] }}u) {
+  for (var i = thread; i < 1u << params.window_log; i += {{ block[0] }}u) {
     atomicStore(&words[i], IDENTITY);
   }
 {%- else %}
@@ -133,7 +137,7 @@ fn read_mask(row: Row, thread: u32) {
 
 // The entries before each word of bits.
 fn count_before(thread: u32) {
-  for (var i = thread; i < {{ words_of_bits }}u; i += {{ block[0] }}u) {
+  for (var i = thread; i < words_of_bits(); i += {{ block[0] }}u) {
     var before = 0u;
     for (var j = 0u; j < i; j++) {
       before += countOneBits(atomicLoad(&bits[j]));
@@ -212,7 +216,7 @@ fn {{ entry_name }}(
   // A window without slots is counted as one.
   let slotted = first_slot != 0xffffffffu;
   let slot_log = select(params.window_log, params.slot_log, slotted);
-  for (var i = thread; i < 1u << (params.window_log - 5u); i += {{ block[0] }}u) {
+  for (var i = thread; i < words_of_bits(); i += {{ block[0] }}u) {
     atomicAdd(&entries[i >> (slot_log - 5u)], countOneBits(atomicLoad(&bits[i])));
   }
   workgroupBarrier();

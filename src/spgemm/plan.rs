@@ -227,5 +227,9 @@ mod tests {
         let plan = plan(163 * 1024, DType::F32, &options);
         assert_eq!((plan.symbolic.len(), plan.numeric.len()), (0, 0));
         assert_eq!((plan.slot_log, plan.window_log), (6, 8));
+        // No window is longer than the memory for it.
+        options.tuning.window = Some(1 << 20);
+        let plan = self::plan(16 * 1024, DType::F32, &options);
+        assert_eq!((plan.slot_log, plan.window_log), (11, 13));
     }
 }

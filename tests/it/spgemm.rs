@@ -1,5 +1,8 @@
 //! Products of sparse matrices: known numbers, algebra, plans, and what is refused.
 
+#[cfg(feature = "wgpu")]
+mod wgpu;
+
 use proptest::prelude::*;
 use warpwright::sparse::matrix_market::{ReadOptions, read};
 use warpwright::sparse::{Csr, Fault, Reducer, Value};
