@@ -23,7 +23,7 @@ pub struct Templates {
 
 /// An expansion.
 pub struct Text {
-    /// The expanded text.
+    /// The expanded text; of PTX the code alone, line by line.
     pub text: String,
     /// Where its lines come from, as it is embedded.
     pub lines: String,
@@ -91,13 +91,23 @@ impl Templates {
         })?;
         let lines = source_map::table(&origins, &self.files);
         let text = Text { text, lines, origins, files: Rc::clone(&self.files) };
+        if table.language != Language::Ptx {
+            return Ok(text);
+        }
         match (1..).zip(text.text.lines()).find(|(_, line)| !line.is_ascii()) {
-            Some((line, _)) if table.language == Language::Ptx => {
+            Some((line, _)) => {
                 Err(Failure::new(text.place(line), "PTX is ASCII").of(&variant.name))
             }
-            _ => Ok(text),
+            None => Ok(Text { text: bare(&text.text), ..text }),
         }
     }
+}
+
+/// The lines without comments and indentation, which are for those who read the templates: a
+/// quarter of what would be embedded.
+fn bare(text: &str) -> String {
+    let code = |line: &str| line.split("//").next().unwrap_or("").trim().to_owned() + "\n";
+    text.lines().map(code).collect()
 }
 
 /// An engine that knows all templates.

@@ -58,6 +58,12 @@ pub fn list() -> Vec<Listed> {
     cpu.chain(kernel::all().map(listed)).collect()
 }
 
+/// The type of elements; of a product, which is named by its meaning and its values, the latter.
+fn elements(info: &VariantInfo) -> String {
+    let kind = info.parameter("kind").and_then(|kind| kind.rsplit('_').next());
+    info.parameter("element").or(kind).unwrap_or("").to_owned()
+}
+
 fn listed(info: &VariantInfo) -> Listed {
     let parameter = |name| info.parameter(name).unwrap_or("").to_owned();
     Listed {
@@ -67,7 +73,7 @@ fn listed(info: &VariantInfo) -> Listed {
             Language::Ptx(_) => "cuda",
             Language::Wgsl => "wgpu",
         },
-        elements: parameter("element"),
+        elements: elements(info),
         layout: parameter("layout").to_uppercase(),
         variant: info.name.to_owned(),
         language: info.language.to_string(),

@@ -76,6 +76,10 @@ fn bin_of(row: u32, upper: u32, columns: u32) -> u32 {
     let places = of_row(row, MASK_BEHIND) - of_row(row, MASK_FIRST);
     need = min(select(places, add_saturated(places, upper), has(FORBIDS)), columns);
   }
+  // Nothing is asked for.
+  if (need == 0u) {
+    return EMPTY_BIN;
+  }
   let bin = table_for(need);
   if (bin != WINDOWS || windows == 1u) {
     return {% if symbolic %}bin{% else %}select(bin, WINDOW, bin == WINDOWS){% endif %};

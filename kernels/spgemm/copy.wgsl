@@ -18,6 +18,7 @@ struct Params {
   flags: u32,
   b_col_at: u32,
   b_val_at: u32,
+  c_val_at: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -51,6 +52,6 @@ fn {{ entry_name }}(
   let shift = of_row(row, ENTRIES) - record.first;
   for (var at = record.first + (id & (lanes - 1u)); at < record.behind; at += lanes) {
     c_col[at + shift] = b_col[params.b_col_at + at];
-    store_c_val(at + shift, bits_of(product(record, at)));
+    store_c_val(params.c_val_at + at + shift, bits_of(product(record, at)));
   }
 }

@@ -44,6 +44,7 @@ struct Params {
   mask_col_at: u32,
 {%- if numeric %}
   b_val_at: u32,
+  c_val_at: u32,
 {%- endif %}
 }
 
@@ -109,7 +110,7 @@ fn write(row: Row, first: u32, count: u32, lane: u32) {
   for (var i = 0u; i < {{ own }}u; i++) {
     if (own[i] < MARK) {
       c_col[first + rank[i]] = row.low + own[i];
-      store_c_val(first + rank[i], bits_of(atomicLoad(&words[slot + i])));
+      store_c_val(params.c_val_at + first + rank[i], bits_of(atomicLoad(&words[slot + i])));
     }
   }
 }

@@ -31,6 +31,7 @@ struct Params {
   b_col_at: u32,
   mask_col_at: u32,
   b_val_at: u32,
+  c_val_at: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -178,7 +179,7 @@ fn {{ entry_name }}(
     let first = of_row(number, ENTRIES);
     for (var index = thread; index < entries; index += {{ block[0] }}u) {
       c_col[first + index] = row.low + atomicLoad(&pool[table_first + index]);
-      store_c_val(first + index, bits_of(atomicLoad(&pool[word_index(table_first + index)])));
+      store_c_val(params.c_val_at + first + index, bits_of(atomicLoad(&pool[word_index(table_first + index)])));
     }
     storageBarrier();
     workgroupBarrier();

@@ -26,11 +26,13 @@ fn load_{{ name }}(i: u32) -> u32 {
 }
 {%- endmacro %}
 
-{#- store_name(i, bits): truth values go into bytes that are zero. -#}
+{#- store_name(i, bits): truth values are bytes, whose neighbours others write. -#}
 {%- macro store(element, name) %}
 fn store_{{ name }}(i: u32, bits: u32) {
 {%- if element == "u8" %}
-  atomicOr(&{{ name }}[i >> 2u], bits << ((i & 3u) * 8u));
+  let shift = (i & 3u) * 8u;
+  atomicAnd(&{{ name }}[i >> 2u], ~(0xffu << shift));
+  atomicOr(&{{ name }}[i >> 2u], bits << shift);
 {%- else %}
   {{ name }}[i] = bits;
 {%- endif %}

@@ -21,7 +21,13 @@ fn walk(row: Row, lanes_log: u32, lane: u32, round_number: u32) {
     at = lower_bound_b_col(at, record.behind, row.low + row.start);
   }
 {%- endif %}
-  for (at += lane & ((1u << params.spread_log) - 1u); at < record.behind; at += 1u << params.spread_log) {
+  // Where order counts and a column may come twice, the first walks alone.
+  let within = lane & ((1u << params.spread_log) - 1u);
+  if (has(REPEATS) && within > 0u) {
+    return;
+  }
+  let stride = select(1u << params.spread_log, 1u, has(REPEATS));
+  for (at += within; at < record.behind; at += stride) {
     let key = b_col[params.b_col_at + at] - row.low;
 {%- if windowed %}
     if (key >= row.end) {

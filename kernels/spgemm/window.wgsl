@@ -38,6 +38,7 @@ struct Params {
   mask_col_at: u32,
 {%- if numeric %}
   b_val_at: u32,
+  c_val_at: u32,
   of_slots: u32,     // 1: tokens are slots; 0: they are rows of one window, from `first` on
   first: u32,        // the place of the bin in `rows`
 {%- else %}
@@ -209,7 +210,7 @@ fn {{ entry_name }}(
     if ((word & bit) != 0u) {
       let place = first + counts[index >> 5u] + countOneBits(word & (bit - 1u));
       c_col[place] = row.low + row.start + index;
-      store_c_val(place, bits_of(atomicLoad(&words[index])));
+      store_c_val(params.c_val_at + place, bits_of(atomicLoad(&words[index])));
     }
   }
 {%- else %}

@@ -42,7 +42,8 @@
 //! where there are channels enough that a thread takes four, 6.95 (BDL) or 6.96 (BLD) instructions
 //! of threads for each b, d, t and n at L = 1024, 6.98 or 6.99 at L = 256, and at most 1.08 of the
 //! least bytes; where two threads share a channel, 7.65, and 21.4 with accurate decays
-//! ([`Options::accurate_decays`]).
+//! ([`Options::accurate_decays`]). Backward, D = 2048 and L = 1024, as planned for an H100: at most 42
+//! instructions for f32 and 43.2 for 16 bits, 1.13 of the least bytes; for an A100 42.7, 44.3 and 1.18.
 //!
 //! ```
 //! use warpwright::selective_scan::{self, Inputs, Options};

@@ -3,10 +3,10 @@
 use std::borrow::Cow;
 
 use super::plan::Table;
-use super::{Hash, Inputs, NAME, Options, Problem, Semiring};
+use super::{Hash, Inputs, Options, Problem, Semiring};
+use crate::Result;
 use crate::backend::{Backend, Cpu};
 use crate::sparse::{Csr, Offset, Reducer, Value};
-use crate::{Error, Result};
 
 /// All kernels that sum, each for the rows that suit it.
 pub(super) const BINS: &str = "spgemm_bins";
@@ -26,16 +26,19 @@ pub(super) struct Matrices<'a, B: Backend, T: Value, O: Offset> {
 }
 
 impl<'a, B: Backend, T: Value, O: Offset> Matrices<'a, B, T, O> {
-    /// Where sums keep an order, a row of B or C0 may not hold a column twice: two threads would
-    /// add to one sum.
-    pub fn of(device: &B, inputs: &Inputs<'a, B, T, O>, ordered: bool) -> Result<Self> {
-        let terms = |matrix| if ordered { merged(device, matrix) } else { sorted(device, matrix) };
+    pub fn of(device: &B, inputs: &Inputs<'a, B, T, O>) -> Result<Self> {
+        let sorted = |matrix| sorted(device, matrix);
         Ok(Self {
             a: inputs.a,
-            b: terms(inputs.b)?,
-            c0: inputs.c0.map(terms).transpose()?,
-            mask: inputs.mask.map(|mask| merged(device, mask)).transpose()?,
+            b: sorted(inputs.b)?,
+            c0: inputs.c0.map(sorted).transpose()?,
+            mask: inputs.mask.map(|mask| canonical(device, mask)).transpose()?,
         })
+    }
+
+    /// Whether a row whose entries are terms of sums may hold a column twice.
+    pub fn repeats(&self) -> bool {
+        !self.b.is_unique() || self.c0.as_ref().is_some_and(|c0| !c0.is_unique())
     }
 
     /// Whether rows with one entry of A are those of B: nothing is left out, added or merged.
@@ -61,16 +64,15 @@ fn sorted<'a, B: Backend, T: Value, O: Offset>(
     matrix.to_backend(&Cpu)?.sorted()?.to_backend(device).map(Cow::Owned)
 }
 
-/// The canonical matrix. Each entry of a pattern counts, so that there are values then.
-fn merged<'a, B: Backend, T: Value, O: Offset>(
+/// The same places, each once, in order.
+fn canonical<'a, B: Backend, T: Value, O: Offset>(
     device: &B,
     matrix: &'a Csr<B, T, O>,
 ) -> Result<Held<'a, B, T, O>> {
     if matrix.is_canonical() {
         return Ok(Cow::Borrowed(matrix));
     }
-    let valued = matrix.to_backend(&Cpu)?.map_values(|value| value)?;
-    valued.canonical(Reducer::Sum)?.to_backend(device).map(Cow::Owned)
+    matrix.to_backend(&Cpu)?.canonical(Reducer::Sum)?.to_backend(device).map(Cow::Owned)
 }
 
 /// The product of nothing, where there is nothing to multiply or add.
@@ -101,12 +103,21 @@ pub(super) fn is_ordered<T: Value>(options: &Options) -> bool {
 }
 
 /// 2³² over the golden ratio.
-pub(super) const GOLDEN: u32 = 2_654_435_769;
+const GOLDEN: u32 = 2_654_435_769;
 
 /// Multiplier and shift of a hash into a table; a shift above 31 goes by the row's width.
 pub(super) fn hash(hash: Hash, table: Table) -> (u32, u32) {
     match hash {
         Hash::Multiplicative => (GOLDEN, 32 - table.slots_log),
+        Hash::LowBits => (1, 0),
+        Hash::HighBits => (1, u32::MAX),
+    }
+}
+
+/// The same for tables whose rows take as many slots as they need: a shift of 32 goes by those.
+pub(super) fn hash_by_row(hash: Hash) -> (u32, u32) {
+    match hash {
+        Hash::Multiplicative => (GOLDEN, 32),
         Hash::LowBits => (1, 0),
         Hash::HighBits => (1, u32::MAX),
     }
@@ -122,11 +133,13 @@ pub(super) mod bin {
 }
 
 /// How many rows each bin has.
+#[derive(Debug)]
 pub(super) struct Bins(pub [u32; 16]);
 
 /// A bin: where its rows begin in their order, and how many there are.
 #[derive(Clone, Copy)]
 pub(super) struct Bin {
+    #[cfg(feature = "cuda")]
     pub number: usize,
     pub first: u32,
     pub rows: u32,
@@ -136,16 +149,11 @@ impl Bins {
     /// The rows of a bin; those without an entry are of none.
     pub fn bin(&self, number: usize) -> Bin {
         let first = self.0[1..number].iter().sum();
-        Bin { number, first, rows: self.0[number] }
-    }
-}
-
-/// Products of known places do not run on GPUs yet.
-pub(super) fn no_values(backend: String) -> Error {
-    Error::Unsupported {
-        operation: NAME,
-        backend,
-        what: "products of known places yet".to_owned(),
-        instead: "multiply again, or use the device cpu".to_owned(),
+        Bin {
+            #[cfg(feature = "cuda")]
+            number,
+            first,
+            rows: self.0[number],
+        }
     }
 }

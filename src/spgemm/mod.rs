@@ -19,8 +19,8 @@
 //! β = 0 not those of C0, so that no NaN passes.
 //!
 //! A may be unsorted and hold columns twice; every stored entry makes products of its own. So may
-//! B, C0 and the mask: a device that needs them canonical makes a copy that is, or, with
-//! [`auto_canonical`](Options::auto_canonical) off, the call is refused.
+//! B, C0 and the mask: a device that needs them in order makes a copy that is, on the host, or,
+//! with [`auto_canonical`](Options::auto_canonical) off, the call is refused.
 //!
 //! Where C0 comes with a mask, its entries outside of what is computed are kept, unless
 //! [`replace`](Options::replace) says otherwise.
@@ -31,7 +31,39 @@
 //!
 //! On the CPU every value is the sum from left to right in the order in which the row of A is
 //! stored, C0 first; product and sum are rounded separately. The bits do not depend on the number
-//! of threads.
+//! of threads. On CUDA, sums of floats come in any order, unless
+//! [`deterministic`](Options::deterministic) asks for the CPU's bits; all else has them anyway.
+//!
+//! # On GPUs
+//!
+//! A kernel finds out what each row will take: its products, and the range of its columns. By that,
+//! rows are sorted into bins. Their entries are counted, row pointers made of the counts, and then
+//! columns and values written, by the kernels of each bin:
+//!
+//! | what a row must hold | counted by | summed by |
+//! |---|---|---|
+//! | one entry of A | – | a copy of B's row |
+//! | up to 51, 204, 819, 1638, 2560 | a hash table in shared memory | |
+//! | up to 20, 40, 160, 320, 640, 1280, 2560 | | a hash table in shared memory, then sorted |
+//! | more, or an eighth of a window | a bit for each column of a window | a sum for each column of a window |
+//! | more, far apart | the same | a hash table of a pool in global memory, then sorted by digits |
+//!
+//! Keys are claimed by compare-and-swap, values added by atomics. A table's columns are sorted by
+//! rank, from a bit for each column of the row's range, or by a bitonic network where the range is
+//! wide; nothing is sorted in quadratic time but rows of 40 entries. The host reads back twice: the bins, and the entries of the
+//! product, before memory is taken for them. Besides the product a call takes 17 bytes for each
+//! row, 12 for each window of a long row, and tables of at most 1 GiB where rows are hashed in
+//! global memory: never memory for products. [`Tuning`] chooses hash, tables, windows and how
+//! groups come to their rows, for study.
+//!
+//! WGSL does the same in 16 KiB of workgroup memory and eight bindings: tables of 20 to 640
+//! entries, which are ranked by counting the smaller ones, windows of 2048 columns, and beyond a
+//! sorting network; whatever [`Tuning::tokens`] says, each row has its own group of threads. It
+//! takes 40 bytes for each row, 12 for each entry of A, at most 64 MiB for tables unless one row
+//! needs more, and where there is a C0 room for it and B. Every array must fit into one binding.
+//! There is no f64, no row pointer of 64 bits, and no promise for NaN, infinity and subnormal
+//! numbers. Sums in order are the same each time, and within rounding of the CPU's, since a
+//! compiler may contract product and sum.
 //!
 //! [`SpgemmPlan`] keeps what does not depend on values, for products of the same patterns.
 //! [`triangles`] counts triangles of graphs by masked products, [`gram`] multiplies a matrix with its
@@ -108,10 +140,24 @@ const CHECK: Check = Check { operation: NAME };
 pub(crate) const AXES: [Axis; 4] =
     [Axis::required("M"), Axis::or("K", 0), Axis::or("N", 0), Axis::or("E", 8)];
 
+/// A backend that keeps what it knows of a product's places, for other values there.
+pub trait Planned<O: Offset = u32>: Backend {
+    /// What it keeps besides the places.
+    type Kept: Clone + std::fmt::Debug + Send + Sync;
+
+    /// A number for where the entries of each matrix lie: of other places, in all likelihood
+    /// another one.
+    ///
+    /// # Errors
+    ///
+    /// The device's refusal, or [`Error::InUse`] while another call writes the arrays.
+    fn prints<T: Value>(&self, matrices: [Option<&Csr<Self, T, O>>; 4])
+    -> Result<[Option<u64>; 4]>;
+}
+
 /// A backend that multiplies sparse matrices of values `T` with row pointers `O`.
-pub trait Spgemm<T: Value, O: Offset = u32>: Backend {
-    /// The variants that fit a call, first the one that its sizes plan; values and places may
-    /// plan another one.
+pub trait Spgemm<T: Value, O: Offset = u32>: Planned<O> {
+    /// The variants that fit a call, the planned one first.
     ///
     /// # Errors
     ///
@@ -121,17 +167,18 @@ pub trait Spgemm<T: Value, O: Offset = u32>: Backend {
     /// Whether the values of such a call are sums from left to right, to the bit.
     fn is_ordered(options: &Options) -> bool;
 
-    /// The product of a checked call, and what it took.
+    /// The product of a checked call, what it took, and what to keep for other values.
     ///
     /// # Errors
     ///
     /// As [`multiply`].
+    #[allow(clippy::type_complexity)]
     fn product(
         &self,
         problem: &Problem,
         inputs: &Inputs<'_, Self, T, O>,
         options: &Options,
-    ) -> Result<(Csr<Self, T, O>, Summary)>;
+    ) -> Result<(Csr<Self, T, O>, Summary, Self::Kept)>;
 
     /// The values of the product of a checked call whose places are known.
     ///
@@ -175,7 +222,7 @@ pub fn multiply_with_summary<B: Spgemm<T, O>, T: Value, O: Offset>(
 ) -> Result<(Csr<B, T, O>, Summary)> {
     let problem = Problem::check(inputs, options)?;
     let backend = inputs.a.backend();
-    let (product, mut summary) = backend.product(&problem, inputs, options)?;
+    let (product, mut summary, _) = backend.product(&problem, inputs, options)?;
     // A device may still be at work.
     summary.go_on(|| backend.synchronise())?;
     Ok((product, summary))

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::options::SHAPES;
 use super::{
-    AXES, CHECK, Inputs, Matrices, NAME, Options, Problem, Semiring, Spgemm, Summary, cpu,
+    AXES, CHECK, Inputs, Matrices, NAME, Options, Problem, Semiring, Summary, cpu,
     multiply_with_summary,
 };
 use crate::backend::{Cpu, Device, Named};
@@ -168,7 +168,7 @@ pub fn multiply_on<T: Value>(
 
 /// The product of copies on a backend, copied back.
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
-fn multiply_there<B: Spgemm<T>, T: Value>(
+fn multiply_there<B: super::Spgemm<T>, T: Value>(
     backend: &B,
     inputs: &Inputs<'_, Cpu, T>,
     options: &Options,

@@ -21,25 +21,19 @@ const fn table(slots: u32, lanes: u32) -> Table {
 }
 
 /// Tables in which entries are counted.
-const SYMBOLIC: [Table; 6] = [
-    table(64, 8),
-    table(256, 32),
-    table(1024, 128),
-    table(2048, 256),
-    table(4096, 512),
-    table(8192, 512),
-];
+const SYMBOLIC: [Table; 5] =
+    [table(64, 8), table(256, 32), table(1024, 128), table(2048, 256), table(4096, 512)];
 
-/// Tables in which values are summed. A thread has four slots, in the largest eight.
-const NUMERIC: [Table; 8] = [
+/// Tables in which values are summed. A thread has four slots, in the largest eight: with more it
+/// would spill registers while they are sorted, or leave its multiprocessor half empty.
+const NUMERIC: [Table; 7] = [
     table(32, 8),
     table(64, 16),
     table(256, 64),
     table(512, 128),
     table(1024, 256),
     table(2048, 512),
-    table(4096, 1024),
-    table(8192, 1024),
+    table(4096, 512),
 ];
 
 impl Table {
@@ -51,9 +45,11 @@ impl Table {
         1 << self.lanes_log
     }
 
-    /// Bytes of shared memory for one row; 16 are the group's own.
+    /// Bytes of shared memory for one row; some are the group's own.
     pub fn bytes(self, word_bytes: u32) -> u32 {
-        self.slots() * (4 + word_bytes) + 16
+        // A group of warps that sums has a word for each of 32.
+        let own = if word_bytes > 0 && self.lanes() > 32 { 144 } else { 16 };
+        self.slots() * (4 + word_bytes) + own
     }
 }
 
@@ -74,6 +70,8 @@ pub(super) struct Plan {
     pub search_cost: u32,
     /// Bytes of a value in a table.
     pub word_bytes: u32,
+    /// Whether all long rows are hashed in global memory.
+    pub must_hash: bool,
 }
 
 /// Columns of the smallest window, by logarithm: their bits fill a word.
@@ -85,7 +83,7 @@ const USUAL_SHARED: u32 = 48 * 1024;
 impl Plan {
     /// The plan for blocks of at most so many bytes of shared memory.
     pub fn of(problem: &Problem, dtype: DType, shared_bytes: u32, options: &Options) -> Self {
-        let word_bytes = if dtype == DType::F64 { 8 } else { 4 };
+        let word_bytes = Self::word_bytes(dtype);
         let tuning = &options.tuning;
         let fits = |table: &Table, bytes: u32| {
             tuning.slots.contains(&table.slots()) && table.bytes(bytes) <= shared_bytes
@@ -119,7 +117,22 @@ impl Plan {
             spread_log: mean_log.min(5),
             search_cost: 1 + mean_log,
             word_bytes,
+            must_hash: false,
         }
+    }
+
+    /// The plan so that a variant, which tables and windows are tuned for, has all rows.
+    pub fn of_variant(self, variant: &str) -> Self {
+        match variant.contains("_hashed_") {
+            // So that few rows have one window only.
+            true => Self { slot_log: LEAST_WINDOW_LOG, must_hash: true, ..self },
+            false => self,
+        }
+    }
+
+    /// Bytes of a value in a table.
+    pub fn word_bytes(dtype: DType) -> u32 {
+        if dtype == DType::F64 { 8 } else { 4 }
     }
 
     /// What each symbolic table can hold, but no more than some numeric one.
@@ -153,11 +166,13 @@ impl Plan {
     }
 
     /// Bytes of shared memory for a window in which values are summed.
+    #[cfg(any(feature = "cuda", test))]
     pub fn sum_window_bytes(&self) -> u32 {
         (self.word_bytes << self.slot_log) + (2 << self.slot_log) / 8 + 16
     }
 
     /// Bytes of shared memory for a window in which entries are counted.
+    #[cfg(any(feature = "cuda", test))]
     pub fn count_window_bytes(&self) -> u32 {
         (2 << self.window_log) / 8 + 16
     }
@@ -200,11 +215,8 @@ mod tests {
     #[test]
     fn tables_and_windows_are_those_of_the_specification() {
         let plan = plan(163 * 1024, DType::F32, &Options::default());
-        assert_eq!(
-            plan.numeric_limits().collect::<Vec<_>>(),
-            [20, 40, 160, 320, 640, 1280, 2560, 5120]
-        );
-        assert_eq!(plan.symbolic_limits().collect::<Vec<_>>(), [51, 204, 819, 1638, 3276, 5120]);
+        assert_eq!(plan.numeric_limits().collect::<Vec<_>>(), [20, 40, 160, 320, 640, 1280, 2560]);
+        assert_eq!(plan.symbolic_limits().collect::<Vec<_>>(), [51, 204, 819, 1638, 2560]);
         assert_eq!((plan.slot_log, plan.window_log), (13, 17));
         assert_eq!((plan.spread_log, plan.search_cost), (3, 4));
     }

@@ -1,8 +1,6 @@
 //! Products of the same patterns, again and again.
 
-use super::cpu::{self, Parts};
-use super::{Inputs, NAME, Options, Problem, Spgemm, Summary};
-use crate::backend::{Backend, Cpu};
+use super::{Inputs, NAME, Options, Planned, Problem, Spgemm, Summary};
 use crate::sparse::{Csr, Fault, Offset, Value};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
@@ -23,7 +21,7 @@ use crate::{Error, Result};
 /// # Ok::<(), warpwright::Error>(())
 /// ```
 #[derive(Clone, Debug)]
-pub struct SpgemmPlan<B: Backend, O: Offset = u32> {
+pub struct SpgemmPlan<B: Planned<O>, O: Offset = u32> {
     problem: Problem,
     /// Where entries of the product lie. The type of values is not used.
     structure: Csr<B, u32, O>,
@@ -31,30 +29,32 @@ pub struct SpgemmPlan<B: Backend, O: Offset = u32> {
     prints: [Option<u64>; 4],
     complement: bool,
     replace: bool,
-    /// How the threads of the CPU share the rows.
-    parts: Parts,
+    kept: B::Kept,
     summary: Summary,
 }
 
-impl<O: Offset> SpgemmPlan<Cpu, O> {
+impl<B: Planned<O>, O: Offset> SpgemmPlan<B, O> {
     /// Multiplies, and keeps where the entries of the product lie.
     ///
     /// # Errors
     ///
     /// As [`multiply`](super::multiply).
     pub fn new<T: Value>(
-        inputs: &Inputs<'_, Cpu, T, O>,
+        inputs: &Inputs<'_, B, T, O>,
         options: &Options,
-    ) -> Result<(Self, Csr<Cpu, T, O>)> {
+    ) -> Result<(Self, Csr<B, T, O>)>
+    where
+        B: Spgemm<T, O>,
+    {
         let problem = Problem::check(inputs, options)?;
-        let (product, summary, parts) = cpu::product(&problem, inputs, options)?;
+        let (product, summary, kept) = inputs.a.backend().product(&problem, inputs, options)?;
         let plan = Self {
             problem,
             structure: product.to_pattern(),
             prints: prints(inputs)?,
             complement: options.complement,
             replace: options.replace,
-            parts,
+            kept,
             summary,
         };
         Ok((plan, product))
@@ -69,16 +69,19 @@ impl<O: Offset> SpgemmPlan<Cpu, O> {
     /// [`multiply`](super::multiply).
     pub fn execute<T: Value>(
         &self,
-        inputs: &Inputs<'_, Cpu, T, O>,
+        inputs: &Inputs<'_, B, T, O>,
         options: &Options,
-    ) -> Result<Csr<Cpu, T, O>> {
-        let mut val = Tensor::new(&Cpu, &[self.structure.nnz()])?;
+    ) -> Result<Csr<B, T, O>>
+    where
+        B: Spgemm<T, O>,
+    {
+        let mut val = Tensor::new(inputs.a.backend(), &[self.structure.nnz()])?;
         self.execute_into(inputs, options, &mut val)?;
         self.structure.with_values(val)
     }
 
     /// Writes the values of the product into `val`, one for each of its entries; no memory of the
-    /// size of the product is allocated.
+    /// size of the product is allocated. Waits for the device, to compare the places.
     ///
     /// # Errors
     ///
@@ -86,36 +89,51 @@ impl<O: Offset> SpgemmPlan<Cpu, O> {
     /// gaps; nothing is written then.
     pub fn execute_into<T: Value>(
         &self,
-        inputs: &Inputs<'_, Cpu, T, O>,
+        inputs: &Inputs<'_, B, T, O>,
         options: &Options,
-        val: &mut Tensor<Cpu, T>,
-    ) -> Result<()> {
-        self.check(inputs, options)?;
-        self.structure.with_values(val.clone())?;
-        Cpu.values(self, inputs, options, val)
-    }
-
-    fn check<T: Value>(&self, inputs: &Inputs<'_, Cpu, T, O>, options: &Options) -> Result<()> {
-        let problem = Problem::check(inputs, options)?;
-        let mismatch = |matrix: &str| Error::Sparse {
-            operation: NAME,
-            matrix: matrix.to_owned(),
-            fault: Fault::PatternMismatch,
-        };
+        val: &mut Tensor<B, T>,
+    ) -> Result<()>
+    where
+        B: Spgemm<T, O>,
+    {
         let found = prints(inputs)?;
         let names = ["A", "B", "C0", "mask"];
         if let Some(changed) = (0..names.len()).find(|&i| found[i] != self.prints[i]) {
             return Err(mismatch(names[changed]));
         }
+        // SAFETY: the places are those of the first product, or their hashes would differ.
+        unsafe { self.execute_trusted(inputs, options, val) }
+    }
+
+    /// The same without a look at the places: nothing is waited for, and on CUDA nothing is
+    /// allocated where B, C0 and the mask are canonical, so that a graph can capture it.
+    ///
+    /// # Errors
+    ///
+    /// As [`execute_into`](Self::execute_into), but for the places.
+    ///
+    /// # Safety
+    ///
+    /// The entries of all matrices lie where those of the first product did: kernels rely on what
+    /// was counted then.
+    pub unsafe fn execute_trusted<T: Value>(
+        &self,
+        inputs: &Inputs<'_, B, T, O>,
+        options: &Options,
+        val: &mut Tensor<B, T>,
+    ) -> Result<()>
+    where
+        B: Spgemm<T, O>,
+    {
+        let problem = Problem::check(inputs, options)?;
         let same_meaning = options.complement == self.complement && options.replace == self.replace;
         if problem != self.problem || !same_meaning {
             return Err(mismatch("C"));
         }
-        Ok(())
+        self.structure.with_values(val.clone())?;
+        inputs.a.backend().values(self, inputs, options, val)
     }
-}
 
-impl<B: Backend, O: Offset> SpgemmPlan<B, O> {
     /// What the first product took.
     pub fn summary(&self) -> &Summary {
         &self.summary
@@ -130,8 +148,8 @@ impl<B: Backend, O: Offset> SpgemmPlan<B, O> {
         &self.problem
     }
 
-    pub(super) fn parts(&self) -> &Parts {
-        &self.parts
+    pub(super) fn kept(&self) -> &B::Kept {
+        &self.kept
     }
 
     pub(super) fn structure(&self) -> &Csr<B, u32, O> {
@@ -139,16 +157,15 @@ impl<B: Backend, O: Offset> SpgemmPlan<B, O> {
     }
 }
 
-/// A hash of each matrix's places.
-fn prints<T: Value, O: Offset>(inputs: &Inputs<'_, Cpu, T, O>) -> Result<[Option<u64>; 4]> {
-    let print = |matrix: Option<&Csr<Cpu, T, O>>| matrix.map(print).transpose();
-    Ok([print(Some(inputs.a))?, print(Some(inputs.b))?, print(inputs.c0)?, print(inputs.mask)?])
+/// Where a matrix's entries lie is not where they did.
+fn mismatch(matrix: &str) -> Error {
+    Error::Sparse { operation: NAME, matrix: matrix.to_owned(), fault: Fault::PatternMismatch }
 }
 
-fn print<T: Value, O: Offset>(matrix: &Csr<Cpu, T, O>) -> Result<u64> {
-    use std::hash::{DefaultHasher, Hasher};
-    let mut hasher = DefaultHasher::new();
-    hasher.write(&matrix.row_ptr().read()?);
-    hasher.write(&matrix.col().read()?);
-    Ok(hasher.finish())
+/// A hash of each matrix's places.
+fn prints<B: Planned<O>, T: Value, O: Offset>(
+    inputs: &Inputs<'_, B, T, O>,
+) -> Result<[Option<u64>; 4]> {
+    let &Inputs { a, b, c0, mask } = inputs;
+    a.backend().prints([Some(a), Some(b), c0, mask])
 }

@@ -9,7 +9,7 @@ use warpwright::verify::selective_scan::{Case, ResetForm, count};
 use warpwright::{DType, Device, Error};
 
 mod backward;
-mod planted;
+pub mod planted;
 
 use planted::{Edit, Planted};
 

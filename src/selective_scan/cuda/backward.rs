@@ -139,6 +139,10 @@ pub(super) fn launch<T: DeviceFloat>(
         call.dlast_state.widen(NAME, stream, workspace)?;
         let grid = Grid {
             blocks: plan.blocks,
+            cluster: match walk.cluster(problem) {
+                1 => None,
+                blocks => Some([blocks, 1, 1]),
+            },
             dynamic_shared: dynamic_shared(kernel.info()),
             ..Grid::default()
         };

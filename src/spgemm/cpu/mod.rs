@@ -9,10 +9,10 @@ mod hash;
 mod parts;
 mod rows;
 
-pub(super) use parts::Parts;
-
 use super::read::Read;
-use super::{CHECK, Inputs, NAME, Options, Problem, Spgemm, SpgemmPlan, Summary, too_large};
+use super::{
+    CHECK, Inputs, NAME, Options, Planned, Problem, Spgemm, SpgemmPlan, Summary, too_large,
+};
 use crate::backend::Cpu;
 use crate::backend::cpu::aligned::elements_mut;
 use crate::list::CpuVariant;
@@ -23,7 +23,7 @@ use crate::{Result, sparse};
 use dense::Dense;
 use dot::Dots;
 use hash::Hash;
-use parts::RowMaker;
+use parts::{Parts, RowMaker};
 use rows::{Call, Sums};
 
 const DENSE: &str = "spgemm_dense";
@@ -81,31 +81,6 @@ fn plan<T: Value>(call: &Call<'_, T>, options: &Options) -> Result<(&'static str
     })
 }
 
-/// The product of a checked call, what it took, and how its rows were shared.
-pub(super) fn product<T: Value, O: Offset>(
-    problem: &Problem,
-    inputs: &Inputs<'_, Cpu, T, O>,
-    options: &Options,
-) -> Result<(Csr<Cpu, T, O>, Summary, Parts)> {
-    let mut summary = Summary::default();
-    let read = Read::of(inputs)?;
-    let call = Call::of(problem, &read, options)?;
-    let (variant, parts) = summary.phase("analyse", || plan(&call, options))?;
-    (summary.variant, summary.products) = (variant, parts.products);
-    let product = match variant {
-        DENSE => make(&call, &parts, || Sums::<_, Dense<T>>::new(&call, &parts), &mut summary),
-        HASH => make(&call, &parts, || Sums::<_, Hash<T>>::new(&call, &parts), &mut summary),
-        _ => {
-            let transposed = summary.phase("transpose", || dot::transposed(inputs.b, options))?;
-            let transposed = transposed.read()?;
-            let transposed = transposed.rows()?;
-            make(&call, &parts, || Dots { call: &call, transposed }, &mut summary)
-        }
-    }?;
-    summary.entries = product.nnz() as u64;
-    Ok((product, summary, parts))
-}
-
 /// The product with one way to make rows. Where it may have more entries than its row pointers
 /// can count, they are counted before memory is taken for them.
 fn make<M: RowMaker<T>, T: Value, O: Offset>(
@@ -120,6 +95,30 @@ fn make<M: RowMaker<T>, T: Value, O: Offset>(
     }
     let made = summary.phase("product", || parts.rows(&maker));
     summary.phase("assemble", || too_large(sparse::assemble(call.shape(), &made, true)))
+}
+
+impl<O: Offset> Planned<O> for Cpu {
+    /// How threads share the rows.
+    type Kept = Parts;
+
+    fn prints<T: Value>(
+        &self,
+        matrices: [Option<&Csr<Self, T, O>>; 4],
+    ) -> Result<[Option<u64>; 4]> {
+        let mut prints = [None; 4];
+        for (print, matrix) in prints.iter_mut().zip(matrices) {
+            *print = matrix.map(hash_of_places).transpose()?;
+        }
+        Ok(prints)
+    }
+}
+
+fn hash_of_places<T: Value, O: Offset>(matrix: &Csr<Cpu, T, O>) -> Result<u64> {
+    use std::hash::{DefaultHasher, Hasher};
+    let mut hasher = DefaultHasher::new();
+    hasher.write(&matrix.row_ptr().read()?);
+    hasher.write(&matrix.col().read()?);
+    Ok(hasher.finish())
 }
 
 impl<T: Value, O: Offset> Spgemm<T, O> for Cpu {
@@ -142,9 +141,25 @@ impl<T: Value, O: Offset> Spgemm<T, O> for Cpu {
         problem: &Problem,
         inputs: &Inputs<'_, Self, T, O>,
         options: &Options,
-    ) -> Result<(Csr<Self, T, O>, Summary)> {
-        let (product, summary, _) = product(problem, inputs, options)?;
-        Ok((product, summary))
+    ) -> Result<(Csr<Self, T, O>, Summary, Parts)> {
+        let mut summary = Summary::default();
+        let read = Read::of(inputs)?;
+        let call = Call::of(problem, &read, options)?;
+        let (variant, parts) = summary.phase("analyse", || plan(&call, options))?;
+        (summary.variant, summary.products) = (variant, parts.products);
+        let product = match variant {
+            DENSE => make(&call, &parts, || Sums::<_, Dense<T>>::new(&call, &parts), &mut summary),
+            HASH => make(&call, &parts, || Sums::<_, Hash<T>>::new(&call, &parts), &mut summary),
+            _ => {
+                let transposed =
+                    summary.phase("transpose", || dot::transposed(inputs.b, options))?;
+                let transposed = transposed.read()?;
+                let transposed = transposed.rows()?;
+                make(&call, &parts, || Dots { call: &call, transposed }, &mut summary)
+            }
+        }?;
+        summary.entries = product.nnz() as u64;
+        Ok((product, summary, parts))
     }
 
     fn values(
@@ -154,7 +169,7 @@ impl<T: Value, O: Offset> Spgemm<T, O> for Cpu {
         options: &Options,
         into: &mut Tensor<Self, T>,
     ) -> Result<()> {
-        let (problem, parts) = (plan.problem(), plan.parts());
+        let (problem, parts) = (plan.problem(), plan.kept());
         let variant = match options.variant {
             Some(_) => choose(problem, options)?,
             None => plan.summary().variant,

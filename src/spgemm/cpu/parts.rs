@@ -11,7 +11,7 @@ const PARTS_PER_THREAD: usize = 16;
 
 /// How the rows of a product are dealt to threads, and what bounds them; values do not matter.
 #[derive(Clone, Debug)]
-pub(crate) struct Parts {
+pub struct Parts {
     /// Consecutive rows of about as much work.
     rows: Vec<Range<usize>>,
     /// The most entries that each row can have.
@@ -31,27 +31,27 @@ pub(crate) trait RowMaker<T> {
 
 impl Parts {
     /// Rows of so many products, and of at most so many entries.
-    pub fn new(products: &[u64], upper: Vec<u32>) -> Self {
+    pub(super) fn new(products: &[u64], upper: Vec<u32>) -> Self {
         Self { rows: split(products), upper, products: products.iter().sum() }
     }
 
     /// The same rows where each takes so much work.
-    pub fn with_work(self, work: &[u64]) -> Self {
+    pub(super) fn with_work(self, work: &[u64]) -> Self {
         Self { rows: split(work), ..self }
     }
 
     /// The most entries that a row can have.
-    pub fn upper(&self, row: usize) -> usize {
+    pub(super) fn upper(&self, row: usize) -> usize {
         self.upper[row] as usize
     }
 
     /// The most entries that the product can have.
-    pub fn most(&self) -> u64 {
+    pub(super) fn most(&self) -> u64 {
         self.upper.iter().copied().map(u64::from).sum()
     }
 
     /// Entries of the product, counted without keeping any.
-    pub fn entries<T: Value, M: RowMaker<T>>(&self, maker: impl Fn() -> M + Sync) -> u64 {
+    pub(super) fn entries<T: Value, M: RowMaker<T>>(&self, maker: impl Fn() -> M + Sync) -> u64 {
         let count = |rows: &Range<usize>| {
             let (mut maker, mut col, mut val) = (maker(), Vec::new(), Vec::new());
             let mut entries = 0;
@@ -67,7 +67,10 @@ impl Parts {
     }
 
     /// The rows of the product.
-    pub fn rows<T: Value, M: RowMaker<T>>(&self, maker: impl Fn() -> M + Sync) -> Vec<Part<T>> {
+    pub(super) fn rows<T: Value, M: RowMaker<T>>(
+        &self,
+        maker: impl Fn() -> M + Sync,
+    ) -> Vec<Part<T>> {
         let make = |rows: &Range<usize>| {
             let (mut maker, mut part) = (maker(), Part::default());
             for row in rows.clone() {
@@ -80,7 +83,7 @@ impl Parts {
     }
 
     /// The values of the product, whose places are those of `structure`.
-    pub fn values<T: Value, M: RowMaker<T>>(
+    pub(super) fn values<T: Value, M: RowMaker<T>>(
         &self,
         maker: impl Fn() -> M + Sync,
         structure: Rows<'_, u32>,

@@ -18,6 +18,7 @@ use crate::tensor::Tensor;
 use crate::{Error, Result};
 
 /// What is known before values are summed.
+#[derive(Debug)]
 pub(super) struct CountedRows<O: Offset> {
     pub row_ptr: Tensor<Cuda, O>,
     pub totals: Totals,
@@ -28,6 +29,7 @@ pub(super) struct CountedRows<O: Offset> {
 }
 
 /// The windows of long rows.
+#[derive(Debug)]
 pub(super) struct Slots {
     workspace: Option<CudaBuffer>,
     pub count: u32,

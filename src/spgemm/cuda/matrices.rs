@@ -11,7 +11,6 @@ use crate::tensor::View;
 pub(super) fn matrices<'a, T: Value, O: Offset>(
     device: &Cuda,
     inputs: &Inputs<'a, Cuda, T, O>,
-    ordered: bool,
 ) -> Result<Matrices<'a, Cuda, T, O>> {
     let &Inputs { a, b, c0, mask } = inputs;
     for (name, matrix) in [("A", Some(a)), ("B", Some(b)), ("C0", c0), ("mask", mask)] {
@@ -20,7 +19,7 @@ pub(super) fn matrices<'a, T: Value, O: Offset>(
         let places = [(name, &**matrix.row_ptr()), (name, &**matrix.col())];
         device.check_streams(NAME, places.into_iter().chain(val))?;
     }
-    Matrices::of(device, inputs, ordered)
+    Matrices::of(device, inputs)
 }
 
 /// The address of a tensor that may be absent.

@@ -5,21 +5,28 @@
 //! many entries the product has, before memory is taken for them.
 
 mod count;
+mod hashed;
 mod matrices;
 mod sum;
 mod totals;
 
+use std::sync::Arc;
+
 use super::gpu::{self, BINS, Matrices, WIDEST_OF_WINDOWS, is_ordered, kind};
-use super::kernels::{SumHashedPtx, SumLargePtx, SumSmallPtx, SumWindowsPtx};
-use super::plan::{LEAST_WINDOW_LOG, Plan};
-use super::{Inputs, NAME, Options, Problem, Semiring, Spgemm, SpgemmPlan, Summary, Tokens};
-use crate::Result;
+use super::kernels::{PrintPtx, SumHashedPtx, SumLargePtx, SumSmallPtx, SumWindowsPtx};
+use super::plan::Plan;
+use super::{
+    Inputs, NAME, Options, Planned, Problem, Semiring, Spgemm, SpgemmPlan, Summary, Tokens,
+};
 use crate::backend::Backend;
-use crate::backend::cuda::{Address, Cuda, CudaBuffer, Grid, linear, within};
+use crate::backend::cuda::{Address, Cuda, CudaBuffer, Grid, Workspace, linear, only, within};
 use crate::backend::kernel::{Variant, VariantInfo};
 use crate::sparse::{Csr, Offset, Value};
-use crate::tensor::Tensor;
+use crate::tensor::{Tensor, View};
 use crate::variant::{forced, no_such_variant};
+use crate::{Error, Result};
+use count::CountedRows;
+use hashed::Pool;
 use matrices::matrices;
 
 /// Threads that a multiprocessor holds at once.
@@ -47,29 +54,92 @@ impl<T: Value, O: Offset> Spgemm<T, O> for Cuda {
         problem: &Problem,
         inputs: &Inputs<'_, Self, T, O>,
         options: &Options,
-    ) -> Result<(Csr<Self, T, O>, Summary)> {
+    ) -> Result<(Csr<Self, T, O>, Summary, Option<Kept<O>>)> {
         let (variant, options) = tuned::<T>(self, options)?;
         let mut summary = Summary { variant, ..Summary::default() };
         if let Some(empty) = gpu::empty(self, problem, inputs)? {
-            return Ok((empty, summary));
+            return Ok((empty, summary, None));
         }
-        let ordered = is_ordered::<T>(&options);
-        let matrices = summary.phase("prepare", || matrices(self, inputs, ordered))?;
-        let call = Call::of(self, problem, &matrices, variant, &options)?;
+        let matrices = summary.phase("prepare", || matrices(self, inputs))?;
+        let rows = RowData::of(self, problem)?;
+        let shared_bytes = self.limits().shared_bytes;
+        let plan = Plan::of(problem, T::DTYPE, shared_bytes, &options).of_variant(variant);
+        let call = Call::of(self, problem, &matrices, &options, &plan, &rows);
         let counted = call.count(&mut summary)?;
-        let product = summary.phase("sum", || call.sum(&counted))?;
-        Ok((product, summary))
+        let pool = call.pool(&counted)?;
+        let product = summary.phase("sum", || call.sum(&counted, pool.as_ref()))?;
+        let kept = Kept { plan, rows, counted: Arc::new(counted), pool };
+        Ok((product, summary, Some(kept)))
     }
 
     fn values(
         &self,
-        _plan: &SpgemmPlan<Self, O>,
-        _inputs: &Inputs<'_, Self, T, O>,
-        _options: &Options,
-        _into: &mut Tensor<Self, T>,
+        plan: &SpgemmPlan<Self, O>,
+        inputs: &Inputs<'_, Self, T, O>,
+        options: &Options,
+        into: &mut Tensor<Self, T>,
     ) -> Result<()> {
-        Err(gpu::no_values(self.name()))
+        let Some(kept) = plan.kept() else { return Ok(()) };
+        if kept.plan.word_bytes != Plan::word_bytes(T::DTYPE) {
+            return Err(Error::Dtype {
+                operation: NAME,
+                tensor: "values".to_owned(),
+                expected: "values as wide as those that the plan was made with".to_owned(),
+                found: T::DTYPE.to_string(),
+            });
+        }
+        self.check_streams(NAME, [("values", &**into)])?;
+        let mut options = options.clone();
+        // Nothing is counted this time, not even who has taken which row.
+        options.tuning.tokens = Tokens::Static;
+        let matrices = matrices(self, inputs)?;
+        let call = Call::of(self, plan.problem(), &matrices, &options, &kept.plan, &kept.rows);
+        call.sum_into(&kept.counted, kept.pool.as_ref(), plan.structure().col(), into)
     }
+}
+
+impl<O: Offset> Planned<O> for Cuda {
+    /// What has been counted; none where there is nothing to multiply.
+    type Kept = Option<Kept<O>>;
+
+    fn prints<T: Value>(
+        &self,
+        matrices: [Option<&Csr<Self, T, O>>; 4],
+    ) -> Result<[Option<u64>; 4]> {
+        let sums = self.upload(&[0; 32])?;
+        let kernel = only(NAME, PrintPtx::VARIANTS)?;
+        for (at, matrix) in (0..).zip(matrices) {
+            let Some(matrix) = matrix else { continue };
+            let row_ptr: &View<Self> = matrix.row_ptr();
+            for places in [row_ptr, matrix.col()] {
+                self.check_streams(NAME, [("matrix", places)])?;
+                let count = (places.elements() * places.dtype().bytes() / 4) as u64;
+                let blocks = count.div_ceil(u64::from(kernel.info.block[0]));
+                let resident = u64::from(self.limits().units.max(1) * BLOCKS_PER_UNIT);
+                let grid = linear(NAME, self.stream(), blocks.min(resident))?;
+                PrintPtx { words: Address::of(places), sums: Address::within(&sums, 0), count, at }
+                    .launch(self.stream(), kernel, grid)?;
+            }
+        }
+        let mut bytes = [0; 32];
+        self.download(&sums, 0, &mut bytes)?;
+        let mut found = bytes
+            .chunks_exact(8)
+            .map(|sum| sum.iter().rev().fold(0, |sum, &byte| sum << 8 | u64::from(byte)));
+        Ok(matrices.map(|matrix| found.next().filter(|_| matrix.is_some())))
+    }
+}
+
+/// Blocks that a multiprocessor holds of a kernel that only reads.
+const BLOCKS_PER_UNIT: u32 = 8;
+
+/// What is known of a product's rows, for other values at the same places.
+#[derive(Clone, Debug)]
+pub struct Kept<O: Offset> {
+    plan: Plan,
+    rows: RowData,
+    counted: Arc<CountedRows<O>>,
+    pool: Option<Pool>,
 }
 
 /// The variant of a table for a kind.
@@ -115,7 +185,7 @@ fn tuned<T: Value>(device: &Cuda, options: &Options) -> Result<(&'static str, Op
     options.tuning.slots = match () {
         () if name.contains("_small_") => 32..=64,
         () if name.ends_with("_256") => 256..=1024,
-        () if name.ends_with("_1024") => 2048..=8192,
+        () if name.ends_with("_512") => 2048..=4096,
         () => 0..=0,
     };
     Ok((name, options))
@@ -127,23 +197,40 @@ struct Call<'a, T: Value, O: Offset> {
     problem: &'a Problem,
     matrices: &'a Matrices<'a, Cuda, T, O>,
     options: &'a Options,
-    plan: Plan,
+    plan: &'a Plan,
+    rows: &'a RowData,
     flags: u32,
     /// Whether every sum goes from left to right, where that shows.
     ordered: bool,
-    workspace: Option<CudaBuffer>,
-    rows: RowData,
 }
 
-/// Where the workspace holds what is known of each row.
-#[derive(Clone, Copy)]
+/// What is known of each row, and where the workspace holds it.
+#[derive(Clone, Debug)]
 struct RowData {
+    workspace: Option<CudaBuffer>,
     products: u64,
     low: u64,
     high: u64,
     order: u64,
     classes: u64,
     sums: u64,
+}
+
+impl RowData {
+    fn of(device: &Cuda, problem: &Problem) -> Result<Self> {
+        let rows = problem.rows as u64;
+        let mut workspace = Workspace::default();
+        let places = Self {
+            products: workspace.take(4 * rows),
+            low: workspace.take(4 * rows),
+            high: workspace.take(4 * rows),
+            order: workspace.take(4 * rows),
+            classes: workspace.take(rows),
+            sums: workspace.take(8 * rows.div_ceil(SCANNED)),
+            workspace: None,
+        };
+        Ok(Self { workspace: workspace.allocate(device.stream())?, ..places })
+    }
 }
 
 /// The flags of kernels/spgemm/matrix.ptx.
@@ -157,6 +244,7 @@ mod flag {
     pub const COMPLEMENTS: u32 = 64;
     pub const MAY_HASH: u32 = 128;
     pub const MUST_HASH: u32 = 256;
+    pub const REPEATS: u32 = 512;
 }
 
 /// Rows whose entries a block of a scan sums.
@@ -167,43 +255,27 @@ impl<'a, T: Value, O: Offset> Call<'a, T, O> {
         device: &'a Cuda,
         problem: &'a Problem,
         matrices: &'a Matrices<'a, Cuda, T, O>,
-        variant: &str,
         options: &'a Options,
-    ) -> Result<Self> {
-        let hashed = variant.contains("_hashed_");
-        let rows = problem.rows as u64;
-        let mut workspace = crate::backend::cuda::Workspace::default();
-        let rows = RowData {
-            products: workspace.take(4 * rows),
-            low: workspace.take(4 * rows),
-            high: workspace.take(4 * rows),
-            order: workspace.take(4 * rows),
-            classes: workspace.take(rows),
-            sums: workspace.take(8 * rows.div_ceil(SCANNED)),
-        };
-        let mut plan = Plan::of(problem, T::DTYPE, device.limits().shared_bytes, options);
-        let mut flags = flags::<T, O>(matrices, options);
-        if hashed {
-            // So that few rows have one window only.
-            plan.slot_log = LEAST_WINDOW_LOG;
-            flags |= flag::MUST_HASH;
-        }
-        Ok(Self {
+        plan: &'a Plan,
+        rows: &'a RowData,
+    ) -> Self {
+        let flags = flags::<T, O>(matrices, options)
+            | if plan.must_hash { flag::MUST_HASH } else { flag::MAY_HASH };
+        Self {
             device,
             problem,
             matrices,
             options,
             plan,
+            rows,
             flags,
             ordered: is_ordered::<T>(options),
-            workspace: workspace.allocate(device.stream())?,
-            rows,
-        })
+        }
     }
 
     /// The address of what the workspace holds.
     fn at(&self, offset: u64) -> Address {
-        within(self.workspace.as_ref(), offset)
+        within(self.rows.workspace.as_ref(), offset)
     }
 
     /// A grid of this many blocks, with so much shared memory.
@@ -250,7 +322,6 @@ fn flags<T: Value, O: Offset>(matrices: &Matrices<'_, Cuda, T, O>, options: &Opt
         (preloads && options.complement, flag::FORBIDS),
         (searches, flag::SEARCHES),
         (options.complement, flag::COMPLEMENTS),
-        (true, flag::MAY_HASH),
     ]
     .into_iter()
     .fold(0, |flags, (set, bit)| if set { flags | bit } else { flags })

@@ -1,48 +1,50 @@
 //! Sum: columns and values of the product.
 
 use super::count::CountedRows;
+use super::hashed::Pool;
 use super::matrices::{optional, places};
 use super::{Call, flag, of_kind};
 use crate::Result;
 use crate::backend::cuda::{Address, Cuda};
 use crate::sparse::{Csr, Offset, Value};
-use crate::spgemm::Hash;
-use crate::spgemm::gpu::{Bin, GOLDEN, bin, hash};
-use crate::spgemm::kernels::{CopyPtx, SumHashedPtx, SumLargePtx, SumSmallPtx, SumWindowsPtx};
+use crate::spgemm::gpu::{Bin, bin, hash};
+use crate::spgemm::kernels::{CopyPtx, SumLargePtx, SumSmallPtx, SumWindowsPtx};
 use crate::spgemm::plan::Table;
 use crate::tensor::Tensor;
 
 /// Where the terms of the sums lie, and where the product does.
-struct Places {
-    a: [Address; 3],
-    b: [Address; 3],
-    c0: [Address; 3],
-    mask: [Address; 2],
-    c: [Address; 3],
-    alpha: u64,
-    beta: u64,
-    low: Address,
-    high: Address,
-    order: Address,
-    flags: u32,
+pub(super) struct Places {
+    pub a: [Address; 3],
+    pub b: [Address; 3],
+    pub c0: [Address; 3],
+    pub mask: [Address; 2],
+    pub c: [Address; 3],
+    pub alpha: u64,
+    pub beta: u64,
+    pub low: Address,
+    pub high: Address,
+    pub order: Address,
+    pub flags: u32,
 }
 
 impl<T: Value, O: Offset> Call<'_, T, O> {
     /// Sums the rows, whose entries are counted.
-    pub fn sum(&self, counted: &CountedRows<O>) -> Result<Csr<Cuda, T, O>> {
+    pub fn sum(&self, counted: &CountedRows<O>, pool: Option<&Pool>) -> Result<Csr<Cuda, T, O>> {
         let entries = usize::try_from(counted.counted.entries).unwrap_or(usize::MAX);
         let col = Tensor::new(self.device, &[entries])?;
         let val = Tensor::new(self.device, &[entries])?;
-        self.sum_into(counted, &col, &val)?;
+        self.sum_into(counted, pool, &col, &val)?;
         let shape = [self.problem.rows, self.problem.cols];
         // SAFETY: the kernels write row pointers that ascend to the count of entries, and for each
         // row its columns in order.
         unsafe { Csr::from_tensors(shape, counted.row_ptr.clone(), col, Some(val), [true, true]) }
     }
 
-    fn sum_into(
+    /// The same into tensors of as many entries.
+    pub fn sum_into(
         &self,
         counted: &CountedRows<O>,
+        pool: Option<&Pool>,
         col: &Tensor<Cuda, u32>,
         val: &Tensor<Cuda, T>,
     ) -> Result<()> {
@@ -52,7 +54,7 @@ impl<T: Value, O: Offset> Call<'_, T, O> {
             self.sum_tables(table, &places, counted.counted.bins.bin(number), counted)?;
         }
         self.sum_windows(&places, counted)?;
-        self.sum_hashed(&places, counted)
+        pool.map_or(Ok(()), |pool| self.sum_hashed(&places, counted, pool))
     }
 
     fn places(
@@ -83,12 +85,13 @@ impl<T: Value, O: Offset> Call<'_, T, O> {
             order: self.at(self.rows.order),
             flags: self.flags
                 | if claims { flag::CLAIMS_FIRST } else { 0 }
-                | if self.ordered { flag::ORDERED } else { 0 },
+                | if self.ordered { flag::ORDERED } else { 0 }
+                | if self.ordered && self.matrices.repeats() { flag::REPEATS } else { 0 },
         }
     }
 
     /// Threads that walk a row of B together, of so many; in order, all of them.
-    fn spread_log(&self, lanes_log: u32) -> u32 {
+    pub fn spread_log(&self, lanes_log: u32) -> u32 {
         if self.ordered { lanes_log } else { self.plan.spread_log.min(lanes_log) }
     }
 
@@ -269,63 +272,6 @@ impl<T: Value, O: Offset> Call<'_, T, O> {
             flags: places.flags,
         }
         .launch(self.device.stream(), kernel, self.grid(blocks, shared)?)
-    }
-}
-
-/// Bytes of tables in global memory, at the most; one there is always.
-const POOL: u64 = 1 << 30;
-
-impl<T: Value, O: Offset> Call<'_, T, O> {
-    /// Long rows in tables of a pool, each of which a block uses for row after row.
-    fn sum_hashed(&self, places: &Places, counted: &CountedRows<O>) -> Result<()> {
-        let rows = counted.counted.bins.bin(bin::HASHED);
-        if rows.rows == 0 {
-            return Ok(());
-        }
-        let kernel = of_kind::<_, T>(SumHashedPtx::VARIANTS, self.options.semiring, |_| true)?;
-        // Slots for 1.6 times the entries.
-        let slots_log = (u64::from(counted.counted.largest) * 8 / 5).max(1).ilog2() + 1;
-        let bytes = u64::from(4 + self.plan.word_bytes) << slots_log;
-        let resident =
-            self.blocks(u64::from(rows.rows), 1, kernel.info, kernel.info.shared_bytes, true);
-        let tables = resident.min(POOL / bytes).max(1);
-        let pool = self.device.stream().workspace(bytes.saturating_mul(tables))?;
-        let (multiplier, shift) = match self.options.tuning.hash {
-            Hash::Multiplicative => (GOLDEN, 32),
-            Hash::LowBits => (1, 0),
-            Hash::HighBits => (1, u32::MAX),
-        };
-        SumHashedPtx {
-            a_row_ptr: places.a[0],
-            a_col: places.a[1],
-            a_val: places.a[2],
-            b_row_ptr: places.b[0],
-            b_col: places.b[1],
-            b_val: places.b[2],
-            c0_row_ptr: places.c0[0],
-            c0_col: places.c0[1],
-            c0_val: places.c0[2],
-            mask_row_ptr: places.mask[0],
-            mask_col: places.mask[1],
-            c_row_ptr: places.c[0],
-            c_col: places.c[1],
-            c_val: places.c[2],
-            alpha: places.alpha,
-            beta: places.beta,
-            low: places.low,
-            high: places.high,
-            order: places.order,
-            pool: Address::within(&pool, 0),
-            taken: counted.totals.taken(rows.number),
-            first: rows.first,
-            count: rows.rows,
-            slots_log,
-            spread_log: self.spread_log(kernel.info.block[0].ilog2()),
-            multiplier,
-            shift,
-            flags: places.flags,
-        }
-        .launch(self.device.stream(), kernel, self.grid(tables, 0)?)
     }
 }
 

@@ -13,6 +13,7 @@ const COUNTS: usize = 32;
 const TAKEN: u64 = 160;
 
 /// The counts of a pass, on the device.
+#[derive(Debug)]
 pub(super) struct Totals(CudaBuffer);
 
 impl Totals {
@@ -50,6 +51,7 @@ impl Totals {
 }
 
 /// What the host knows of a pass.
+#[derive(Debug)]
 pub(super) struct Counted {
     /// Products of all rows.
     pub products: u64,

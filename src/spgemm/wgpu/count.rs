@@ -19,6 +19,7 @@ use crate::tensor::Tensor;
 use crate::{Error, Result};
 
 /// What is known before values are summed.
+#[derive(Debug)]
 pub(super) struct CountedRows<O: Offset> {
     pub row_ptr: Tensor<Wgpu, O>,
     pub counted: Counted,
@@ -26,6 +27,7 @@ pub(super) struct CountedRows<O: Offset> {
 }
 
 /// The windows of long rows.
+#[derive(Debug)]
 pub(super) struct Slots {
     slots: WgpuBuffer,
     tokens: WgpuBuffer,
@@ -58,19 +60,24 @@ impl<T: Value, O: Offset> Call<'_, T, O> {
     /// What each row takes, and the order of the rows by bin.
     fn analyse(&self) -> Result<Counted> {
         let totals = Totals::new(self.device)?;
-        let mean = self.problem.nnz_a / self.problem.rows.max(1);
-        let lanes_log = mean.clamp(1, 32).next_power_of_two().trailing_zeros();
         self.submit(|recorder| {
-            self.join(recorder);
-            self.expand(recorder, lanes_log)?;
-            self.bound(recorder, &totals, lanes_log)?;
+            self.expand(recorder)?;
+            self.bound(recorder, &totals)?;
             self.classify(recorder, "symbolic", self.plan.symbolic_limits(), &totals)
         })?;
         totals.read(self.device)
     }
 
-    /// Entries of A become records.
-    fn expand(&self, recorder: &mut Recorder<'_>, lanes_log: u32) -> Result<()> {
+    /// Threads that have a row together, by logarithm.
+    fn lanes_log(&self) -> u32 {
+        let mean = self.problem.nnz_a / self.problem.rows.max(1);
+        mean.clamp(1, 32).next_power_of_two().trailing_zeros()
+    }
+
+    /// Entries of A become records, and C0's lie behind those of B.
+    pub fn expand(&self, recorder: &mut Recorder<'_>) -> Result<()> {
+        self.join(recorder);
+        let lanes_log = self.lanes_log();
         let element = match T::DTYPE {
             DType::F32 => "f32",
             DType::U8 => "u8",
@@ -110,8 +117,9 @@ impl<T: Value, O: Offset> Call<'_, T, O> {
     }
 
     /// The products and the columns of each row.
-    fn bound(&self, recorder: &mut Recorder<'_>, totals: &Totals, lanes_log: u32) -> Result<()> {
+    fn bound(&self, recorder: &mut Recorder<'_>, totals: &Totals) -> Result<()> {
         let (kernel, b_col) = (&AnalyseWgsl::VARIANTS[0], self.b_col());
+        let lanes_log = self.lanes_log();
         AnalyseWgsl {
             params: AnalyseWgslParams {
                 row_count: self.row_count(),

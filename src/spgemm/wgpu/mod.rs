@@ -7,12 +7,15 @@
 
 mod count;
 mod places;
+mod prints;
 mod sum;
 mod totals;
 
+use std::sync::Arc;
+
 use super::gpu::{self, BINS, Matrices, WIDEST_OF_WINDOWS, is_ordered, kind};
 use super::kernels::{SumHashedWgsl, SumTablesWgsl, SumWindowsWgsl};
-use super::plan::{LEAST_WINDOW_LOG, Plan};
+use super::plan::Plan;
 use super::{Inputs, NAME, Options, Problem, Semiring, Spgemm, SpgemmPlan, Summary};
 use crate::backend::Backend;
 use crate::backend::kernel::{Variant, VariantInfo};
@@ -22,6 +25,7 @@ use crate::sparse::{Csr, Offset, Value};
 use crate::tensor::Tensor;
 use crate::variant::{forced, no_such_variant};
 use crate::{Error, Result};
+use count::CountedRows;
 use places::Joined;
 
 /// Workgroup memory that every device has.
@@ -57,30 +61,46 @@ impl<T: Value, O: Offset> Spgemm<T, O> for Wgpu {
         problem: &Problem,
         inputs: &Inputs<'_, Self, T, O>,
         options: &Options,
-    ) -> Result<(Csr<Self, T, O>, Summary)> {
+    ) -> Result<(Csr<Self, T, O>, Summary, Option<Kept<O>>)> {
         check_types::<T, O>(self)?;
         let (variant, options) = tuned::<T>(self, options)?;
         let mut summary = Summary { variant, ..Summary::default() };
         if let Some(empty) = gpu::empty(self, problem, inputs)? {
-            return Ok((empty, summary));
+            return Ok((empty, summary, None));
         }
-        let ordered = is_ordered::<T>(&options);
-        let matrices = summary.phase("prepare", || Matrices::of(self, inputs, ordered))?;
-        let call = Call::of(self, problem, &matrices, variant, &options)?;
+        let matrices = summary.phase("prepare", || Matrices::of(self, inputs))?;
+        places::check(self, &matrices)?;
+        let plan = Plan::of(problem, T::DTYPE, SHARED, &options).of_variant(variant);
+        let rows = RowData::of(self, problem, &matrices)?;
+        let call = Call::of(self, problem, &matrices, &options, &plan, &rows);
         let counted = call.count(&mut summary)?;
         let product = summary.phase("sum", || call.sum(&counted))?;
-        Ok((product, summary))
+        Ok((product, summary, Some(Kept { plan, rows, counted: Arc::new(counted) })))
     }
 
     fn values(
         &self,
-        _plan: &SpgemmPlan<Self, O>,
-        _inputs: &Inputs<'_, Self, T, O>,
-        _options: &Options,
-        _into: &mut Tensor<Self, T>,
+        plan: &SpgemmPlan<Self, O>,
+        inputs: &Inputs<'_, Self, T, O>,
+        options: &Options,
+        into: &mut Tensor<Self, T>,
     ) -> Result<()> {
-        Err(gpu::no_values(self.name()))
+        check_types::<T, O>(self)?;
+        let Some(kept) = plan.kept() else { return Ok(()) };
+        into.buffer().check_usages(NAME, "values")?;
+        let matrices = Matrices::of(self, inputs)?;
+        places::check(self, &matrices)?;
+        let call = Call::of(self, plan.problem(), &matrices, options, &kept.plan, &kept.rows);
+        call.sum_again(&kept.counted, plan.structure().col(), into)
     }
+}
+
+/// What is known of a product's rows, for other values at the same places.
+#[derive(Clone, Debug)]
+pub struct Kept<O: Offset> {
+    plan: Plan,
+    rows: RowData,
+    counted: Arc<CountedRows<O>>,
 }
 
 /// WGSL has no types of 64 bits.
@@ -135,16 +155,43 @@ struct Call<'a, T: Value, O: Offset> {
     problem: &'a Problem,
     matrices: &'a Matrices<'a, Wgpu, T, O>,
     options: &'a Options,
-    plan: Plan,
+    plan: &'a Plan,
+    rows: &'a RowData,
     flags: u32,
     /// Whether every sum goes from left to right, where that shows.
     ordered: bool,
-    /// What is known of each row, and behind it their order.
+}
+
+/// What is known of each row.
+#[derive(Clone, Debug)]
+struct RowData {
+    /// The words of each, and behind them their order.
     rows: WgpuBuffer,
     /// The entries of A, and of each row C0's before them.
     records: WgpuBuffer,
     /// B and C0 one behind the other, where there is a C0.
     joined: Option<Joined>,
+}
+
+impl RowData {
+    fn of<T: Value, O: Offset>(
+        device: &Wgpu,
+        problem: &Problem,
+        matrices: &Matrices<'_, Wgpu, T, O>,
+    ) -> Result<Self> {
+        let rows = problem.rows as u64;
+        let added = if matrices.c0.is_some() { rows } else { 0 };
+        let records = problem.nnz_a as u64 + added;
+        let room = |what: &str, words: u64| {
+            check_binding(device, what, 4 * words)?;
+            device.allocate(4 * words)
+        };
+        Ok(Self {
+            rows: room("what is known of A's rows", ROW_WORDS * rows)?,
+            records: room("the records of A's entries", RECORD_WORDS * records)?,
+            joined: Joined::of(device, matrices)?,
+        })
+    }
 }
 
 /// The flags of kernels/spgemm/matrix.wgsl.
@@ -163,6 +210,7 @@ mod flag {
     pub const COPIES: u32 = 2048;
     pub const MAY_HASH: u32 = 4096;
     pub const MUST_HASH: u32 = 8192;
+    pub const REPEATS: u32 = 16384;
 }
 
 impl<'a, T: Value, O: Offset> Call<'a, T, O> {
@@ -170,43 +218,22 @@ impl<'a, T: Value, O: Offset> Call<'a, T, O> {
         device: &'a Wgpu,
         problem: &'a Problem,
         matrices: &'a Matrices<'a, Wgpu, T, O>,
-        variant: &str,
         options: &'a Options,
-    ) -> Result<Self> {
-        let rows = problem.rows as u64;
-        let added = if matrices.c0.is_some() { rows } else { 0 };
-        let records = problem.nnz_a as u64 + added;
-        let bytes = [4 * ROW_WORDS * rows, 4 * RECORD_WORDS * records];
-        check_binding(device, "what is known of A's rows", bytes[0])?;
-        check_binding(device, "the records of A's entries", bytes[1])?;
-        places::check(device, matrices)?;
-        let mut plan = Plan::of(problem, T::DTYPE, SHARED, options);
-        let mut flags = flags(matrices, options);
-        if variant.contains("_hashed_") {
-            // So that few rows have one window only.
-            plan.slot_log = LEAST_WINDOW_LOG;
-            flags |= flag::MUST_HASH;
-        }
-        Ok(Self {
-            device,
-            problem,
-            matrices,
-            options,
-            plan,
-            flags,
-            ordered: is_ordered::<T>(options),
-            rows: device.allocate(bytes[0])?,
-            records: device.allocate(bytes[1])?,
-            joined: Joined::of(device, matrices)?,
-        })
+        plan: &'a Plan,
+        rows: &'a RowData,
+    ) -> Self {
+        let flags = flags(matrices, options)
+            | if plan.must_hash { flag::MUST_HASH } else { flag::MAY_HASH };
+        let ordered = is_ordered::<T>(options);
+        Self { device, problem, matrices, options, plan, rows, flags, ordered }
     }
 
     fn rows(&self) -> Slice<'_> {
-        Slice::whole(&self.rows)
+        Slice::whole(&self.rows.rows)
     }
 
     fn records(&self) -> Slice<'_> {
-        Slice::whole(&self.records)
+        Slice::whole(&self.rows.records)
     }
 
     /// How many rows there are.
@@ -258,7 +285,6 @@ fn flags<T: Value, O: Offset>(matrices: &Matrices<'_, Wgpu, T, O>, options: &Opt
         (c0.as_ref().is_some_and(|c0| c0.val().is_some()) && beta != 0.0, flag::C0_VALUED),
         (alpha != 1.0, flag::SCALES),
         (matrices.copies(), flag::COPIES),
-        (true, flag::MAY_HASH),
     ]
     .into_iter()
     .fold(0, |flags, (set, bit)| if set { flags | bit } else { flags })
@@ -293,7 +319,7 @@ fn refused(device: &Wgpu, what: String) -> Error {
         operation: NAME,
         backend: device.name(),
         what,
-        instead: "multiply fewer rows of A at a time, or use the devices cpu or cuda".to_owned(),
+        instead: "split the matrices, or use the devices cpu or cuda".to_owned(),
     }
 }
 

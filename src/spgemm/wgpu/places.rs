@@ -14,6 +14,7 @@ use crate::tensor::View;
 pub(super) const SLACK: u64 = 256 + 4;
 
 /// Columns and values of B, and those of C0 behind them.
+#[derive(Clone, Debug)]
 pub(super) struct Joined {
     col: WgpuBuffer,
     val: WgpuBuffer,
@@ -76,7 +77,7 @@ impl<T: Value, O: Offset> Call<'_, T, O> {
 
     /// The columns of what is multiplied or added.
     pub fn b_col(&self) -> Placed<'_> {
-        match &self.joined {
+        match &self.rows.joined {
             Some(joined) => Placed { slice: Slice::whole(&joined.col), at: 0 },
             None => self.col(Some(&self.matrices.b)),
         }
@@ -84,7 +85,7 @@ impl<T: Value, O: Offset> Call<'_, T, O> {
 
     /// The values of what is multiplied or added.
     pub fn b_val(&self) -> Placed<'_> {
-        match &self.joined {
+        match &self.rows.joined {
             Some(joined) => Placed { slice: Slice::whole(&joined.val), at: 0 },
             None => self.val(Some(&self.matrices.b)),
         }
@@ -96,7 +97,7 @@ impl<T: Value, O: Offset> Call<'_, T, O> {
 
     /// Copies B and C0 one behind the other. Their values are words: truth values have no C0.
     pub fn join(&self, recorder: &mut Recorder<'_>) {
-        let (Some(joined), Some(c0)) = (&self.joined, &self.matrices.c0) else { return };
+        let (Some(joined), Some(c0)) = (&self.rows.joined, &self.matrices.c0) else { return };
         let b = &self.matrices.b;
         let split = 4 * b.nnz() as u64;
         for (matrix, first) in [(b, 0), (c0, split)] {

@@ -4,10 +4,9 @@ use super::count::CountedRows;
 use super::{Call, check_binding, flag, variant};
 use crate::Result;
 use crate::backend::Backend;
-use crate::backend::wgpu::{Recorder, Slice, Wgpu};
+use crate::backend::wgpu::{Placed, Recorder, Slice, Wgpu};
 use crate::sparse::{Csr, Offset, Value};
-use crate::spgemm::Hash;
-use crate::spgemm::gpu::{Bin, GOLDEN, bin, hash, kind};
+use crate::spgemm::gpu::{Bin, bin, hash, hash_by_row, kind};
 use crate::spgemm::kernels::{
     CopyWgsl, CopyWgslParams, SumHashedWgsl, SumHashedWgslParams, SumTablesWgsl,
     SumTablesWgslParams, SumWindowsWgsl, SumWindowsWgslParams,
@@ -25,7 +24,7 @@ const RESIDENT: u32 = 256;
 #[derive(Clone, Copy)]
 struct Product<'a> {
     col: Slice<'a>,
-    val: Slice<'a>,
+    val: Placed<'a>,
 }
 
 impl<T: Value, O: Offset> Call<'_, T, O> {
@@ -33,16 +32,26 @@ impl<T: Value, O: Offset> Call<'_, T, O> {
     pub fn sum(&self, counted: &CountedRows<O>) -> Result<Csr<Wgpu, T, O>> {
         let entries = usize::try_from(counted.counted.entries).unwrap_or(usize::MAX);
         check_binding(self.device, "columns of the product", 4 * counted.counted.entries)?;
-        // New memory is zero: truth values are set in it byte by byte.
         let col = Tensor::new(self.device, &[entries])?;
         let val = Tensor::new(self.device, &[entries])?;
-        if entries > 0 {
-            self.submit(|recorder| self.sum_into(recorder, counted, &col, &val))?;
-        }
+        self.submit(|recorder| self.sum_into(recorder, counted, &col, &val))?;
         let shape = [self.problem.rows, self.problem.cols];
         // SAFETY: the kernels write row pointers that ascend to the count of entries, and for each
         // row its columns in order.
         unsafe { Csr::from_tensors(shape, counted.row_ptr.clone(), col, Some(val), [true, true]) }
+    }
+
+    /// Sums other values at places that are known.
+    pub fn sum_again(
+        &self,
+        counted: &CountedRows<O>,
+        col: &Tensor<Wgpu, u32>,
+        val: &Tensor<Wgpu, T>,
+    ) -> Result<()> {
+        self.submit(|recorder| {
+            self.expand(recorder)?;
+            self.sum_into(recorder, counted, col, val)
+        })
     }
 
     fn sum_into(
@@ -52,22 +61,28 @@ impl<T: Value, O: Offset> Call<'_, T, O> {
         col: &Tensor<Wgpu, u32>,
         val: &Tensor<Wgpu, T>,
     ) -> Result<()> {
-        let product = Product { col: Slice::whole(col.buffer()), val: Slice::whole(val.buffer()) };
+        if val.elements() == 0 {
+            return Ok(());
+        }
+        // The columns are the product's own, which begin where their buffer does.
+        let product =
+            Product { col: Slice::whole(col.buffer()), val: Placed::of(self.device, val) };
         let bins = &counted.counted.bins;
         self.copy(recorder, product, bins.bin(bin::COPIED))?;
         for (number, &table) in (bin::TABLES..).zip(&self.plan.numeric) {
             self.sum_tables(recorder, table, product, bins.bin(number))?;
         }
-        self.sum_windows(recorder, product, counted, bins.bin(bin::WINDOW), false)?;
-        // Slots are of no bin: each knows its row.
-        let slots = Bin { first: 0, rows: counted.slots.count, ..bins.bin(bin::WINDOWS) };
-        self.sum_windows(recorder, product, counted, slots, true)?;
+        self.sum_windows(recorder, product, counted, Some(bins.bin(bin::WINDOW)))?;
+        self.sum_windows(recorder, product, counted, None)?;
         self.sum_hashed(recorder, product, counted)
     }
 
     /// Only where values are summed their order counts.
     fn sum_flags(&self) -> u32 {
-        self.flags | if self.ordered { flag::ORDERED } else { 0 }
+        let repeats = self.ordered && self.matrices.repeats();
+        self.flags
+            | if self.ordered { flag::ORDERED } else { 0 }
+            | if repeats { flag::REPEATS } else { 0 }
     }
 
     /// Threads that take a record together, of so many; in order, all of them.
@@ -87,13 +102,14 @@ impl<T: Value, O: Offset> Call<'_, T, O> {
                 flags: self.sum_flags(),
                 b_col_at: b_col.at,
                 b_val_at: b_val.at,
+                c_val_at: product.val.at,
             },
             rows: self.rows(),
             records: self.records(),
             b_col: b_col.slice,
             b_val: b_val.slice,
             c_col: product.col,
-            c_val: product.val,
+            c_val: product.val.slice,
         }
         .record(
             recorder,
@@ -124,6 +140,7 @@ impl<T: Value, O: Offset> Call<'_, T, O> {
                 b_col_at: b_col.at,
                 mask_col_at: mask_col.at,
                 b_val_at: b_val.at,
+                c_val_at: product.val.at,
             },
             rows: self.rows(),
             records: self.records(),
@@ -131,7 +148,7 @@ impl<T: Value, O: Offset> Call<'_, T, O> {
             mask_col: mask_col.slice,
             b_val: b_val.slice,
             c_col: product.col,
-            c_val: product.val,
+            c_val: product.val.slice,
         }
         .record(
             recorder,
@@ -140,28 +157,29 @@ impl<T: Value, O: Offset> Call<'_, T, O> {
         )
     }
 
-    /// Rows of one window, or the slots of long rows.
+    /// Rows of one window, or the slots of long rows, each of which knows its row.
     fn sum_windows(
         &self,
         recorder: &mut Recorder<'_>,
         product: Product<'_>,
         counted: &CountedRows<O>,
-        tokens: Bin,
-        of_slots: bool,
+        rows: Option<Bin>,
     ) -> Result<()> {
         let kernel = variant(SumWindowsWgsl::VARIANTS, "kind", &kind::<T>(self.options.semiring))?;
         let (b_col, b_val, mask_col) = (self.b_col(), self.b_val(), self.mask_col());
+        let count = rows.map_or(counted.slots.count, |rows| rows.rows);
         SumWindowsWgsl {
             params: SumWindowsWgslParams {
-                count: tokens.rows,
+                count,
                 window_log: self.plan.slot_log,
                 spread_log: self.spread_log(kernel.info.block[0].ilog2()),
                 flags: self.sum_flags(),
                 b_col_at: b_col.at,
                 mask_col_at: mask_col.at,
                 b_val_at: b_val.at,
-                of_slots: u32::from(of_slots),
-                first: self.order(tokens),
+                c_val_at: product.val.at,
+                of_slots: u32::from(rows.is_none()),
+                first: rows.map_or(0, |rows| self.order(rows)),
             },
             rows: self.rows(),
             records: self.records(),
@@ -170,9 +188,9 @@ impl<T: Value, O: Offset> Call<'_, T, O> {
             slots: counted.slots.slice(),
             b_val: b_val.slice,
             c_col: product.col,
-            c_val: product.val,
+            c_val: product.val.slice,
         }
-        .record(recorder, kernel, self.grid(u64::from(tokens.rows))?)
+        .record(recorder, kernel, self.grid(u64::from(count))?)
     }
 
     /// Long rows in tables of a pool, each of which a workgroup uses for row after row.
@@ -193,11 +211,7 @@ impl<T: Value, O: Offset> Call<'_, T, O> {
         let tables = (POOL / bytes).clamp(1, u64::from(rows.rows.min(RESIDENT)));
         check_binding(self.device, "tables of long rows", bytes * tables)?;
         let pool = self.device.allocate(bytes * tables)?;
-        let (multiplier, shift) = match self.options.tuning.hash {
-            Hash::Multiplicative => (GOLDEN, 32),
-            Hash::LowBits => (1, 0),
-            Hash::HighBits => (1, u32::MAX),
-        };
+        let (multiplier, shift) = hash_by_row(self.options.tuning.hash);
         let (b_col, b_val, mask_col) = (self.b_col(), self.b_val(), self.mask_col());
         SumHashedWgsl {
             params: SumHashedWgslParams {
@@ -214,6 +228,7 @@ impl<T: Value, O: Offset> Call<'_, T, O> {
                 b_col_at: b_col.at,
                 mask_col_at: mask_col.at,
                 b_val_at: b_val.at,
+                c_val_at: product.val.at,
             },
             rows: self.rows(),
             records: self.records(),
@@ -221,7 +236,7 @@ impl<T: Value, O: Offset> Call<'_, T, O> {
             mask_col: mask_col.slice,
             b_val: b_val.slice,
             c_col: product.col,
-            c_val: product.val,
+            c_val: product.val.slice,
             pool: Slice::whole(&pool),
         }
         .record(recorder, kernel, self.grid(tables)?)

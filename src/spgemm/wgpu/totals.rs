@@ -41,6 +41,7 @@ impl Totals {
 }
 
 /// What the host knows of a pass.
+#[derive(Debug)]
 pub(super) struct Counted {
     /// Products of all rows.
     pub products: u64,

@@ -33,6 +33,8 @@ pub enum Places {
     Full,
     /// On the diagonal.
     Diagonal,
+    /// On the diagonal and right of it.
+    Upper,
     /// In the first row, the first column and the diagonal.
     Arrow,
     /// In one row.
@@ -243,6 +245,7 @@ fn pattern(
                 col.extend((0..count).map(|_| random.below(cols) as u32));
             }
             Places::Full => col.extend(0..cols as u32),
+            Places::Upper => col.extend(row.min(cols) as u32..cols as u32),
             Places::Diagonal | Places::Arrow => col.extend((row < cols).then_some(row as u32)),
             Places::OneRow if row == rows / 2 => col.extend(0..cols as u32),
             Places::OneColumn => col.push(cols as u32 / 2),

@@ -1,6 +1,8 @@
 //! The cases of SpGEMM.
 
 mod case;
+#[cfg(feature = "interpreter")]
+mod count;
 pub mod generate;
 mod time;
 
@@ -129,13 +131,13 @@ impl Suite for Cases {
     }
 
     #[cfg(feature = "interpreter")]
-    fn count_kernels(&self, _: &Setting, _: DType, _: Interpretation) -> Result<Counted> {
-        Err(crate::Error::Unsupported {
-            operation: NAME,
-            backend: "ptx".to_owned(),
-            what: "counts of products of sparse matrices yet".to_owned(),
-            instead: "time them on a GPU".to_owned(),
-        })
+    fn count_kernels(
+        &self,
+        setting: &Setting,
+        dtype: DType,
+        interpretation: Interpretation,
+    ) -> Result<Counted> {
+        count::count(setting, dtype, interpretation)
     }
 }
 

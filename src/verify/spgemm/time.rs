@@ -3,10 +3,10 @@
 use super::Case;
 use super::generate::{KNOWN, Known};
 use crate::Result;
-use crate::backend::{Cpu, Device};
+use crate::backend::{Backend, Cpu, Device};
 use crate::element::DType;
 use crate::operation::{Settings, Sizes};
-use crate::sparse::Value;
+use crate::sparse::{Csr, Value};
 use crate::spgemm::{AXES, Matrices, NAME, Options, Problem, Spgemm, multiply};
 use crate::verify::time::{Setting, Timing, repeat};
 
@@ -51,13 +51,11 @@ fn time_on<B: Spgemm<T>, T: Value>(
 ) -> Result<Timing> {
     let options = Options::from_settings(&setting.settings)?;
     let matrices = matrices::<T>(setting)?.to_backend(backend)?;
-    let (inputs, Matrices { a, b, .. }) = (matrices.inputs(), &matrices);
-    let (product, summary) = Problem::check(&inputs, &options)
+    let inputs = matrices.inputs();
+    let (product, summary, _) = Problem::check(&inputs, &options)
         .and_then(|problem| backend.product(&problem, &inputs, &options))?;
     backend.synchronise()?;
-    let entry = (size_of::<u32>() + size_of::<T>()) as u64;
-    let rows = (a.shape()[0] + b.shape()[0] + product.shape()[0]) * size_of::<u32>();
-    let bytes = (a.nnz() + b.nnz() + product.nnz()) as u64 * entry + rows as u64;
+    let bytes = least_bytes(&matrices, &product);
     drop(product);
     let seconds = repeat(runs, || {
         multiply(&inputs, &options)?;
@@ -66,8 +64,18 @@ fn time_on<B: Spgemm<T>, T: Value>(
     Ok(Timing { variant: summary.variant, seconds, bytes })
 }
 
+/// Bytes of both factors and the product, each once.
+pub(super) fn least_bytes<B: Backend, T: Value>(
+    Matrices { a, b, .. }: &Matrices<B, T>,
+    product: &Csr<B, T>,
+) -> u64 {
+    let entry = (size_of::<u32>() + size_of::<T>()) as u64;
+    let rows = (a.shape()[0] + b.shape()[0] + product.shape()[0]) * size_of::<u32>();
+    (a.nnz() + b.nnz() + product.nnz()) as u64 * entry + rows as u64
+}
+
 /// The matrix of the setting's name, twice; drawn ones where it names none.
-fn matrices<T: Value>(setting: &Setting) -> Result<Matrices<Cpu, T>> {
+pub(super) fn matrices<T: Value>(setting: &Setting) -> Result<Matrices<Cpu, T>> {
     if let Some(known) = KNOWN.iter().find(|known| known.name == setting.id) {
         let a = known.family.matrix(1)?;
         return Ok(Matrices { b: a.clone(), a, c0: None, mask: None });

@@ -8,16 +8,29 @@ use warpwright::selective_scan::{Layout, Options, Problem, run_named};
 use warpwright::verify::selective_scan::{Case, Distribution, ResetForm, run_case};
 use warpwright::{DType, Device, Float, bf16, f16};
 
-/// An H100's shared memory, which the kernels of 256 threads need, on fewer multiprocessors.
+/// An H100 of fewer multiprocessors: kernels of 256 threads need its shared memory, pairs of blocks
+/// its clusters.
 fn gpu(multiprocessors: u32) -> Properties {
+    let mut properties = a100(multiprocessors);
+    properties.compute_capability = (9, 0);
+    properties.shared_bytes = 227 << 10;
+    properties.clusters = true;
+    properties
+}
+
+/// An A100 of fewer multiprocessors.
+fn a100(multiprocessors: u32) -> Properties {
     let mut properties = Interpreter::properties();
     properties.multiprocessors = multiprocessors;
-    properties.shared_bytes = 227 << 10;
     properties
 }
 
 fn open(interpretation: Interpretation, multiprocessors: u32) -> (Device, Arc<Interpreter>) {
-    let interpreter = Interpreter::with_properties(interpretation, gpu(multiprocessors));
+    open_as(interpretation, gpu(multiprocessors))
+}
+
+fn open_as(interpretation: Interpretation, gpu: Properties) -> (Device, Arc<Interpreter>) {
+    let interpreter = Interpreter::with_properties(interpretation, gpu);
     (Device::Cuda(Cuda::with_driver(interpreter.clone()).expect("device")), interpreter)
 }
 
@@ -40,23 +53,42 @@ fn blocks_of_several_rounds_pass_their_cases() {
         },
         Case { narrow_parameters: true, one_buffer: true, skip: false, ..case(70, 40, 1) },
     ];
-    let (device, _) = open(Interpretation::default(), 1);
+    let ran = pass(1, &cases);
+    for element in ["f32", "bf16", "f16"] {
+        for layout in ["bdl", "bld"] {
+            for form in ["128", "256", "pairs"] {
+                let name = format!("selective_scan_backward_{element}_{layout}_n16_{form}");
+                assert!(ran.contains(&name.as_str()), "{name} did not run");
+            }
+        }
+    }
+}
+
+/// Two blocks to a group, the second not full, which are a pair where the kernel has pairs.
+#[test]
+fn pairs_of_blocks_pass_their_cases() {
+    let case = |steps, groups| Case::new(1, 70 * groups, steps, 15, groups);
+    let cases = [
+        Case { resets: ResetForm::Flags, ..case(270, 1) },
+        Case { layout: Layout::Bld, resets: ResetForm::SeqIdx, ..case(33, 2) },
+        Case { resets: ResetForm::CuSeqlens, one_buffer: true, ..case(40, 1) },
+    ];
+    let ran = pass(4, &cases);
+    assert!(ran.iter().any(|name| name.ends_with("pairs")), "{ran:?}");
+}
+
+/// Runs the cases on so many multiprocessors; the variants that ran.
+fn pass(multiprocessors: u32, cases: &[Case]) -> Vec<&'static str> {
+    let (device, _) = open(Interpretation::default(), multiprocessors);
     let (mut complaints, mut ran) = (Vec::new(), Vec::new());
     for case in cases {
-        run_case(&device, &case, |report| {
+        run_case(&device, case, |report| {
             ran.push(report.variant);
             complaints.extend(report.complaint());
         });
     }
     assert!(complaints.is_empty(), "{}", complaints.join("\n"));
-    for element in ["f32", "bf16", "f16"] {
-        for layout in ["bdl", "bld"] {
-            for threads in [128, 256] {
-                let name = format!("selective_scan_backward_{element}_{layout}_n16_{threads}");
-                assert!(ran.contains(&name.as_str()), "{name} did not run");
-            }
-        }
-    }
+    ran
 }
 
 /// A call of both passes; the names of its gradients.
@@ -73,14 +105,15 @@ fn backward_kernels_raise_nothing_under_twenty_schedules() {
             .with_seed(seed)
             .with_schedule(Schedule::Shuffled)
             .with_approximations(Approximations::Perturbed);
-        let (device, _) = open(interpretation, 1);
         let layout = if seed % 2 == 0 { Layout::Bdl } else { Layout::Bld };
         let resets = if seed % 4 < 2 { ResetForm::None } else { ResetForm::Flags };
-        // Two rounds, the second with idle lanes, and two chunks.
-        let threads = if seed % 3 == 0 { 256 } else { 128 };
-        let case = Case { seed, layout, resets, ..Case::new(1, threads / 4 + 3, 270, 16, 1) };
+        // Two rounds, or a pair of blocks, the second with idle lanes; and two chunks.
+        let (form, columns, multiprocessors) =
+            [("256", 64, 1), ("128", 32, 1), ("pairs", 64, 2)][seed as usize % 3];
+        let (device, _) = open(interpretation, multiprocessors);
+        let case = Case { seed, layout, resets, ..Case::new(1, columns + 3, 270, 16, 1) };
         let name = ["bdl", "bld"][usize::from(layout == Layout::Bld)];
-        let variant = |element| format!("selective_scan_backward_{element}_{name}_n16_{threads}");
+        let variant = |element| format!("selective_scan_backward_{element}_{name}_n16_{form}");
         match seed % 5 {
             0 => run::<bf16>(&device, &case, &case.options().with_variant(variant("bf16"))),
             1 => run::<f16>(&device, &case, &case.options().with_variant(variant("f16"))),
@@ -98,13 +131,13 @@ struct Moved {
     atomics: u64,
 }
 
-fn moved(dtype: DType, layout: Layout, channels: usize) -> Moved {
-    let sizes @ [batch, channels, steps, states, groups] = [1, channels, 1024, 16, 1];
+fn moved(dtype: DType, layout: Layout, gpu: Properties) -> Moved {
+    let sizes @ [batch, channels, steps, states, groups] = [1, 2048, 1024, 16, 1];
     let case = Case { layout, ..Case::new(batch, channels, steps, states, groups) };
-    // S1 of the specification has 16384 channels for an H100's 132 multiprocessors.
-    let (device, interpreter) = open(Interpretation::default().unchecked(), 8);
+    let (device, interpreter) = open_as(Interpretation::default().unchecked(), gpu);
     match dtype {
         DType::F32 => run::<f32>(&device, &case, &case.options()),
+        DType::F16 => run::<f16>(&device, &case, &case.options()),
         _ => run::<bf16>(&device, &case, &case.options()),
     }
     let problem = Problem::new(dtype, sizes, &case.options()).expect("a problem");
@@ -130,18 +163,28 @@ fn moved(dtype: DType, layout: Layout, channels: usize) -> Moved {
     }
 }
 
+/// S1 of the specification has eight rows of 2048 channels: a row for an eighth of the multiprocessors
+/// gives blocks as many channels, 128 on an H100, where two share their sums for dB and dC, and 160 on
+/// an A100.
 #[test]
 fn the_backward_scan_moves_and_does_no_more_than_it_must() {
-    // With elements of 16 bits the sums for dB and dC weigh twice as much: that takes blocks of 256.
-    for (dtype, channels) in [(DType::F32, 1024), (DType::BF16, 2048)] {
-        for layout in [Layout::Bdl, Layout::Bld] {
-            let Moved { both, backward, instructions, conflicts, atomics } =
-                moved(dtype, layout, channels);
-            println!("{dtype}, {layout:?}: {both:.3}, {backward:.3}, {instructions:.2}");
-            assert!(both <= 1.20, "{dtype}, {layout:?}: {both:.3} of the least bytes");
-            assert!(backward <= 1.20, "{dtype}, {layout:?}, backward: {backward:.3}");
-            assert!(instructions <= 43.0, "{dtype}, {layout:?}: {instructions:.2} instructions");
-            assert_eq!((conflicts, atomics), (0, 0), "{dtype}, {layout:?}");
-        }
+    use Layout::{Bdl, Bld};
+    let h100 = || ("H100", gpu(132 / 8), 43.5);
+    let a100 = || ("A100", a100(108 / 8), 44.5);
+    for ((name, gpu, budget), dtype, layout) in [
+        (h100(), DType::F32, Bdl),
+        (h100(), DType::BF16, Bld),
+        (h100(), DType::F16, Bdl),
+        (a100(), DType::F32, Bld),
+        (a100(), DType::BF16, Bdl),
+        (a100(), DType::F16, Bld),
+    ] {
+        let Moved { both, backward, instructions, conflicts, atomics } = moved(dtype, layout, gpu);
+        let call = format!("{name}, {dtype}, {layout:?}");
+        println!("{call}: {both:.3}, {backward:.3}, {instructions:.2}");
+        assert!(both <= 1.20, "{call}: {both:.3} of the least bytes");
+        assert!(backward <= 1.20, "{call}, backward: {backward:.3}");
+        assert!(instructions <= budget, "{call}: {instructions:.2} instructions");
+        assert_eq!((conflicts, atomics), (0, 0), "{call}");
     }
 }

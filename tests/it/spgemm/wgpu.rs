@@ -1,13 +1,16 @@
 //! Products of sparse matrices on WebGPU: what is particular to it.
 
 use warpwright::backend::wgpu::{Wgpu, WgpuBuffer};
-use warpwright::sparse::Csr;
-use warpwright::spgemm::{Hash, Inputs, Options, Semiring, multiply, reference, triangles};
+use warpwright::sparse::{Csr, Fault, Value};
+use warpwright::spgemm::{
+    Hash, Inputs, Matrices, Options, Problem, Semiring, Spgemm, SpgemmPlan, multiply, reference,
+};
+use warpwright::verify::spgemm::generate::with_values;
 use warpwright::verify::spgemm::{Case, Places, Values, cases, run_case};
 use warpwright::verify::{Outcome, Size};
 use warpwright::{Cpu, DType, Device, Error, Tensor, wgpu};
 
-use super::{assert_same_bits, graph};
+use super::assert_same_bits;
 use crate::wgpu::{baseline, foreign};
 
 #[test]
@@ -78,15 +81,56 @@ fn sums_in_order_have_the_same_bits_each_time() {
     (0..5).for_each(|_| assert_same_bits(&product(), &first));
 }
 
-#[test]
-fn triangles_are_counted() {
-    let Some(device) = baseline() else { return };
-    for (name, expected) in [("karate", 45), ("lesmis", 467), ("power", 651)] {
-        let found = triangles::count(device, &graph(name)).expect("it runs");
-        assert_eq!(found.triangles, expected, "{name}");
-        let by_vertex = triangles::by_vertex(device, &graph(name)).expect("it runs");
-        assert_eq!(by_vertex.triangles.iter().sum::<u64>(), 3 * expected, "{name}");
+/// The values of a case of another seed at the places of this one.
+fn other_values<T: Value>(case: &Case) -> Matrices<Cpu, T> {
+    let mut matrices = case.matrices::<T>().expect("it is drawn");
+    let shifted = |matrix: &Csr<Cpu, T>| {
+        with_values(&matrix.to_pattern::<u32>(), |row, col| {
+            T::from_f64(f64::from(row as u32 ^ col))
+        })
+    };
+    matrices.a = shifted(&matrices.a).expect("as many values as places");
+    matrices.c0 = matrices.c0.as_ref().map(|c0| shifted(c0).expect("as many values"));
+    matrices
+}
+
+#[track_caller]
+fn a_plan_serves<T: Value>(device: &Wgpu, case: &Case) {
+    let first = case.matrices::<T>().expect("it is drawn");
+    let there = first.to_backend(device).expect("memory");
+    let problem = Problem::check(&there.inputs(), &case.options()).expect("it fits");
+    for variant in Spgemm::<T>::variants(device, &problem, &case.options()).expect("some fit") {
+        let options = case.options().with_variant(variant);
+        let (plan, product) = SpgemmPlan::new(&there.inputs(), &options).expect("it runs");
+        let expected = multiply(&first.inputs(), &case.options()).expect("it runs");
+        assert_same_bits(&product.to_backend(&Cpu).expect("memory"), &expected);
+        let other = other_values::<T>(case);
+        let expected = multiply(&other.inputs(), &case.options()).expect("it runs");
+        let other = other.to_backend(device).expect("memory");
+        for _ in 0..2 {
+            let product = plan.execute(&other.inputs(), &options).expect("it runs");
+            assert_same_bits(&product.to_backend(&Cpu).expect("memory"), &expected);
+        }
     }
+}
+
+#[test]
+fn a_plan_serves_all_values_at_its_places() {
+    let Some(device) = baseline() else { return };
+    let plain = Case::drawn([60, 50, 3000], 12.0);
+    a_plan_serves::<i32>(device, &plain);
+    a_plan_serves::<i32>(device, &Case { beta: Some(2.0), mask: Some(true), ..plain.clone() });
+    a_plan_serves::<u8>(device, &Case { semiring: Semiring::OrAnd, ..plain.clone() });
+    a_plan_serves::<f32>(device, &Case { semiring: Semiring::MinPlus, ..plain.clone() });
+    let there = |case: &Case| {
+        case.matrices::<i32>().expect("it is drawn").to_backend(device).expect("memory")
+    };
+    let (first, other) = (there(&plain), there(&Case { seed: 2, ..plain.clone() }));
+    let (plan, _) = SpgemmPlan::new(&first.inputs(), &plain.options()).expect("it runs");
+    let wrong = Inputs::new(&first.a, &other.b);
+    let error = plan.execute(&wrong, &plain.options()).expect_err("other places");
+    let (matrix, fault) = ("B".to_owned(), Fault::PatternMismatch);
+    assert_eq!(error, Error::Sparse { operation: "spgemm", matrix, fault });
 }
 
 /// Matrices in the middle of buffers, at places that bindings do not begin at.
@@ -140,22 +184,5 @@ fn what_webgpu_cannot_hold_is_refused() {
     let large = Case::drawn([1000, 1000, 1000], 10.0);
     let there = large.matrices::<f32>().expect("it is drawn").to_backend(&device).expect("memory");
     let message = multiply(&there.inputs(), &Options::default()).expect_err("too long").to_string();
-    assert!(message.contains("what is known of A's rows"), "{message}");
-}
-
-#[test]
-fn a_product_that_row_pointers_cannot_count_is_refused_before_it_is_made() {
-    let Some(device) = baseline() else { return };
-    const SIDE: u32 = 50_000;
-    let column =
-        Csr::<Cpu, u32>::pattern([SIDE as usize, 1], (0..=SIDE).collect(), vec![0; 50_000]);
-    let row = Csr::pattern([1, SIDE as usize], vec![0, SIDE], (0..SIDE).collect());
-    let there = |made: warpwright::Result<Csr<Cpu, u32>>| {
-        made.and_then(|matrix| matrix.to_backend(device)).expect("a matrix")
-    };
-    let options = Options::default().with_semiring(Semiring::PlusPair);
-    let error =
-        multiply(&Inputs::new(&there(column), &there(row)), &options).expect_err("too many");
-    let limit = i32::MAX as u64;
-    assert_eq!(error, Error::OutputTooLarge { operation: "spgemm", nnz: 2_500_000_000, limit });
+    assert!(message.contains("bytes of columns of A") && message.contains("split"), "{message}");
 }

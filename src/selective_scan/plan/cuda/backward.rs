@@ -3,9 +3,9 @@
 use std::cmp::Reverse;
 
 use super::{check_ability, layout, number, unsupported};
-use crate::backend::Limits;
 use crate::backend::cuda::{bytes, grid_length};
 use crate::backend::kernel::{Language, VariantInfo};
+use crate::backend::{Limits, Tier};
 use crate::element::DType;
 use crate::selective_scan::kernels::{BackwardGeneralPtx, BackwardPtx};
 use crate::selective_scan::{CHECKPOINT, NAME, Options, Plan, Problem, Schedule};
@@ -13,7 +13,7 @@ use crate::variant::no_such_variant;
 use crate::{Error, Result};
 
 /// Chooses the kernel that has the least room for states that is enough: of those, one that is made
-/// for the usual form of a call, with as many threads as fit.
+/// for the usual form of a call, with as many threads as fit, of the highest tier.
 pub(in crate::selective_scan) fn cuda_backward(
     device: &str,
     limits: &Limits,
@@ -31,7 +31,8 @@ pub(in crate::selective_scan) fn cuda_backward(
         }
         None => {
             let preference = |info: &&VariantInfo| {
-                (number(info, "padded"), is_general(info), Reverse(info.block[0]))
+                let large = Reverse((info.block[0], tier(info)));
+                (number(info, "padded"), is_general(info), large)
             };
             let best = fitting.iter().copied().min_by_key(preference);
             let info = best.ok_or_else(|| no_kernel(device, limits, problem))?;
@@ -46,9 +47,10 @@ pub(in crate::selective_scan) fn cuda_backward(
         blocks: [grid_length(NAME, device, limits, walk.blocks(problem))?, 1, 1],
         workspace: workspace(walk, problem),
         reason: format!(
-            "{chosen}; a block walks {} channels of a row, {} at a time",
+            "{chosen}; a block walks {} channels of a row, {} at a time; the sums of {} are one",
             walk.block_channels(),
-            columns(info)
+            columns(info),
+            walk.cluster(problem)
         ),
     })
 }
@@ -77,17 +79,20 @@ fn fitting(
     let usual = BackwardPtx::VARIANTS.iter().map(|variant| variant.info);
     let general = BackwardGeneralPtx::VARIANTS.iter().map(|variant| variant.info);
     usual.chain(general).filter(|info| {
-        let tier = match info.language {
-            Language::Ptx(tier) => Some(tier),
-            Language::Wgsl => None,
-        };
-        tier <= limits.tier
+        tier(info) <= limits.tier
             && dynamic_shared(info) <= limits.shared_bytes
             && number(info, "checkpoint") == CHECKPOINT
             && problem.dtype != DType::F64
             && number(info, "padded") >= problem.states
             && (is_general(info) || is_for(info, problem, options))
     })
+}
+
+fn tier(info: &VariantInfo) -> Option<Tier> {
+    match info.language {
+        Language::Ptx(tier) => Some(tier),
+        Language::Wgsl => None,
+    }
 }
 
 /// Whether a kernel is for every form of a call.
@@ -176,6 +181,18 @@ impl Walk {
         problem.group_channels().div_ceil(self.block_channels())
     }
 
+    /// Blocks of a group that run as a cluster and leave one sum for dB, and for dC: a pair, which
+    /// any two neighbouring multiprocessors can be, where the tier has it and none is left alone.
+    pub fn cluster(self, problem: &Problem) -> u32 {
+        let pairs = tier(self.info) == Some(Tier::Sm90a);
+        if pairs && self.group_blocks(problem).is_multiple_of(2) { 2 } else { 1 }
+    }
+
+    /// Parts of a group's dB, and of its dC.
+    fn map_parts(self, problem: &Problem) -> u64 {
+        self.group_blocks(problem) as u64 / u64::from(self.cluster(problem))
+    }
+
     fn blocks(self, problem: &Problem) -> u64 {
         bytes(&[problem.rows, problem.groups, self.group_blocks(problem)], 1)
     }
@@ -218,7 +235,7 @@ impl Summed {
 /// sum of some more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::selective_scan) struct Parts {
-    /// Parts: of rows, or of the blocks of a group.
+    /// Parts: of rows, or of the blocks, or pairs of blocks, of a group.
     pub count: u64,
     /// Numbers of the gradient.
     pub numbers: u64,
@@ -237,7 +254,7 @@ impl Parts {
         let map = |constant: bool| match constant {
             true => per_state,
             false => Self {
-                count: walk.group_blocks(problem) as u64,
+                count: walk.map_parts(problem),
                 numbers: Self::map_elements(problem),
                 length: 1,
             },
@@ -283,11 +300,13 @@ mod tests {
         let chosen = |shared_kib: u32| {
             plan(&Limits { shared_bytes: shared_kib << 10, ..limits() }, &problem()).variant
         };
-        assert_eq!(chosen(227), "selective_scan_backward_f32_bdl_n16_256");
+        assert_eq!(chosen(227), "selective_scan_backward_f32_bdl_n16_pairs");
         assert_eq!(chosen(163), "selective_scan_backward_f32_bdl_n16_128");
         assert_eq!(chosen(99), "selective_scan_backward_general_n16");
         let bf16 = Problem { dtype: DType::BF16, layout: Layout::Bld, ..problem() };
-        assert_eq!(plan(&limits(), &bf16).variant, "selective_scan_backward_bf16_bld_n16_256");
+        assert_eq!(plan(&limits(), &bf16).variant, "selective_scan_backward_bf16_bld_n16_pairs");
+        let blackwell = Limits { tier: Some(Tier::Sm80), ..limits() };
+        assert!(plan(&blackwell, &problem()).variant.ends_with("f32_bdl_n16_256"));
     }
 
     #[test]
@@ -305,8 +324,8 @@ mod tests {
         assert!(accurate.variant.ends_with("general_n16"), "{accurate}");
         let all =
             cuda_backward_variants("cuda:0", &limits(), &problem(), &Options::default()).unwrap();
-        let ends = ["f32_bdl_n16_256", "f32_bdl_n16_128", "general_n16"];
-        assert!(all.len() == 3 && all.iter().zip(ends).all(|(name, end)| name.ends_with(end)));
+        let ends = ["f32_bdl_n16_pairs", "f32_bdl_n16_128", "f32_bdl_n16_256", "general_n16"];
+        assert!(all.len() == 4 && all.iter().zip(ends).all(|(name, end)| name.ends_with(end)));
     }
 
     #[test]
@@ -332,6 +351,21 @@ mod tests {
         ] {
             assert_eq!(plan(&limits(), &empty).blocks, [0, 1, 1]);
         }
+    }
+
+    #[test]
+    fn pairs_of_blocks_leave_one_sum() {
+        let parts = |limits: &Limits, problem: &Problem| {
+            let chosen = plan(limits, problem);
+            let walk = Walk::of(chosen_info(&chosen), &chosen, problem);
+            (walk.cluster(problem), Parts::of(Summed::B, walk, problem).count)
+        };
+        assert_eq!(parts(&limits(), &problem()), (2, 8));
+        let blackwell = Limits { tier: Some(Tier::Sm80), ..limits() };
+        assert_eq!(parts(&blackwell, &problem()), (1, 16));
+        // Three blocks to a group: none is left alone.
+        let odd = Problem { channels: 3 * 64, ..problem() };
+        assert_eq!(parts(&limits(), &odd), (1, 3));
     }
 
     fn chosen_info(plan: &Plan) -> &'static VariantInfo {
