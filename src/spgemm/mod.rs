@@ -56,6 +56,15 @@
 //! global memory: never memory for products. [`Tuning`] chooses hash, tables, windows and how
 //! groups come to their rows, for study.
 //!
+//! WGSL does the same in 16 KiB of workgroup memory and eight bindings: tables of 20 to 640
+//! entries, which are ranked by counting the smaller ones, windows of 2048 columns, and beyond a
+//! sorting network; whatever [`Tuning::tokens`] says, each row has its own group of threads. It
+//! takes 40 bytes for each row, 12 for each entry of A, at most 64 MiB for tables unless one row
+//! needs more, and where there is a C0 room for it and B. Every array must fit into one binding.
+//! There is no f64, no row pointer of 64 bits, and no promise for NaN, infinity and subnormal
+//! numbers. Sums in order are the same each time, and within rounding of the CPU's, since a
+//! compiler may contract product and sum.
+//!
 //! [`SpgemmPlan`] keeps what does not depend on values, for products of the same patterns.
 //! [`triangles`] counts triangles of graphs by masked products, [`gram`] multiplies a matrix with its
 //! transpose, and [`estimate`] tells what a product will take.
@@ -82,6 +91,8 @@ mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
 mod estimate;
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+mod gpu;
 mod gram;
 mod inputs;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
@@ -97,6 +108,8 @@ mod reuse;
 mod semiring;
 pub mod triangles;
 mod tuning;
+#[cfg(feature = "wgpu")]
+mod wgpu;
 
 pub use check::Problem;
 pub(crate) use cpu::VARIANTS as CPU_VARIANTS;

@@ -5,8 +5,6 @@
 
 use std::time::Instant;
 
-#[cfg(any(feature = "wgpu", feature = "cuda"))]
-use super::Spgemm;
 use super::options::SHAPES;
 use super::{
     AXES, CHECK, Inputs, Matrices, NAME, Options, Problem, Semiring, Summary, cpu,
@@ -64,19 +62,8 @@ impl Operation for RunTime {
             #[cfg(feature = "cuda")]
             Device::Cuda(cuda) => super::cuda::explain(cuda, &problem, &options),
             #[cfg(feature = "wgpu")]
-            other @ Device::Wgpu(_) => Err(no_kernels(other)),
+            Device::Wgpu(_) => Ok(super::wgpu::explain(&problem, &options)),
         }
-    }
-}
-
-/// The kernels of WebGPU follow; until then the call says so.
-#[cfg(feature = "wgpu")]
-pub(super) fn no_kernels(device: &Device) -> Error {
-    Error::Unsupported {
-        operation: NAME,
-        backend: device.name(),
-        what: "products of sparse matrices yet".to_owned(),
-        instead: "use the device cpu".to_owned(),
     }
 }
 
@@ -175,13 +162,13 @@ pub fn multiply_on<T: Value>(
         #[cfg(feature = "cuda")]
         Device::Cuda(cuda) => multiply_there(cuda, inputs, options),
         #[cfg(feature = "wgpu")]
-        other @ Device::Wgpu(_) => Err(no_kernels(other)),
+        Device::Wgpu(wgpu) => multiply_there(wgpu, inputs, options),
     }
 }
 
 /// The product of copies on a backend, copied back.
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
-fn multiply_there<B: Spgemm<T>, T: Value>(
+fn multiply_there<B: super::Spgemm<T>, T: Value>(
     backend: &B,
     inputs: &Inputs<'_, Cpu, T>,
     options: &Options,

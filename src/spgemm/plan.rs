@@ -100,13 +100,14 @@ impl Plan {
         let mean = (problem.nnz_b / problem.inner.max(1)).max(1);
         let mean_log = mean.next_power_of_two().trailing_zeros();
         let usual = shared_bytes.min(USUAL_SHARED);
+        // A word and two bits for each column; two bits.
+        let most = (log_of_room(usual, 8 * word_bytes + 2), log_of_room(usual, 2));
         let (slot_log, window_log) = match tuning.window {
             Some(columns) => {
-                let slot_log = columns.max(1).ilog2().max(LEAST_WINDOW_LOG);
+                let slot_log = columns.max(1).ilog2().clamp(LEAST_WINDOW_LOG, most.0);
                 (slot_log, slot_log + 2)
             }
-            // A word and two bits for each column; two bits.
-            None => (log_of_room(usual, 8 * word_bytes + 2), log_of_room(usual, 2)),
+            None => most,
         };
         Self {
             symbolic,
@@ -117,6 +118,15 @@ impl Plan {
             search_cost: 1 + mean_log,
             word_bytes,
             must_hash: false,
+        }
+    }
+
+    /// The plan so that a variant, which tables and windows are tuned for, has all rows.
+    pub fn of_variant(self, variant: &str) -> Self {
+        match variant.contains("_hashed_") {
+            // So that few rows have one window only.
+            true => Self { slot_log: LEAST_WINDOW_LOG, must_hash: true, ..self },
+            false => self,
         }
     }
 
@@ -136,12 +146,33 @@ impl Plan {
         self.numeric.iter().map(|&table| numeric_limit(table))
     }
 
+    /// What would run, and why, in lines.
+    pub fn explain(&self, variant: &str, dtype: DType) -> String {
+        let joined =
+            |limits: Vec<u32>| limits.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
+        format!(
+            "variant    {variant}\n\
+             because    every row goes to the smallest table that holds it\n\
+             counted    in tables for {} entries, then in windows of {} columns\n\
+             summed     in tables for {} entries, then in windows of {} columns\n\
+             values     {dtype}\n\
+             row of B   {} threads side by side",
+            joined(self.symbolic_limits().collect()),
+            1_u64 << self.window_log,
+            joined(self.numeric_limits().collect()),
+            1_u64 << self.slot_log,
+            1 << self.spread_log,
+        )
+    }
+
     /// Bytes of shared memory for a window in which values are summed.
+    #[cfg(any(feature = "cuda", test))]
     pub fn sum_window_bytes(&self) -> u32 {
         (self.word_bytes << self.slot_log) + (2 << self.slot_log) / 8 + 16
     }
 
     /// Bytes of shared memory for a window in which entries are counted.
+    #[cfg(any(feature = "cuda", test))]
     pub fn count_window_bytes(&self) -> u32 {
         (2 << self.window_log) / 8 + 16
     }
@@ -191,11 +222,26 @@ mod tests {
     }
 
     #[test]
+    fn those_of_webgpu_fit_into_what_every_device_has() {
+        let plan = plan(16 * 1024, DType::F32, &Options::default());
+        assert_eq!(plan.numeric_limits().collect::<Vec<_>>(), [20, 40, 160, 320, 640]);
+        assert_eq!(plan.symbolic_limits().collect::<Vec<_>>(), [51, 204, 640, 640]);
+        assert_eq!((plan.slot_log, plan.window_log), (11, 15));
+        // An invocation has eight slots of a table in which entries are counted, four of another.
+        assert!(plan.symbolic.iter().all(|table| table.slots() == 8 * table.lanes()));
+        assert!(plan.numeric.iter().all(|table| table.slots() == 4 * table.lanes()));
+    }
+
+    #[test]
     fn without_tables_all_rows_take_windows() {
         let mut options = Options::default();
         (options.tuning.slots, options.tuning.window) = (0..=0, Some(64));
         let plan = plan(163 * 1024, DType::F32, &options);
         assert_eq!((plan.symbolic.len(), plan.numeric.len()), (0, 0));
         assert_eq!((plan.slot_log, plan.window_log), (6, 8));
+        // No window is longer than the memory for it.
+        options.tuning.window = Some(1 << 20);
+        let plan = self::plan(16 * 1024, DType::F32, &options);
+        assert_eq!((plan.slot_log, plan.window_log), (11, 13));
     }
 }

@@ -25,8 +25,6 @@
 //! # Ok::<(), warpwright::Error>(())
 //! ```
 
-#[cfg(any(feature = "wgpu", feature = "cuda"))]
-use super::named::no_kernels;
 use super::{Inputs, Options, Semiring, Spgemm, Summary, multiply_with_summary};
 use crate::Result;
 use crate::backend::{Cpu, Device};
@@ -89,7 +87,7 @@ pub fn on<T: Value, O: Offset>(
         #[cfg(feature = "cuda")]
         Device::Cuda(cuda) => Ok((count(cuda, graph)?, by_vertex(cuda, graph)?)),
         #[cfg(feature = "wgpu")]
-        other @ Device::Wgpu(_) => Err(no_kernels(other)),
+        Device::Wgpu(wgpu) => Ok((count(wgpu, graph)?, by_vertex(wgpu, graph)?)),
     }
 }
 

@@ -3,6 +3,8 @@
 mod edges;
 #[cfg(feature = "interpreter")]
 mod interpreter;
+#[cfg(feature = "wgpu")]
+mod wgpu;
 
 use proptest::prelude::*;
 use warpwright::sparse::matrix_market::{ReadOptions, read};

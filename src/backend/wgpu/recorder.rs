@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use super::{Wgpu, WgpuBuffer};
-use crate::backend::Backend;
 use crate::backend::kernel::VariantInfo;
+use crate::backend::{Backend, Buffer};
 use crate::tensor::View;
 use crate::{Error, Result};
 
@@ -22,6 +22,11 @@ impl<'a> Slice<'a> {
     pub(crate) fn new(buffer: &'a WgpuBuffer, bytes: Range<u64>) -> Self {
         let offset = buffer.offset() + bytes.start;
         Self { buffer: buffer.buffer(), offset, bytes: bytes.end - bytes.start }
+    }
+
+    /// All of a buffer.
+    pub(crate) fn whole(buffer: &'a WgpuBuffer) -> Self {
+        Self::new(buffer, 0..buffer.bytes())
     }
 
     /// So many of its bytes, from a 32-bit word on.

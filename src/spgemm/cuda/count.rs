@@ -1,18 +1,19 @@
 //! Analyse and count: row pointers of the product.
 
 use super::matrices::places;
-use super::totals::{Bin, Counted, Totals, bin};
+use super::totals::{Counted, Totals};
 use super::{Call, SCANNED};
 use crate::backend::cuda::Cuda;
 use crate::backend::cuda::{Address, CudaBuffer, Workspace, only, variant, within, word};
 use crate::backend::kernel::VariantInfo;
 use crate::sparse::{Offset, Value};
+use crate::spgemm::gpu::{Bin, bin, hash};
 use crate::spgemm::kernels::{
     AnalysePtx, ClassifyPtx, CountLargePtx, CountSmallPtx, CountWindowsPtx, OffsetsPtx, OrderPtx,
     ScanPtx, TokensPtx,
 };
 use crate::spgemm::plan::Table;
-use crate::spgemm::{Hash, NAME, Summary};
+use crate::spgemm::{NAME, Summary};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 
@@ -55,18 +56,6 @@ impl Slots {
 
     pub fn entries(&self) -> Address {
         self.at(self.slot_entries)
-    }
-}
-
-/// 2³² over the golden ratio.
-pub(super) const GOLDEN: u32 = 2_654_435_769;
-
-/// Multiplier and shift of a hash into a table; a shift above 31 goes by the row's width.
-pub(super) fn hash(hash: Hash, table: Table) -> (u32, u32) {
-    match hash {
-        Hash::Multiplicative => (GOLDEN, 32 - table.slots_log),
-        Hash::LowBits => (1, 0),
-        Hash::HighBits => (1, u32::MAX),
     }
 }
 
@@ -153,7 +142,7 @@ impl<T: Value, O: Offset> Call<'_, T, O> {
             slot_log: self.plan.slot_log,
             window_log: self.plan.window_log,
             search_cost: self.plan.search_cost,
-            copies: u32::from(self.copies()),
+            copies: u32::from(self.matrices.copies()),
             rows,
             flags: self.flags,
         }
@@ -167,12 +156,6 @@ impl<T: Value, O: Offset> Call<'_, T, O> {
         .launch(stream, only(NAME, OrderPtx::VARIANTS)?, self.grid(blocks, 0)?)
     }
 
-    /// Whether rows with one entry of A are those of B: nothing is left out, added or merged.
-    fn copies(&self) -> bool {
-        let matrices = self.matrices;
-        matrices.c0.is_none() && matrices.mask.is_none() && matrices.b.is_unique()
-    }
-
     /// Counts the rows of each bin, and makes row pointers of that.
     fn count_rows(
         &self,
@@ -182,7 +165,7 @@ impl<T: Value, O: Offset> Call<'_, T, O> {
         let mean = analysed.products / self.problem.rows.max(1) as u64;
         let uneven = u64::from(analysed.most_products) > 8 * mean;
         for (number, &table) in (bin::TABLES..).zip(&self.plan.symbolic) {
-            self.count_tables(table, analysed.bin(number), &row_ptr, totals, uneven)?;
+            self.count_tables(table, analysed.bins.bin(number), &row_ptr, totals, uneven)?;
         }
         let slots = self.slots(analysed)?;
         self.count_windows(analysed, &slots, &row_ptr, totals)?;
@@ -315,7 +298,7 @@ impl<T: Value, O: Offset> Call<'_, T, O> {
         row_ptr: &Tensor<Cuda, O>,
         totals: &Totals,
     ) -> Result<()> {
-        let Bin { number, first, rows: count } = analysed.bin(bin::WINDOWS);
+        let Bin { number, first, rows: count } = analysed.bins.bin(bin::WINDOWS);
         if count == 0 {
             return Ok(());
         }

@@ -1,13 +1,12 @@
 //! Long rows whose entries lie far apart, hashed in global memory.
 
-use super::count::{CountedRows, GOLDEN};
+use super::count::CountedRows;
 use super::sum::Places;
-use super::totals::bin;
 use super::{Call, of_kind};
 use crate::Result;
 use crate::backend::cuda::{Address, CudaBuffer};
 use crate::sparse::{Offset, Value};
-use crate::spgemm::Hash;
+use crate::spgemm::gpu::{bin, hash_by_row};
 use crate::spgemm::kernels::SumHashedPtx;
 
 /// Bytes of tables in global memory, at the most; one there is always.
@@ -24,7 +23,7 @@ pub(super) struct Pool {
 impl<T: Value, O: Offset> Call<'_, T, O> {
     /// The tables that the rows need, if there are such rows.
     pub fn pool(&self, counted: &CountedRows<O>) -> Result<Option<Pool>> {
-        let rows = counted.counted.bin(bin::HASHED).rows;
+        let rows = counted.counted.bins.bin(bin::HASHED).rows;
         if rows == 0 {
             return Ok(None);
         }
@@ -39,13 +38,9 @@ impl<T: Value, O: Offset> Call<'_, T, O> {
     }
 
     pub fn sum_hashed(&self, places: &Places, counted: &CountedRows<O>, pool: &Pool) -> Result<()> {
-        let rows = counted.counted.bin(bin::HASHED);
+        let rows = counted.counted.bins.bin(bin::HASHED);
         let kernel = of_kind::<_, T>(SumHashedPtx::VARIANTS, self.options.semiring, |_| true)?;
-        let (multiplier, shift) = match self.options.tuning.hash {
-            Hash::Multiplicative => (GOLDEN, 32),
-            Hash::LowBits => (1, 0),
-            Hash::HighBits => (1, u32::MAX),
-        };
+        let (multiplier, shift) = hash_by_row(self.options.tuning.hash);
         SumHashedPtx {
             a_row_ptr: places.a[0],
             a_col: places.a[1],

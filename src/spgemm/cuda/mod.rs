@@ -12,8 +12,9 @@ mod totals;
 
 use std::sync::Arc;
 
+use super::gpu::{self, BINS, Matrices, WIDEST_OF_WINDOWS, is_ordered, kind};
 use super::kernels::{PrintPtx, SumHashedPtx, SumLargePtx, SumSmallPtx, SumWindowsPtx};
-use super::plan::{LEAST_WINDOW_LOG, Plan};
+use super::plan::Plan;
 use super::{
     Inputs, NAME, Options, Planned, Problem, Semiring, Spgemm, SpgemmPlan, Summary, Tokens,
 };
@@ -26,13 +27,7 @@ use crate::variant::{forced, no_such_variant};
 use crate::{Error, Result};
 use count::CountedRows;
 use hashed::Pool;
-use matrices::Matrices;
-
-/// All kernels that sum, each for the rows that suit it.
-const BINS: &str = "spgemm_bins";
-
-/// The widest matrix of which all rows may go by windows.
-const WIDEST_OF_WINDOWS: usize = 1 << 22;
+use matrices::matrices;
 
 /// Threads that a multiprocessor holds at once.
 const THREADS_PER_UNIT: u32 = 2048;
@@ -62,13 +57,13 @@ impl<T: Value, O: Offset> Spgemm<T, O> for Cuda {
     ) -> Result<(Csr<Self, T, O>, Summary, Option<Kept<O>>)> {
         let (variant, options) = tuned::<T>(self, options)?;
         let mut summary = Summary { variant, ..Summary::default() };
-        let nothing = problem.nnz_a == 0 || problem.nnz_b == 0;
-        if problem.rows == 0 || problem.cols == 0 || nothing && inputs.c0.is_none() {
-            return Ok((empty(self, problem)?, summary, None));
+        if let Some(empty) = gpu::empty(self, problem, inputs)? {
+            return Ok((empty, summary, None));
         }
-        let matrices = summary.phase("prepare", || Matrices::of(self, inputs))?;
+        let matrices = summary.phase("prepare", || matrices(self, inputs))?;
         let rows = RowData::of(self, problem)?;
-        let plan = plan::<T>(self, problem, variant, &options);
+        let shared_bytes = self.limits().shared_bytes;
+        let plan = Plan::of(problem, T::DTYPE, shared_bytes, &options).of_variant(variant);
         let call = Call::of(self, problem, &matrices, &options, &plan, &rows);
         let counted = call.count(&mut summary)?;
         let pool = call.pool(&counted)?;
@@ -97,7 +92,7 @@ impl<T: Value, O: Offset> Spgemm<T, O> for Cuda {
         let mut options = options.clone();
         // Nothing is counted this time, not even who has taken which row.
         options.tuning.tokens = Tokens::Static;
-        let matrices = Matrices::of(self, inputs)?;
+        let matrices = matrices(self, inputs)?;
         let call = Call::of(self, plan.problem(), &matrices, &options, &kept.plan, &kept.rows);
         call.sum_into(&kept.counted, kept.pool.as_ref(), plan.structure().col(), into)
     }
@@ -145,19 +140,6 @@ pub struct Kept<O: Offset> {
     rows: RowData,
     counted: Arc<CountedRows<O>>,
     pool: Option<Pool>,
-}
-
-/// The product of nothing.
-fn empty<T: Value, O: Offset>(device: &Cuda, problem: &Problem) -> Result<Csr<Cuda, T, O>> {
-    let shape = [problem.rows, problem.cols];
-    let zero = O::of(0).unwrap_or(O::MOST);
-    let row_ptr = vec![zero; problem.rows + 1];
-    Csr::canonical_parts(shape, row_ptr, Vec::new(), Some(Vec::new()))?.to_backend(device)
-}
-
-/// What sum and product mean, and of what values, as the kernels' table names it.
-fn kind<T: Value>(semiring: Semiring) -> String {
-    format!("{}_{}", semiring.name().replace('-', "_"), T::DTYPE)
 }
 
 /// The variant of a table for a kind.
@@ -213,7 +195,7 @@ fn tuned<T: Value>(device: &Cuda, options: &Options) -> Result<(&'static str, Op
 struct Call<'a, T: Value, O: Offset> {
     device: &'a Cuda,
     problem: &'a Problem,
-    matrices: &'a Matrices<'a, T, O>,
+    matrices: &'a Matrices<'a, Cuda, T, O>,
     options: &'a Options,
     plan: &'a Plan,
     rows: &'a RowData,
@@ -251,16 +233,6 @@ impl RowData {
     }
 }
 
-/// The plan of a call whose variant is known.
-fn plan<T: Value>(device: &Cuda, problem: &Problem, variant: &str, options: &Options) -> Plan {
-    let plan = Plan::of(problem, T::DTYPE, device.limits().shared_bytes, options);
-    match variant.contains("_hashed_") {
-        // So that few rows have one window only.
-        true => Plan { slot_log: LEAST_WINDOW_LOG, must_hash: true, ..plan },
-        false => plan,
-    }
-}
-
 /// The flags of kernels/spgemm/matrix.ptx.
 mod flag {
     pub const WIDE: u32 = 1;
@@ -282,7 +254,7 @@ impl<'a, T: Value, O: Offset> Call<'a, T, O> {
     fn of(
         device: &'a Cuda,
         problem: &'a Problem,
-        matrices: &'a Matrices<'a, T, O>,
+        matrices: &'a Matrices<'a, Cuda, T, O>,
         options: &'a Options,
         plan: &'a Plan,
         rows: &'a RowData,
@@ -341,15 +313,8 @@ impl<'a, T: Value, O: Offset> Call<'a, T, O> {
     }
 }
 
-/// Whether sums are asked to go from left to right, and it shows.
-fn is_ordered<T: Value>(options: &Options) -> bool {
-    options.deterministic && !options.semiring.is_exact(T::DTYPE)
-}
-
-fn flags<T: Value, O: Offset>(matrices: &Matrices<'_, T, O>, options: &Options) -> u32 {
-    // Entries of C0 outside of the mask are kept beside products that it does not let through:
-    // its places cannot lie in the tables then.
-    let searches = matrices.mask.is_some() && matrices.c0.is_some() && !options.replace;
+fn flags<T: Value, O: Offset>(matrices: &Matrices<'_, Cuda, T, O>, options: &Options) -> u32 {
+    let searches = matrices.searches(options);
     let preloads = matrices.mask.is_some() && !searches;
     [
         (O::DTYPE.bytes() == 8, flag::WIDE),
@@ -366,19 +331,5 @@ fn flags<T: Value, O: Offset>(matrices: &Matrices<'_, T, O>, options: &Options) 
 pub(super) fn explain(device: &Cuda, problem: &Problem, options: &Options) -> Result<String> {
     let dtype = options.semiring.values()[0];
     let plan = Plan::of(problem, dtype, device.limits().shared_bytes, options);
-    let limits =
-        |limits: Vec<u32>| limits.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
-    Ok(format!(
-        "variant    {BINS}\n\
-         because    every row goes to the smallest table that holds it\n\
-         counted    in tables for {} entries, then in windows of {} columns\n\
-         summed     in tables for {} entries, then in windows of {} columns\n\
-         values     {dtype}\n\
-         row of B   {} threads side by side",
-        limits(plan.symbolic_limits().collect()),
-        1_u64 << plan.window_log,
-        limits(plan.numeric_limits().collect()),
-        1_u64 << plan.slot_log,
-        1 << plan.spread_log,
-    ))
+    Ok(plan.explain(BINS, dtype))
 }

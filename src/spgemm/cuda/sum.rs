@@ -1,13 +1,13 @@
 //! Sum: columns and values of the product.
 
-use super::count::{CountedRows, hash};
+use super::count::CountedRows;
 use super::hashed::Pool;
 use super::matrices::{optional, places};
-use super::totals::{Bin, bin};
 use super::{Call, flag, of_kind};
 use crate::Result;
 use crate::backend::cuda::{Address, Cuda};
 use crate::sparse::{Csr, Offset, Value};
+use crate::spgemm::gpu::{Bin, bin, hash};
 use crate::spgemm::kernels::{CopyPtx, SumLargePtx, SumSmallPtx, SumWindowsPtx};
 use crate::spgemm::plan::Table;
 use crate::tensor::Tensor;
@@ -49,9 +49,9 @@ impl<T: Value, O: Offset> Call<'_, T, O> {
         val: &Tensor<Cuda, T>,
     ) -> Result<()> {
         let places = self.places(counted, col, val);
-        self.copy(&places, counted.counted.bin(bin::COPIED))?;
+        self.copy(&places, counted.counted.bins.bin(bin::COPIED))?;
         for (number, &table) in (bin::TABLES..).zip(&self.plan.numeric) {
-            self.sum_tables(table, &places, counted.counted.bin(number), counted)?;
+            self.sum_tables(table, &places, counted.counted.bins.bin(number), counted)?;
         }
         self.sum_windows(&places, counted)?;
         pool.map_or(Ok(()), |pool| self.sum_hashed(&places, counted, pool))
@@ -220,9 +220,9 @@ impl<T: Value, O: Offset> Call<'_, T, O> {
     /// Long rows by their slots, and rows of one window.
     fn sum_windows(&self, places: &Places, counted: &CountedRows<O>) -> Result<()> {
         let slots = &counted.slots;
-        let rows = counted.counted.bin(bin::WINDOW);
+        let rows = counted.counted.bins.bin(bin::WINDOW);
         self.sum_window(places, counted, rows, [Address::NULL; 3])?;
-        let long = counted.counted.bin(bin::WINDOWS);
+        let long = counted.counted.bins.bin(bin::WINDOWS);
         if long.rows == 0 {
             return Ok(());
         }

@@ -1,17 +1,9 @@
 //! What kernels count for the host, as kernels/spgemm/totals.ptx lays it out.
 
+use super::super::gpu::Bins;
 use crate::Result;
 use crate::backend::Backend;
 use crate::backend::cuda::{Address, Cuda, CudaBuffer};
-
-/// The bins of rows.
-pub(super) mod bin {
-    pub const COPIED: usize = 1;
-    pub const TABLES: usize = 2;
-    pub const WINDOW: usize = 10;
-    pub const WINDOWS: usize = 11;
-    pub const HASHED: usize = 12;
-}
 
 /// Bytes of what the kernels of a pass count.
 const BYTES: usize = 256;
@@ -51,7 +43,7 @@ impl Totals {
             entries: wide(8),
             slots: wide(16),
             tokens: wide(24),
-            rows: std::array::from_fn(|bin| word(COUNTS + 4 * bin)),
+            bins: Bins(std::array::from_fn(|bin| word(COUNTS + 4 * bin))),
             largest: word(232),
             most_products: word(236),
         })
@@ -70,25 +62,9 @@ pub(super) struct Counted {
     /// Windows of long rows in which entries are counted.
     pub tokens: u64,
     /// Rows of each bin.
-    rows: [u32; 16],
+    pub bins: Bins,
     /// The most that a table in global memory holds.
     pub largest: u32,
     /// The most products of a row, up to 2³² - 1.
     pub most_products: u32,
-}
-
-/// A bin: where its rows begin in their order, and how many there are.
-#[derive(Clone, Copy)]
-pub(super) struct Bin {
-    pub number: usize,
-    pub first: u32,
-    pub rows: u32,
-}
-
-impl Counted {
-    /// The rows of a bin; those without an entry are of none.
-    pub fn bin(&self, number: usize) -> Bin {
-        let first = self.rows[1..number].iter().sum();
-        Bin { number, first, rows: self.rows[number] }
-    }
 }

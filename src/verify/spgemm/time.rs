@@ -2,8 +2,6 @@
 
 use super::Case;
 use super::generate::{KNOWN, Known};
-#[cfg(feature = "wgpu")]
-use super::no_kernels;
 use crate::Result;
 use crate::backend::{Backend, Cpu, Device};
 use crate::element::DType;
@@ -39,7 +37,9 @@ pub(super) fn time(
         #[cfg(feature = "cuda")]
         (Device::Cuda(cuda), _) => time_on::<_, f32>(cuda, setting, runs),
         #[cfg(feature = "wgpu")]
-        (other @ Device::Wgpu(_), _) => Err(no_kernels(other.name())),
+        (Device::Wgpu(wgpu), DType::F64) => time_on::<_, f64>(wgpu, setting, runs),
+        #[cfg(feature = "wgpu")]
+        (Device::Wgpu(wgpu), _) => time_on::<_, f32>(wgpu, setting, runs),
     }
 }
 
