@@ -87,8 +87,8 @@ fn bin_of(row: u32, upper: u32, columns: u32) -> u32 {
 {%- if symbolic %}
   let window_words = (1u << params.slot_log) >> 6u;
   let cost = f32(windows) * (f32(records_of_row) * f32(params.search_cost) + f32(window_words));
-  let hashes = has(MAY_HASH) && cost > 8.0 * f32(of_row(row, PRODUCTS));
-  return select(WINDOWS, HASHED, hashes || has(MUST_HASH));
+  let hashes = has(MUST_HASH) || cost > 8.0 * f32(of_row(row, PRODUCTS));
+  return select(WINDOWS, HASHED, hashes);
 {%- else %}
   let hashes = of_row(row, BIN) == HASHED;
   if (hashes) {

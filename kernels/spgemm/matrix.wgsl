@@ -19,9 +19,8 @@ const B_VALUED: u32 = 256u;
 const C0_VALUED: u32 = 512u;
 const SCALES: u32 = 1024u;    // alpha is not one
 const COPIES: u32 = 2048u;    // rows with one entry of A are those of B
-const MAY_HASH: u32 = 4096u;  // rows may go to tables in global memory
-const MUST_HASH: u32 = 8192u; // all that tables in workgroup memory cannot hold do
-const REPEATS: u32 = 16384u;  // in order, where a row of B or C0 may hold a column twice
+const MUST_HASH: u32 = 4096u; // all that tables in workgroup memory cannot hold goes to global memory
+const REPEATS: u32 = 8192u;   // in order, where a row of B or C0 may hold a column twice
 
 fn has(flag: u32) -> bool {
   return (params.flags & flag) != 0u;

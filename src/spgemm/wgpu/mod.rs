@@ -208,9 +208,8 @@ mod flag {
     pub const C0_VALUED: u32 = 512;
     pub const SCALES: u32 = 1024;
     pub const COPIES: u32 = 2048;
-    pub const MAY_HASH: u32 = 4096;
-    pub const MUST_HASH: u32 = 8192;
-    pub const REPEATS: u32 = 16384;
+    pub const MUST_HASH: u32 = 4096;
+    pub const REPEATS: u32 = 8192;
 }
 
 impl<'a, T: Value, O: Offset> Call<'a, T, O> {
@@ -222,8 +221,8 @@ impl<'a, T: Value, O: Offset> Call<'a, T, O> {
         plan: &'a Plan,
         rows: &'a RowData,
     ) -> Self {
-        let flags = flags(matrices, options)
-            | if plan.must_hash { flag::MUST_HASH } else { flag::MAY_HASH };
+        let must_hash = if plan.must_hash { flag::MUST_HASH } else { 0 };
+        let flags = flags(matrices, options) | must_hash;
         let ordered = is_ordered::<T>(options);
         Self { device, problem, matrices, options, plan, rows, flags, ordered }
     }
