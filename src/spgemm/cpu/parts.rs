@@ -1,6 +1,7 @@
 //! The rows of a product, in parts that threads take.
 
 use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 
 use rayon::prelude::*;
 
@@ -21,8 +22,8 @@ pub struct Parts {
     pub products: u64,
 }
 
-/// What makes the rows of a product in one thread.
-pub(crate) trait RowMaker<T> {
+/// What makes the rows of a product in one thread, one row after the other.
+pub(crate) trait RowMaker<T>: Send {
     /// Writes the columns of a row, ascending, and their values to the front of arrays that have
     /// room for them. How many there are.
     fn fill(&mut self, row: usize, col: &mut [u32], val: &mut [T]) -> usize;
@@ -63,16 +64,17 @@ impl Parts {
         &self,
         maker: impl Fn() -> M + Sync,
     ) -> Vec<usize> {
+        let makers = Makers::new(maker);
         let count = |rows: &Range<usize>| {
             let most = rows.clone().map(|row| self.upper(row)).max().unwrap_or(0);
-            let (mut maker, mut col, mut val) = (maker(), vec![0; most], vec![T::ZERO; most]);
-            rows.clone().map(|row| maker.fill(row, &mut col, &mut val)).sum()
+            let (mut col, mut val) = (vec![0; most], vec![T::ZERO; most]);
+            makers.lend(|maker| rows.clone().map(|row| maker.fill(row, &mut col, &mut val)).sum())
         };
         self.rows.par_iter().map(count).collect()
     }
 
     /// Whether some rows, drawn evenly, have half as many entries as they can have.
-    pub(super) fn fills_half<T: Value, M: RowMaker<T>>(&self, mut maker: M) -> bool {
+    fn fills_half<T: Value, M: RowMaker<T>>(&self, maker: &mut M) -> bool {
         let step = self.upper.len().isqrt().max(1);
         let rows = (0..self.upper.len()).step_by(step);
         let most = rows.clone().map(|row| self.upper(row)).max().unwrap_or(0);
@@ -90,8 +92,9 @@ impl Parts {
         let most = room.iter().sum();
         let mut lengths = vec![0; self.upper.len()];
         let (mut col, mut val) = (vec![0; most], vec![T::ZERO; most]);
+        let makers = Makers::new(maker);
         // Of large pages parts that fill little would waste most.
-        if self.fills_half(maker()) {
+        if makers.lend(|maker| self.fills_half(maker)) {
             (col, val) = (large(col), large(val));
         }
         let mut work = Vec::with_capacity(room.len());
@@ -105,12 +108,14 @@ impl Parts {
             rest = (more_lengths, more_cols, more_vals);
         }
         let fill = |(rows, lengths, col, val): (Range<usize>, &mut [u32], &mut [u32], &mut [T])| {
-            let (mut maker, mut at) = (maker(), 0);
-            for (row, length) in rows.zip(lengths) {
-                let entries = maker.fill(row, &mut col[at..], &mut val[at..]);
-                *length = entries as u32;
-                at += entries;
-            }
+            let mut at = 0;
+            makers.lend(|maker| {
+                for (row, length) in rows.zip(lengths) {
+                    let entries = maker.fill(row, &mut col[at..], &mut val[at..]);
+                    *length = entries as u32;
+                    at += entries;
+                }
+            });
             at
         };
         let entries: Vec<usize> = work.into_par_iter().map(fill).collect();
@@ -132,15 +137,39 @@ impl Parts {
             work.push((rows.clone(), own));
             rest = after;
         }
+        let makers = Makers::new(maker);
         work.into_par_iter().for_each(|(rows, mut values)| {
-            let mut maker = maker();
-            for row in rows {
-                let columns = structure.columns(row);
-                let (own, after) = values.split_at_mut(columns.len());
-                maker.write(row, columns, own);
-                values = after;
-            }
+            makers.lend(|maker| {
+                for row in rows {
+                    let columns = structure.columns(row);
+                    let (own, after) = values.split_at_mut(columns.len());
+                    maker.write(row, columns, own);
+                    values = after;
+                }
+            });
         });
+    }
+}
+
+/// What makes rows, lent to one part after another: as many as there are threads, for each may
+/// be as large as a row is wide.
+struct Makers<M, F> {
+    make: F,
+    idle: Mutex<Vec<M>>,
+}
+
+impl<M, F: Fn() -> M> Makers<M, F> {
+    fn new(make: F) -> Self {
+        Self { make, idle: Mutex::default() }
+    }
+
+    fn lend<R>(&self, work: impl FnOnce(&mut M) -> R) -> R {
+        let idle = || self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = idle().pop();
+        let mut maker = found.unwrap_or_else(&self.make);
+        let result = work(&mut maker);
+        idle().push(maker);
+        result
     }
 }
 
