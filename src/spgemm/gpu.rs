@@ -3,10 +3,11 @@
 use std::borrow::Cow;
 
 use super::plan::Table;
-use super::{Hash, Inputs, Options, Problem, Semiring};
+use super::{Hash, Inputs, NAME, Options, Problem, Semiring};
 use crate::Result;
 use crate::backend::{Backend, Cpu};
 use crate::sparse::{Csr, Offset, Reducer, Value};
+use crate::variant::{forced, no_such_variant};
 
 /// All kernels that sum, each for the rows that suit it.
 pub(super) const BINS: &str = "spgemm_bins";
@@ -86,10 +87,25 @@ pub(super) fn empty<B: Backend, T: Value, O: Offset>(
         return Ok(None);
     }
     let shape = [problem.rows, problem.cols];
-    let zero = O::of(0).unwrap_or(O::MOST);
-    let row_ptr = vec![zero; problem.rows + 1];
+    let row_ptr = vec![O::saturating(0); problem.rows + 1];
     let nothing = Csr::canonical_parts(shape, row_ptr, Vec::new(), Some(Vec::new()))?;
     nothing.to_backend(device).map(Some)
+}
+
+/// The variant of a call, of the kernels that sum by these names: all of them together where none
+/// is asked for.
+pub(super) fn variant<N: Iterator<Item = &'static str>>(
+    device: &impl Backend,
+    options: &Options,
+    names: impl Fn() -> N,
+) -> Result<&'static str> {
+    let all = || std::iter::once(BINS).chain(names());
+    match forced(NAME, options.variant.as_ref()) {
+        None => Ok(BINS),
+        Some(asked) => all()
+            .find(|&name| name == asked)
+            .ok_or_else(|| no_such_variant(NAME, device.name(), &asked, all())),
+    }
 }
 
 /// What sum and product mean, and of what values, as the kernels' tables name it.
@@ -105,19 +121,19 @@ pub(super) fn is_ordered<T: Value>(options: &Options) -> bool {
 /// 2³² over the golden ratio.
 const GOLDEN: u32 = 2_654_435_769;
 
-/// Multiplier and shift of a hash into a table; a shift above 31 goes by the row's width.
+/// Multiplier and shift of a hash into a table; a shift above 32 goes by the row's width.
 pub(super) fn hash(hash: Hash, table: Table) -> (u32, u32) {
-    match hash {
-        Hash::Multiplicative => (GOLDEN, 32 - table.slots_log),
-        Hash::LowBits => (1, 0),
-        Hash::HighBits => (1, u32::MAX),
-    }
+    hash_with(hash, 32 - table.slots_log)
 }
 
 /// The same for tables whose rows take as many slots as they need: a shift of 32 goes by those.
 pub(super) fn hash_by_row(hash: Hash) -> (u32, u32) {
+    hash_with(hash, 32)
+}
+
+fn hash_with(hash: Hash, shift: u32) -> (u32, u32) {
     match hash {
-        Hash::Multiplicative => (GOLDEN, 32),
+        Hash::Multiplicative => (GOLDEN, shift),
         Hash::LowBits => (1, 0),
         Hash::HighBits => (1, u32::MAX),
     }

@@ -1,7 +1,7 @@
 //! Long rows whose entries lie far apart, hashed in global memory.
 
 use super::count::CountedRows;
-use super::sum::Places;
+use super::sum::{Places, summing};
 use super::{Call, of_kind};
 use crate::Result;
 use crate::backend::cuda::{Address, CudaBuffer};
@@ -41,26 +41,7 @@ impl<T: Value, O: Offset> Call<'_, T, O> {
         let rows = counted.counted.bins.bin(bin::HASHED);
         let kernel = of_kind::<_, T>(SumHashedPtx::VARIANTS, self.options.semiring, |_| true)?;
         let (multiplier, shift) = hash_by_row(self.options.tuning.hash);
-        SumHashedPtx {
-            a_row_ptr: places.a[0],
-            a_col: places.a[1],
-            a_val: places.a[2],
-            b_row_ptr: places.b[0],
-            b_col: places.b[1],
-            b_val: places.b[2],
-            c0_row_ptr: places.c0[0],
-            c0_col: places.c0[1],
-            c0_val: places.c0[2],
-            mask_row_ptr: places.mask[0],
-            mask_col: places.mask[1],
-            c_row_ptr: places.c[0],
-            c_col: places.c[1],
-            c_val: places.c[2],
-            alpha: places.alpha,
-            beta: places.beta,
-            low: places.low,
-            high: places.high,
-            order: places.order,
+        summing!(SumHashedPtx, places, {
             pool: Address::within(&pool.memory, 0),
             first: rows.first,
             count: rows.rows,
@@ -68,8 +49,7 @@ impl<T: Value, O: Offset> Call<'_, T, O> {
             spread_log: self.spread_log(kernel.info.block[0].ilog2()),
             multiplier,
             shift,
-            flags: places.flags,
-        }
+        })
         .launch(self.device.stream(), kernel, self.grid(pool.tables, 0)?)
     }
 }

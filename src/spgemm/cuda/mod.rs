@@ -23,7 +23,6 @@ use crate::backend::cuda::{Address, Cuda, CudaBuffer, Grid, Workspace, linear, o
 use crate::backend::kernel::{Variant, VariantInfo};
 use crate::sparse::{Csr, Offset, Value};
 use crate::tensor::{Tensor, View};
-use crate::variant::{forced, no_such_variant};
 use crate::{Error, Result};
 use count::CountedRows;
 use hashed::Pool;
@@ -174,14 +173,10 @@ fn summing<T: Value>(semiring: Semiring) -> impl Iterator<Item = &'static str> {
 /// the variant.
 fn tuned<T: Value>(device: &Cuda, options: &Options) -> Result<(&'static str, Options)> {
     let mut options = options.clone();
-    let Some(asked) = forced(NAME, options.variant.as_ref()) else { return Ok((BINS, options)) };
-    if asked == BINS {
+    let name = gpu::variant(device, &options, || summing::<T>(options.semiring))?;
+    if name == BINS {
         return Ok((BINS, options));
     }
-    let name = summing::<T>(options.semiring).find(|&name| name == asked).ok_or_else(|| {
-        let names = std::iter::once(BINS).chain(summing::<T>(options.semiring));
-        no_such_variant(NAME, device.name(), &asked, names)
-    })?;
     options.tuning.slots = match () {
         () if name.contains("_small_") => 32..=64,
         () if name.ends_with("_256") => 256..=1024,

@@ -27,6 +27,37 @@ pub(super) struct Places {
     pub flags: u32,
 }
 
+/// The arguments of a kernel that sums: what all of them take, and its own.
+macro_rules! summing {
+    ($kernel:ident, $places:expr, { $($own:tt)* }) => {
+        $kernel {
+            a_row_ptr: $places.a[0],
+            a_col: $places.a[1],
+            a_val: $places.a[2],
+            b_row_ptr: $places.b[0],
+            b_col: $places.b[1],
+            b_val: $places.b[2],
+            c0_row_ptr: $places.c0[0],
+            c0_col: $places.c0[1],
+            c0_val: $places.c0[2],
+            mask_row_ptr: $places.mask[0],
+            mask_col: $places.mask[1],
+            c_row_ptr: $places.c[0],
+            c_col: $places.c[1],
+            c_val: $places.c[2],
+            alpha: $places.alpha,
+            beta: $places.beta,
+            low: $places.low,
+            high: $places.high,
+            order: $places.order,
+            flags: $places.flags,
+            $($own)*
+        }
+    };
+}
+
+pub(super) use summing;
+
 impl<T: Value, O: Offset> Call<'_, T, O> {
     /// Sums the rows, whose entries are counted.
     pub fn sum(&self, counted: &CountedRows<O>, pool: Option<&Pool>) -> Result<Csr<Cuda, T, O>> {
@@ -99,31 +130,11 @@ impl<T: Value, O: Offset> Call<'_, T, O> {
         let kernel = of_kind::<_, T>(CopyPtx::VARIANTS, self.options.semiring, |_| true)?;
         let lanes_log = self.plan.spread_log;
         let per_block = kernel.info.block[0] >> lanes_log;
-        CopyPtx {
-            a_row_ptr: places.a[0],
-            a_col: places.a[1],
-            a_val: places.a[2],
-            b_row_ptr: places.b[0],
-            b_col: places.b[1],
-            b_val: places.b[2],
-            c0_row_ptr: places.c0[0],
-            c0_col: places.c0[1],
-            c0_val: places.c0[2],
-            mask_row_ptr: places.mask[0],
-            mask_col: places.mask[1],
-            c_row_ptr: places.c[0],
-            c_col: places.c[1],
-            c_val: places.c[2],
-            alpha: places.alpha,
-            beta: places.beta,
-            low: places.low,
-            high: places.high,
-            order: places.order,
+        summing!(CopyPtx, places, {
             first: rows.first,
             count: rows.rows,
             lanes_log,
-            flags: places.flags,
-        }
+        })
         .launch(
             self.device.stream(),
             kernel,
@@ -148,26 +159,7 @@ impl<T: Value, O: Offset> Call<'_, T, O> {
         if lanes_log <= 5 {
             let kernel = of_kind::<_, T>(SumSmallPtx::VARIANTS, semiring, |_| true)?;
             let (blocks, shared) = self.of_groups(table, kernel.info, word_bytes, rows.rows, false);
-            return SumSmallPtx {
-                a_row_ptr: places.a[0],
-                a_col: places.a[1],
-                a_val: places.a[2],
-                b_row_ptr: places.b[0],
-                b_col: places.b[1],
-                b_val: places.b[2],
-                c0_row_ptr: places.c0[0],
-                c0_col: places.c0[1],
-                c0_val: places.c0[2],
-                mask_row_ptr: places.mask[0],
-                mask_col: places.mask[1],
-                c_row_ptr: places.c[0],
-                c_col: places.c[1],
-                c_val: places.c[2],
-                alpha: places.alpha,
-                beta: places.beta,
-                low: places.low,
-                high: places.high,
-                order: places.order,
+            return summing!(SumSmallPtx, places, {
                 first: rows.first,
                 count: rows.rows,
                 lanes_log,
@@ -175,8 +167,7 @@ impl<T: Value, O: Offset> Call<'_, T, O> {
                 spread_log,
                 multiplier,
                 shift,
-                flags: places.flags,
-            }
+            })
             .launch(stream, kernel, self.grid(blocks, shared)?);
         }
         let kernel = of_kind::<_, T>(SumLargePtx::VARIANTS, semiring, |info| {
@@ -184,26 +175,7 @@ impl<T: Value, O: Offset> Call<'_, T, O> {
         })?;
         let takes = self.takes(counted.uneven);
         let (blocks, shared) = self.of_groups(table, kernel.info, word_bytes, rows.rows, takes);
-        SumLargePtx {
-            a_row_ptr: places.a[0],
-            a_col: places.a[1],
-            a_val: places.a[2],
-            b_row_ptr: places.b[0],
-            b_col: places.b[1],
-            b_val: places.b[2],
-            c0_row_ptr: places.c0[0],
-            c0_col: places.c0[1],
-            c0_val: places.c0[2],
-            mask_row_ptr: places.mask[0],
-            mask_col: places.mask[1],
-            c_row_ptr: places.c[0],
-            c_col: places.c[1],
-            c_val: places.c[2],
-            alpha: places.alpha,
-            beta: places.beta,
-            low: places.low,
-            high: places.high,
-            order: places.order,
+        summing!(SumLargePtx, places, {
             taken: if takes { counted.totals.taken(rows.number) } else { Address::NULL },
             first: rows.first,
             count: rows.rows,
@@ -212,8 +184,7 @@ impl<T: Value, O: Offset> Call<'_, T, O> {
             spread_log,
             multiplier,
             shift,
-            flags: places.flags,
-        }
+        })
         .launch(stream, kernel, self.grid(blocks, shared)?)
     }
 
@@ -241,26 +212,7 @@ impl<T: Value, O: Offset> Call<'_, T, O> {
         let kernel = of_kind::<_, T>(SumWindowsPtx::VARIANTS, semiring, |_| true)?;
         let (takes, shared) = (self.takes(true), self.plan.sum_window_bytes());
         let blocks = self.blocks(u64::from(tokens.rows), 1, kernel.info, shared, takes);
-        SumWindowsPtx {
-            a_row_ptr: places.a[0],
-            a_col: places.a[1],
-            a_val: places.a[2],
-            b_row_ptr: places.b[0],
-            b_col: places.b[1],
-            b_val: places.b[2],
-            c0_row_ptr: places.c0[0],
-            c0_col: places.c0[1],
-            c0_val: places.c0[2],
-            mask_row_ptr: places.mask[0],
-            mask_col: places.mask[1],
-            c_row_ptr: places.c[0],
-            c_col: places.c[1],
-            c_val: places.c[2],
-            alpha: places.alpha,
-            beta: places.beta,
-            low: places.low,
-            high: places.high,
-            order: places.order,
+        summing!(SumWindowsPtx, places, {
             token_rows,
             token_windows,
             token_slots,
@@ -269,8 +221,7 @@ impl<T: Value, O: Offset> Call<'_, T, O> {
             count: tokens.rows,
             window_log: self.plan.slot_log,
             spread_log: self.spread_log(kernel.info.block[0].ilog2()),
-            flags: places.flags,
-        }
+        })
         .launch(self.device.stream(), kernel, self.grid(blocks, shared)?)
     }
 }

@@ -23,7 +23,6 @@ use crate::backend::wgpu::{Recorder, Slice, Wgpu, WgpuBuffer, folded};
 use crate::element::DType;
 use crate::sparse::{Csr, Offset, Value};
 use crate::tensor::Tensor;
-use crate::variant::{forced, no_such_variant};
 use crate::{Error, Result};
 use count::CountedRows;
 use places::Joined;
@@ -137,14 +136,10 @@ fn summing<T: Value>(semiring: Semiring) -> impl Iterator<Item = &'static str> {
 /// memory.
 fn tuned<T: Value>(device: &Wgpu, options: &Options) -> Result<(&'static str, Options)> {
     let mut options = options.clone();
-    let Some(asked) = forced(NAME, options.variant.as_ref()) else { return Ok((BINS, options)) };
-    if asked == BINS {
+    let name = gpu::variant(device, &options, || summing::<T>(options.semiring))?;
+    if name == BINS {
         return Ok((BINS, options));
     }
-    let name = summing::<T>(options.semiring).find(|&name| name == asked).ok_or_else(|| {
-        let names = std::iter::once(BINS).chain(summing::<T>(options.semiring));
-        no_such_variant(NAME, device.name(), &asked, names)
-    })?;
     options.tuning.slots = if name.contains("_tables_") { 256..=1024 } else { 0..=0 };
     Ok((name, options))
 }
