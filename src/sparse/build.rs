@@ -48,7 +48,7 @@ pub(crate) fn assemble<T: Value, O: Offset>(
 }
 
 /// Where rows of these lengths begin, and where the last ends.
-pub(crate) fn row_ptr<O: Offset>(lengths: impl Iterator<Item = usize>) -> Vec<O> {
+fn row_ptr<O: Offset>(lengths: impl Iterator<Item = usize>) -> Vec<O> {
     let mut place = 0;
     let ends = lengths.map(|length| {
         place += length;

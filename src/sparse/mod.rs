@@ -45,7 +45,6 @@ pub use fault::Fault;
 pub use sums::EntriesPerRow;
 pub use value::{Offset, Value};
 
-pub(crate) use build::row_ptr;
 pub(crate) use check::entries;
 pub(crate) use read::{Reading, Rows};
 

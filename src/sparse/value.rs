@@ -8,6 +8,12 @@ pub trait Value: Element + PartialOrd {
     const ZERO: Self;
     /// The neutral element of products, and each value of a pattern.
     const ONE: Self;
+    /// What changes no sum, not by a bit: -0, for 0 makes 0 of -0.
+    const ABSENT: Self;
+    /// The smallest value: what changes no choice of the larger one.
+    const LEAST: Self;
+    /// The largest value: what changes no choice of the smaller one.
+    const MOST: Self;
     /// The sum.
     fn add(self, other: Self) -> Self;
     /// The product.
@@ -34,6 +40,9 @@ macro_rules! floats {
             impl Value for $type {
                 const ZERO: Self = 0.0;
                 const ONE: Self = 1.0;
+                const ABSENT: Self = -0.0;
+                const LEAST: Self = Self::NEG_INFINITY;
+                const MOST: Self = Self::INFINITY;
                 #[inline(always)]
                 fn add(self, other: Self) -> Self {
                     self + other
@@ -75,6 +84,9 @@ macro_rules! integers {
             impl Value for $type {
                 const ZERO: Self = 0;
                 const ONE: Self = 1;
+                const ABSENT: Self = 0;
+                const LEAST: Self = Self::MIN;
+                const MOST: Self = Self::MAX;
                 #[inline(always)]
                 fn add(self, other: Self) -> Self {
                     self.wrapping_add(other)
@@ -111,6 +123,9 @@ integers!(i32, u32);
 impl Value for u8 {
     const ZERO: Self = 0;
     const ONE: Self = 1;
+    const ABSENT: Self = 0;
+    const LEAST: Self = 0;
+    const MOST: Self = 1;
     #[inline(always)]
     fn add(self, other: Self) -> Self {
         u8::from(self | other != 0)

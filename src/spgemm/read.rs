@@ -52,9 +52,13 @@ impl<'a, T: Value> Read<'a, T> {
 
 impl<T: Value> Operands<'_, T> {
     /// Products of a row.
+    #[inline(always)]
     pub fn products(&self, row: usize) -> u64 {
-        let lengths = |&inner: &u32| self.b.range(inner as usize).len() as u64;
-        self.a.columns(row).iter().map(lengths).sum()
+        let mut products = 0;
+        for &inner in self.a.columns(row) {
+            products += self.b.range(inner as usize).len() as u64;
+        }
+        products
     }
 }
 

@@ -78,18 +78,21 @@ impl fmt::Display for Semiring {
 
 /// The operations of a semiring that the compiler knows.
 pub(crate) trait Ring<T>: Copy + Send + Sync {
+    /// What changes no sum, not by a bit.
+    const NEUTRAL: T;
     fn multiply(a: T, b: T) -> T;
     fn add(sum: T, product: T) -> T;
 }
 
 macro_rules! rings {
-    ($($(#[$doc:meta])* $name:ident: $add:expr, $multiply:expr;)*) => {
+    ($($(#[$doc:meta])* $name:ident: $neutral:ident, $add:expr, $multiply:expr;)*) => {
         $(
             $(#[$doc])*
             #[derive(Clone, Copy)]
             pub(crate) struct $name;
 
             impl<T: Value> Ring<T> for $name {
+                const NEUTRAL: T = T::$neutral;
                 #[inline(always)]
                 fn multiply(a: T, b: T) -> T {
                     $multiply(a, b)
@@ -105,13 +108,13 @@ macro_rules! rings {
 
 rings! {
     /// [`Semiring::PlusTimes`], and of truth values [`Semiring::OrAnd`].
-    PlusTimes: T::add, T::multiply;
+    PlusTimes: ABSENT, T::add, T::multiply;
     /// [`Semiring::MinPlus`].
-    MinPlus: T::smaller, T::saturating_sum;
+    MinPlus: MOST, T::smaller, T::saturating_sum;
     /// [`Semiring::MaxTimes`].
-    MaxTimes: T::larger, T::multiply;
+    MaxTimes: LEAST, T::larger, T::multiply;
     /// [`Semiring::PlusPair`].
-    PlusPair: T::add, |_, _| T::ONE;
+    PlusPair: ABSENT, T::add, |_, _| T::ONE;
 }
 
 /// Runs one piece of code with the operations of a semiring as a type.

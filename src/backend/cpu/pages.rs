@@ -1,5 +1,8 @@
 //! Large pages for large memory: a new page costs as much as writing it.
 
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 /// Asks the system for large pages under the memory of a vector, where there is much of it that
 /// nobody has written yet. Only a hint: without it, nothing but time changes.
 pub(crate) fn large<T>(mut values: Vec<T>) -> Vec<T> {
@@ -19,13 +22,69 @@ pub(crate) fn large<T>(mut values: Vec<T>) -> Vec<T> {
     values
 }
 
+/// New memory that threads write from front to back, pieces of it at the same time. Two threads
+/// that meet in a new page would both clear it, and the system throw one away; so pages are asked
+/// for before they are reached, each by one thread.
+pub(crate) struct Front {
+    /// The first byte, and the end of the last whole page.
+    bytes: Range<usize>,
+    /// The end of the pages that somebody has asked for.
+    asked: AtomicUsize,
+}
+
+impl Front {
+    /// The front at the beginning of memory that [`large`] has seen.
+    pub fn of<T>(values: &[T]) -> Self {
+        let range = values.as_ptr_range();
+        let bytes = range.start.addr()..range.end.addr() / PAGE * PAGE;
+        let first = bytes.start.next_multiple_of(LARGE);
+        Self { bytes, asked: AtomicUsize::new(first) }
+    }
+
+    /// The first `bytes` are about to be written: asks for the pages behind them that nobody has
+    /// asked for.
+    pub fn reach(&self, bytes: usize) {
+        let wanted = (self.bytes.start.saturating_add(bytes + AHEAD)).min(self.bytes.end);
+        loop {
+            // Nothing is published by it: memory is the same with and without.
+            let page = self.asked.load(Ordering::Relaxed);
+            let end = (page + LARGE).min(self.bytes.end);
+            if page >= wanted {
+                return;
+            }
+            let mine = self.asked.compare_exchange(page, end, Ordering::Relaxed, Ordering::Relaxed);
+            if mine.is_ok() {
+                populate(page..end);
+            }
+        }
+    }
+}
+
+/// Brings pages into memory, as writing would.
+fn populate(bytes: Range<usize>) {
+    #[cfg(target_os = "linux")]
+    {
+        let first = std::ptr::without_provenance_mut(bytes.start);
+        // SAFETY: no content changes, whoever owns the pages; the kernel refuses others. What is
+        // returned tells whether the hint was taken, which nothing depends on.
+        let _ = unsafe { libc::madvise(first, bytes.len(), libc::MADV_POPULATE_WRITE) };
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = bytes;
+}
+
+/// Bytes that are asked for before they are reached: who is ahead of others by less must wait.
+const AHEAD: usize = 2 * LARGE;
+
 /// Bytes of a usual page, or less.
-#[cfg(target_os = "linux")]
 const PAGE: usize = 4096;
+
+/// Bytes of a large page.
+const LARGE: usize = 2 << 20;
 
 /// Bytes from which on it pays.
 #[cfg(target_os = "linux")]
-const LEAST: usize = 4 << 20;
+const LEAST: usize = 2 * LARGE;
 
 #[cfg(test)]
 mod tests {

@@ -1,125 +1,167 @@
-//! A value for each column, and a bit that says whether it is taken.
+//! A sum for each column.
 
-use super::accumulator::Accumulator;
+use std::ops::RangeInclusive;
+
+use super::accumulator::{Accumulator, Scaled};
+use super::marks::Marks;
+use crate::backend::cpu::pages::large;
 use crate::sparse::Value;
 use crate::spgemm::semiring::Ring;
 
 /// One row of the product, at full width.
+///
+/// Where a row may fill much of its span, its columns are marked without asking whether they
+/// were, and the marks are looked through at its end. Otherwise a column is listed when it is met
+/// for the first time, and the list is sorted.
 pub(super) struct Dense<T> {
-    values: Vec<T>,
-    /// A bit per column: taken.
-    taken: Vec<u64>,
-    /// The taken columns, in the order in which they were.
-    columns: Vec<u32>,
-    /// A bit per column: let through. Empty until the first mask.
-    passes: Vec<u64>,
-    /// The columns whose bits differ from what the others have.
-    masked: Vec<u32>,
+    /// Neutral outside of a row.
+    sums: Vec<T>,
+    neutral: T,
+    columns: Columns,
+    marks: Marks,
+    /// The number of the last row in which the column was listed.
+    listed: Vec<u32>,
+    /// The number of this row. No matrix has so many rows that they would repeat.
+    row: u32,
+    /// The columns that are listed, and room.
+    list: Vec<u32>,
+    /// How many are listed.
+    entries: usize,
+    /// The columns that the mask names, marked. Empty until the first mask.
+    named: Marks,
+    mask: Vec<u32>,
     complement: bool,
 }
 
-/// Words of the bitmap that are looked through for each entry rather than sorting the columns.
-const WORDS_PER_ENTRY: usize = 4;
-
-#[inline(always)]
-fn bit(col: u32) -> (usize, u64) {
-    (col as usize / 64, 1 << (col % 64))
+/// How the columns of a row are known.
+enum Columns {
+    Marked { span: RangeInclusive<u32> },
+    Listed,
 }
 
+/// Entries that a row may have, up to which its columns are listed without looking at its span.
+const MOST_LISTED: usize = 32;
+
+/// Columns of the span for each entry that a row may have, up to which they are marked.
+const MARKS_PER_ENTRY: usize = 32;
+
 impl<T: Value> Accumulator<T> for Dense<T> {
-    fn new(cols: usize) -> Self {
+    fn new(cols: usize, neutral: T) -> Self {
         Self {
-            values: vec![T::ZERO; cols],
-            taken: vec![0; cols.div_ceil(64)],
-            columns: Vec::new(),
-            passes: Vec::new(),
-            masked: Vec::new(),
+            sums: large(vec![neutral; cols]),
+            neutral,
+            columns: Columns::Listed,
+            marks: Marks::new(cols),
+            listed: large(vec![0; cols]),
+            row: 0,
+            list: Vec::new(),
+            entries: 0,
+            named: Marks::new(0),
+            mask: Vec::new(),
             complement: false,
         }
     }
 
-    fn begin(&mut self, _upper: usize, mask: Option<&[u32]>, complement: bool) {
-        let Some(mask) = mask else { return };
-        self.passes.resize(self.taken.len(), 0);
-        self.clear_mask();
-        for &col in mask {
-            let (word, bit) = bit(col);
-            self.passes[word] |= bit;
+    #[inline(always)]
+    fn begin(&mut self, upper: usize, span: impl FnOnce() -> Option<RangeInclusive<u32>>) {
+        let span = if upper > MOST_LISTED { span() } else { None };
+        self.columns = match span {
+            Some(span) if span.clone().count() <= MARKS_PER_ENTRY * upper => {
+                Columns::Marked { span }
+            }
+            _ => Columns::Listed,
+        };
+        self.row += 1;
+        self.entries = 0;
+        if self.list.len() < upper {
+            self.list.resize(upper, 0);
         }
-        self.masked.extend_from_slice(mask);
+    }
+
+    fn set_mask(&mut self, mask: &[u32], complement: bool) {
+        if self.mask.is_empty() {
+            self.named = Marks::new(self.sums.len());
+        }
+        self.named.clear(&self.mask);
+        self.named.set(mask);
+        self.mask.clear();
+        self.mask.extend_from_slice(mask);
         self.complement = complement;
     }
 
     #[inline(always)]
-    fn add<R: Ring<T>, const MASKED: bool>(&mut self, a: T, columns: &[u32], values: Option<&[T]>) {
-        for (i, &col) in columns.iter().enumerate() {
-            let (word, bit) = bit(col);
-            if MASKED && (self.passes[word] & bit != 0) == self.complement {
-                continue;
+    fn add<'a, R: Ring<T>, const MASKED: bool>(&mut self, rows: impl Iterator<Item = Scaled<'a, T>>)
+    where
+        T: 'a,
+    {
+        let (named, complement) = (&self.named, self.complement);
+        let is_taken = |col| !MASKED || named.has(col) != complement;
+        // One length for all, so that one check of a column does for all.
+        let cols = self.sums.len();
+        let sums = &mut self.sums[..cols];
+        match self.columns {
+            Columns::Marked { .. } => {
+                let marks = &mut self.marks.bytes()[..cols];
+                for row in rows {
+                    row.products::<R>(|col, product| {
+                        if is_taken(col) {
+                            let sum = &mut sums[col as usize];
+                            *sum = R::add(*sum, product);
+                            marks[col as usize] = 1;
+                        }
+                    });
+                }
             }
-            let product = R::multiply(a, values.map_or(T::ONE, |values| values[i]));
-            let value = &mut self.values[col as usize];
-            if self.taken[word] & bit == 0 {
-                self.taken[word] |= bit;
-                self.columns.push(col);
-                *value = product;
-            } else {
-                *value = R::add(*value, product);
+            Columns::Listed => {
+                let (listed, list) = (&mut self.listed[..cols], &mut self.list[..]);
+                let (number, mut entries) = (self.row, self.entries);
+                for row in rows {
+                    row.products::<R>(|col, product| {
+                        if is_taken(col) {
+                            let (sum, listed) =
+                                (&mut sums[col as usize], &mut listed[col as usize]);
+                            *sum = R::add(*sum, product);
+                            if *listed != number {
+                                (*listed, list[entries]) = (number, col);
+                                entries += 1;
+                            }
+                        }
+                    });
+                }
+                self.entries = entries;
             }
         }
     }
 
     fn finish(&mut self, col: &mut [u32], val: &mut [T]) -> usize {
-        let entries = self.columns.len();
-        if entries == 0 {
-            return 0;
-        }
-        let col = &mut col[..entries];
-        // A loop, which becomes a few vector instructions; `Iterator::min` calls its comparison.
-        let (mut low, mut high) = (u32::MAX, 0);
-        for &column in &self.columns {
-            (low, high) = (low.min(column), high.max(column));
-        }
-        let words = low as usize / 64..=high as usize / 64;
-        if words.clone().count() <= WORDS_PER_ENTRY * entries {
-            let mut places = col.iter_mut();
-            for word in words {
-                let mut bits = std::mem::take(&mut self.taken[word]);
-                while bits != 0 {
-                    if let Some(place) = places.next() {
-                        *place = (word * 64) as u32 + bits.trailing_zeros();
-                    }
-                    bits &= bits - 1;
+        let taken = match &self.columns {
+            Columns::Marked { span } => self.marks.take(span.clone(), col),
+            Columns::Listed => {
+                let list = &mut self.list[..self.entries];
+                list.sort_unstable();
+                for (col, &listed) in col.iter_mut().zip(list.iter()) {
+                    *col = listed;
                 }
+                list.len()
             }
-        } else {
-            self.columns.sort_unstable();
-            col.copy_from_slice(&self.columns);
-            for &column in &self.columns {
-                self.taken[column as usize / 64] = 0;
-            }
-        }
-        for (value, &column) in val.iter_mut().zip(col.iter()) {
-            *value = self.values[column as usize];
-        }
-        self.columns.clear();
-        entries
+        };
+        self.take_sums(&col[..taken], val);
+        taken
     }
 
     fn finish_known(&mut self, columns: &[u32], values: &mut [T]) {
-        for (&column, value) in columns.iter().zip(values) {
-            self.taken[column as usize / 64] = 0;
-            *value = self.values[column as usize];
+        if matches!(self.columns, Columns::Marked { .. }) {
+            self.marks.clear(columns);
         }
-        self.columns.clear();
+        self.take_sums(columns, values);
     }
 }
 
-impl<T> Dense<T> {
-    fn clear_mask(&mut self) {
-        for &col in &self.masked {
-            self.passes[col as usize / 64] = 0;
+impl<T: Value> Dense<T> {
+    /// The sums of these columns, which are neutral again.
+    fn take_sums(&mut self, columns: &[u32], values: &mut [T]) {
+        for (value, &col) in values.iter_mut().zip(columns) {
+            *value = std::mem::replace(&mut self.sums[col as usize], self.neutral);
         }
-        self.masked.clear();
     }
 }

@@ -1,6 +1,8 @@
 //! A hash table that is as large as the row may need: for matrices too wide to hold a row.
 
-use super::accumulator::Accumulator;
+use std::ops::RangeInclusive;
+
+use super::accumulator::{Accumulator, Scaled};
 use crate::sparse::Value;
 use crate::spgemm::semiring::Ring;
 
@@ -25,7 +27,7 @@ const EMPTY: u32 = u32::MAX;
 const FACTOR: u32 = 2_654_435_769;
 
 impl<T: Value> Accumulator<T> for Hash<T> {
-    fn new(_cols: usize) -> Self {
+    fn new(_cols: usize, _neutral: T) -> Self {
         Self {
             keys: Vec::new(),
             values: Vec::new(),
@@ -37,7 +39,7 @@ impl<T: Value> Accumulator<T> for Hash<T> {
         }
     }
 
-    fn begin(&mut self, upper: usize, mask: Option<&[u32]>, complement: bool) {
+    fn begin(&mut self, upper: usize, _span: impl FnOnce() -> Option<RangeInclusive<u32>>) {
         // At most half full. A row has at most 2^31 entries, so the table fits its 32-bit hash.
         let slots = (2 * upper.min(1 << 31)).next_power_of_two().max(2);
         self.shift = 32 - slots.ilog2().min(32);
@@ -45,31 +47,38 @@ impl<T: Value> Accumulator<T> for Hash<T> {
             self.keys.resize(slots, EMPTY);
             self.values.resize(slots, T::ZERO);
         }
+    }
+
+    fn set_mask(&mut self, mask: &[u32], complement: bool) {
         self.mask.clear();
-        self.mask.extend(mask.into_iter().flatten());
+        self.mask.extend_from_slice(mask);
         self.mask.sort_unstable();
         self.complement = complement;
     }
 
     #[inline(always)]
-    fn add<R: Ring<T>, const MASKED: bool>(&mut self, a: T, columns: &[u32], values: Option<&[T]>) {
+    fn add<'a, R: Ring<T>, const MASKED: bool>(&mut self, rows: impl Iterator<Item = Scaled<'a, T>>)
+    where
+        T: 'a,
+    {
         let last = (u32::MAX >> self.shift) as usize;
-        for (i, &col) in columns.iter().enumerate() {
-            if MASKED && self.mask.binary_search(&col).is_ok() == self.complement {
-                continue;
-            }
-            let product = R::multiply(a, values.map_or(T::ONE, |values| values[i]));
-            let mut slot = (col.wrapping_mul(FACTOR) >> self.shift) as usize;
-            while self.keys[slot] != col && self.keys[slot] != EMPTY {
-                slot = (slot + 1) & last;
-            }
-            if self.keys[slot] == EMPTY {
-                self.keys[slot] = col;
-                self.values[slot] = product;
-                self.slots.push(slot as u32);
-            } else {
-                self.values[slot] = R::add(self.values[slot], product);
-            }
+        for row in rows {
+            row.products::<R>(|col, product| {
+                if MASKED && self.mask.binary_search(&col).is_ok() == self.complement {
+                    return;
+                }
+                let mut slot = (col.wrapping_mul(FACTOR) >> self.shift) as usize;
+                while self.keys[slot] != col && self.keys[slot] != EMPTY {
+                    slot = (slot + 1) & last;
+                }
+                if self.keys[slot] == EMPTY {
+                    self.keys[slot] = col;
+                    self.values[slot] = product;
+                    self.slots.push(slot as u32);
+                } else {
+                    self.values[slot] = R::add(self.values[slot], product);
+                }
+            });
         }
     }
 

@@ -5,7 +5,9 @@
 mod accumulator;
 mod dense;
 mod dot;
+mod fill;
 mod hash;
+mod marks;
 mod parts;
 mod rows;
 
@@ -22,8 +24,9 @@ use crate::variant::{forced, no_such_variant};
 use crate::{Result, sparse};
 use dense::Dense;
 use dot::Dots;
+use fill::{Filled, fill};
 use hash::Hash;
-use parts::{Filled, Parts, RowMaker};
+use parts::{Parts, RowMaker};
 use rows::{Call, Sums};
 
 const DENSE: &str = "spgemm_dense";
@@ -94,13 +97,13 @@ fn make<M: RowMaker<T>, T: Value, O: Offset>(
     summary: &mut Summary,
 ) -> Result<Csr<Cpu, T, O>> {
     let entry = (size_of::<u32>() + size_of::<T>()) as u64;
-    let mut room = parts.room();
-    if parts.most() > O::MOST_ENTRIES.min(MOST_ROOM / entry) {
-        room = summary.phase("count", || parts.entries(&maker));
-        too_large(sparse::entries::<O>(room.iter().sum::<usize>() as u64))?;
+    let mut most = parts.most(0..parts.len());
+    if most > O::MOST_ENTRIES.min(MOST_ROOM / entry) {
+        most = summary.phase("count", || parts.entries(&maker));
+        too_large(sparse::entries::<O>(most))?;
     }
-    let Filled { lengths, col, val } = summary.phase("product", || parts.fill(&maker, &room));
-    let row_ptr = sparse::row_ptr(lengths.into_iter().map(|length| length as usize));
+    let most = most.to_usize();
+    let Filled { row_ptr, col, val } = summary.phase("product", || fill(parts, &maker, most));
     Csr::canonical_parts(call.shape(), row_ptr, col, Some(val))
 }
 

@@ -5,11 +5,14 @@ use std::sync::{Mutex, PoisonError};
 
 use rayon::prelude::*;
 
-use crate::backend::cpu::pages::large;
 use crate::sparse::{Rows, Value};
 
-/// Parts for each thread, so that none waits long for the last.
+/// Parts for each thread, at least, so that none waits long for the last.
 const PARTS_PER_THREAD: usize = 16;
+
+/// Entries that a part may have, unless one row alone may have more: they are to stay in a cache
+/// until their place in the product is known.
+const MOST_IN_PART: u64 = 1 << 14;
 
 /// How the rows of a product are dealt to threads, and what bounds them; values do not matter.
 #[derive(Clone, Debug)]
@@ -35,12 +38,22 @@ pub(crate) trait RowMaker<T>: Send {
 impl Parts {
     /// Rows of so many products, and of at most so many entries.
     pub(super) fn new(products: &[u64], upper: Vec<u32>) -> Self {
-        Self { rows: split(products), upper, products: products.iter().sum() }
+        Self { rows: split(products, &upper), upper, products: products.par_iter().sum() }
     }
 
     /// The same rows where each takes so much work.
     pub(super) fn with_work(self, work: &[u64]) -> Self {
-        Self { rows: split(work), ..self }
+        Self { rows: split(work, &self.upper), ..self }
+    }
+
+    /// How many rows the product has.
+    pub(super) fn len(&self) -> usize {
+        self.upper.len()
+    }
+
+    /// The rows of each part.
+    pub(super) fn rows(&self) -> &[Range<usize>] {
+        &self.rows
     }
 
     /// The most entries that a row can have.
@@ -48,79 +61,26 @@ impl Parts {
         self.upper[row] as usize
     }
 
-    /// The most entries that the product can have.
-    pub(super) fn most(&self) -> u64 {
-        self.upper.iter().copied().map(u64::from).sum()
+    /// The most entries that these rows can have.
+    pub(super) fn most(&self, rows: Range<usize>) -> u64 {
+        self.upper[rows].iter().copied().map(u64::from).sum()
     }
 
-    /// The most entries that each part can have.
-    pub(super) fn room(&self) -> Vec<usize> {
-        let room = |rows: &Range<usize>| rows.clone().map(|row| self.upper(row)).sum();
-        self.rows.iter().map(room).collect()
-    }
-
-    /// The entries of each part, counted without keeping any.
-    pub(super) fn entries<T: Value, M: RowMaker<T>>(
-        &self,
-        maker: impl Fn() -> M + Sync,
-    ) -> Vec<usize> {
+    /// The entries of all rows, counted without keeping any.
+    pub(super) fn entries<T: Value, M: RowMaker<T>>(&self, maker: impl Fn() -> M + Sync) -> u64 {
         let makers = Makers::new(maker);
         let count = |rows: &Range<usize>| {
             let most = rows.clone().map(|row| self.upper(row)).max().unwrap_or(0);
             let (mut col, mut val) = (vec![0; most], vec![T::ZERO; most]);
-            makers.lend(|maker| rows.clone().map(|row| maker.fill(row, &mut col, &mut val)).sum())
-        };
-        self.rows.par_iter().map(count).collect()
-    }
-
-    /// Whether some rows, drawn evenly, have half as many entries as they can have.
-    fn fills_half<T: Value, M: RowMaker<T>>(&self, maker: &mut M) -> bool {
-        let step = self.upper.len().isqrt().max(1);
-        let rows = (0..self.upper.len()).step_by(step);
-        let most = rows.clone().map(|row| self.upper(row)).max().unwrap_or(0);
-        let (mut col, mut val) = (vec![0; most], vec![T::ZERO; most]);
-        let entries: usize = rows.clone().map(|row| maker.fill(row, &mut col, &mut val)).sum();
-        2 * entries >= rows.map(|row| self.upper(row)).sum()
-    }
-
-    /// The rows of the product, where each part has at most so many entries.
-    pub(super) fn fill<T: Value, M: RowMaker<T>>(
-        &self,
-        maker: impl Fn() -> M + Sync,
-        room: &[usize],
-    ) -> Filled<T> {
-        let most = room.iter().sum();
-        let mut lengths = vec![0; self.upper.len()];
-        let (mut col, mut val) = (vec![0; most], vec![T::ZERO; most]);
-        let makers = Makers::new(maker);
-        // Of large pages parts that fill little would waste most.
-        if makers.lend(|maker| self.fills_half(maker)) {
-            (col, val) = (large(col), large(val));
-        }
-        let mut work = Vec::with_capacity(room.len());
-        let mut rest = (lengths.as_mut_slice(), col.as_mut_slice(), val.as_mut_slice());
-        for (rows, &room) in self.rows.iter().zip(room) {
-            let (lengths, cols, vals) = rest;
-            let (lengths, more_lengths) = lengths.split_at_mut(rows.len());
-            let (cols, more_cols) = cols.split_at_mut(room);
-            let (vals, more_vals) = vals.split_at_mut(room);
-            work.push((rows.clone(), lengths, cols, vals));
-            rest = (more_lengths, more_cols, more_vals);
-        }
-        let fill = |(rows, lengths, col, val): (Range<usize>, &mut [u32], &mut [u32], &mut [T])| {
-            let mut at = 0;
+            let mut entries = 0;
             makers.lend(|maker| {
-                for (row, length) in rows.zip(lengths) {
-                    let entries = maker.fill(row, &mut col[at..], &mut val[at..]);
-                    *length = entries as u32;
-                    at += entries;
+                for row in rows.clone() {
+                    entries += maker.fill(row, &mut col, &mut val) as u64;
                 }
             });
-            at
+            entries
         };
-        let entries: Vec<usize> = work.into_par_iter().map(fill).collect();
-        rayon::join(|| pack(&mut col, room, &entries), || pack(&mut val, room, &entries));
-        Filled { lengths, col, val }
+        self.rows.par_iter().map(count).sum()
     }
 
     /// The values of the product, whose places are those of `structure`.
@@ -132,7 +92,7 @@ impl Parts {
     ) {
         let (mut rest, mut work) = (values, Vec::with_capacity(self.rows.len()));
         for rows in &self.rows {
-            let entries = structure.places[rows.end] - structure.places[rows.start];
+            let entries = rows.clone().map(|row| structure.range(row).len()).sum();
             let (own, after) = rest.split_at_mut(entries);
             work.push((rows.clone(), own));
             rest = after;
@@ -173,40 +133,28 @@ impl<M, F: Fn() -> M> Makers<M, F> {
     }
 }
 
-/// The rows of a product.
-pub(super) struct Filled<T> {
-    /// Entries of each row.
-    pub lengths: Vec<u32>,
-    pub col: Vec<u32>,
-    pub val: Vec<T>,
+/// Rows in parts of about as much work, rows without any count a little too, and of not too many
+/// entries.
+fn split(work: &[u64], upper: &[u32]) -> Vec<Range<usize>> {
+    let threads = rayon::current_num_threads();
+    let total = work.par_iter().sum::<u64>() + work.len() as u64;
+    let most = total.div_ceil((threads * PARTS_PER_THREAD) as u64).max(1);
+    let share = work.len().div_ceil(threads).max(1);
+    let shares = (0..work.len().div_ceil(share)).into_par_iter();
+    let split = |at| split_some(work, upper, at * share..work.len().min((at + 1) * share), most);
+    shares.flat_map_iter(split).collect()
 }
 
-/// Moves the entries of parts together, each of which has had so much room.
-fn pack<T: Copy>(values: &mut Vec<T>, room: &[usize], entries: &[usize]) {
-    let (mut from, mut to) = (0, 0);
-    for (room, &entries) in room.iter().zip(entries) {
-        if from != to {
-            values.copy_within(from..from + entries, to);
-        }
-        from += room;
-        to += entries;
-    }
-    values.truncate(to);
-    values.shrink_to_fit();
-}
-
-/// Rows in parts of about as much work; rows without any count a little too.
-fn split(work: &[u64]) -> Vec<Range<usize>> {
-    let parts = (rayon::current_num_threads() * PARTS_PER_THREAD) as u64;
-    let total = work.iter().sum::<u64>() + work.len() as u64;
-    let most = total.div_ceil(parts).max(1);
-    let (mut ranges, mut start, mut taken) = (Vec::new(), 0, 0);
-    for (row, &work_of_row) in work.iter().enumerate() {
-        taken += work_of_row + 1;
-        if taken >= most || row + 1 == work.len() {
-            ranges.push(start..row + 1);
-            (start, taken) = (row + 1, 0);
+/// Some of the rows in parts of `most` work, or a row's more.
+fn split_some(work: &[u64], upper: &[u32], rows: Range<usize>, most: u64) -> Vec<Range<usize>> {
+    let (mut parts, mut start, mut taken, mut entries) = (Vec::new(), rows.start, 0, 0);
+    for row in rows.clone() {
+        taken += work[row] + 1;
+        entries += u64::from(upper[row]);
+        if taken >= most || entries >= MOST_IN_PART || row + 1 == rows.end {
+            parts.push(start..row + 1);
+            (start, taken, entries) = (row + 1, 0, 0);
         }
     }
-    ranges
+    parts
 }

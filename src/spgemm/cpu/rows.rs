@@ -1,14 +1,21 @@
 //! A product by rows: each is summed in an accumulator.
 
+use std::ops::RangeInclusive;
+use std::slice;
+
 use rayon::prelude::*;
 
-use super::accumulator::Accumulator;
+use super::accumulator::{Accumulator, Scaled};
 use super::parts::{Parts, RowMaker};
 use crate::Result;
+use crate::backend::cpu::pages::large;
 use crate::sparse::{Rows, Value};
 use crate::spgemm::read::{Operands, Read};
 use crate::spgemm::semiring::{Ring, with_ring};
 use crate::spgemm::{Options, Problem, Semiring};
+
+/// Rows that a thread bounds at once.
+const SHARE: usize = 1024;
 
 /// A product, read.
 pub(super) struct Call<'a, T> {
@@ -20,7 +27,6 @@ pub(super) struct Call<'a, T> {
     pub semiring: Semiring,
     alpha: T,
     beta: T,
-    has_factor: bool,
 }
 
 impl<'a, T: Value> Call<'a, T> {
@@ -33,7 +39,6 @@ impl<'a, T: Value> Call<'a, T> {
             semiring: options.semiring,
             alpha: T::from_f64(options.alpha),
             beta: T::from_f64(options.beta.unwrap_or(0.0)),
-            has_factor: options.alpha != 1.0,
         })
     }
 
@@ -44,11 +49,16 @@ impl<'a, T: Value> Call<'a, T> {
 
     /// The rows in parts of about as many products.
     pub fn parts(&self) -> Parts {
-        let rows = 0..self.problem.rows;
-        let products: Vec<u64> =
-            rows.into_par_iter().map(|row| self.operands.products(row)).collect();
-        let bound = |(row, &products)| self.upper(row, products);
-        Parts::new(&products, products.par_iter().enumerate().map(bound).collect())
+        let rows = self.problem.rows;
+        let (mut products, mut upper) = (large(vec![0; rows]), large(vec![0; rows]));
+        let shares = products.par_chunks_mut(SHARE).zip(upper.par_chunks_mut(SHARE)).enumerate();
+        shares.for_each(|(share, (products, upper))| {
+            for (row, (products, upper)) in (SHARE * share..).zip(products.iter_mut().zip(upper)) {
+                *products = self.operands.products(row);
+                *upper = self.upper(row, *products);
+            }
+        });
+        Parts::new(&products, upper)
     }
 
     /// The most entries that a row of so many products can have.
@@ -65,18 +75,37 @@ impl<'a, T: Value> Call<'a, T> {
     /// The value of an entry of A, with the factor α.
     #[inline(always)]
     pub fn left(&self, entry: usize) -> T {
-        let value = self.operands.a.value(entry);
-        if self.has_factor { self.alpha.multiply(value) } else { value }
+        self.alpha.multiply(self.operands.a.value(entry))
     }
 
     /// Sums one row: C0 first, then the entries of A as they are stored.
     fn sum<A: Accumulator<T>>(&self, row: usize, upper: usize, accumulator: &mut A) {
         let mask = self.operands.mask.map(|mask| mask.columns(row));
-        accumulator.begin(upper, mask, self.complement);
+        accumulator.begin(upper, || self.span(row));
+        if let Some(mask) = mask {
+            accumulator.set_mask(mask, self.complement);
+        }
         with_ring!(self.semiring, |R| match mask {
             Some(_) => self.sum_with::<R, A, true>(row, accumulator),
             None => self.sum_with::<R, A, false>(row, accumulator),
         });
+    }
+
+    /// The columns between the first and the last that a row reaches, where rows are sorted.
+    fn span(&self, row: usize) -> Option<RangeInclusive<u32>> {
+        let Operands { a, b, c0, .. } = self.operands;
+        if !(b.sorted && c0.is_none_or(|c0| c0.sorted)) {
+            return None;
+        }
+        let reached = a.columns(row).iter().map(|&inner| b.columns(inner as usize));
+        let ends = |columns: &[u32]| Some((*columns.first()?, *columns.last()?));
+        let (mut low, mut high) = (u32::MAX, 0);
+        for (first, last) in
+            c0.map(|c0| c0.columns(row)).into_iter().chain(reached).filter_map(ends)
+        {
+            (low, high) = (low.min(first), high.max(last));
+        }
+        Some(low..=high).filter(|span| !span.is_empty())
     }
 
     fn sum_with<R: Ring<T>, A: Accumulator<T>, const MASKED: bool>(
@@ -86,18 +115,48 @@ impl<'a, T: Value> Call<'a, T> {
     ) {
         let Operands { a, b, c0, .. } = self.operands;
         if let Some(c0) = c0 {
-            let values = c0.val.map(|val| &val[c0.range(row)]);
+            let row = std::iter::once(scaled(c0, row, self.beta));
             match self.replace {
-                true => accumulator.add::<R, MASKED>(self.beta, c0.columns(row), values),
-                false => accumulator.add::<R, false>(self.beta, c0.columns(row), values),
+                true => accumulator.add::<R, MASKED>(row),
+                false => accumulator.add::<R, false>(row),
             }
         }
-        for entry in a.range(row) {
-            let inner = b.range(a.col[entry] as usize);
-            let values = b.val.map(|val| &val[inner.clone()]);
-            accumulator.add::<R, MASKED>(self.left(entry), &b.col[inner], values);
-        }
+        let reached = Reached {
+            columns: a.columns(row).iter(),
+            values: a.values(row).map(<[T]>::iter),
+            b,
+            alpha: self.alpha,
+        };
+        accumulator.add::<R, MASKED>(reached);
     }
+}
+
+/// The rows of B that entries of A reach. Not a `map`, which would be called for each.
+struct Reached<'a, T> {
+    columns: slice::Iter<'a, u32>,
+    values: Option<slice::Iter<'a, T>>,
+    b: Rows<'a, T>,
+    alpha: T,
+}
+
+impl<'a, T: Value> Iterator for Reached<'a, T> {
+    type Item = Scaled<'a, T>;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<Scaled<'a, T>> {
+        let inner = *self.columns.next()? as usize;
+        let value = match &mut self.values {
+            Some(values) => *values.next()?,
+            None => T::ONE,
+        };
+        Some(scaled(self.b, inner, self.alpha.multiply(value)))
+    }
+}
+
+/// A row of a matrix, and what multiplies it.
+#[inline(always)]
+fn scaled<T: Value>(matrix: Rows<'_, T>, row: usize, factor: T) -> Scaled<'_, T> {
+    Scaled { factor, columns: matrix.columns(row), values: matrix.values(row) }
 }
 
 /// Makes rows as sums in an accumulator.
@@ -109,7 +168,8 @@ pub(super) struct Sums<'a, T, A> {
 
 impl<'a, T: Value, A: Accumulator<T>> Sums<'a, T, A> {
     pub fn new(call: &'a Call<'a, T>, parts: &'a Parts) -> Self {
-        Self { call, parts, accumulator: A::new(call.problem.cols) }
+        let neutral = with_ring!(call.semiring, |R| <R as Ring<T>>::NEUTRAL);
+        Self { call, parts, accumulator: A::new(call.problem.cols, neutral) }
     }
 }
 

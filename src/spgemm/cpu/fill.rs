@@ -1,0 +1,186 @@
+//! Rows whose entries nobody has counted before they are made.
+//!
+//! Threads take parts in their order. Each makes its part in memory of its own, small enough for
+//! a cache; as soon as all parts before it are made, its place is known, and it is copied there.
+//! So the product is written once, from front to back. Its arrays have room for all entries that
+//! there may be: what is never written takes no memory.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::parts::{Parts, RowMaker};
+use crate::backend::cpu::pages::{Front, large};
+use crate::sparse::{Offset, Value};
+
+/// The rows of a product.
+pub(super) struct Filled<T, O> {
+    pub row_ptr: Vec<O>,
+    pub col: Vec<u32>,
+    pub val: Vec<T>,
+}
+
+/// The rows of the product, which has at most so many entries.
+pub(super) fn fill<T: Value, O: Offset, M: RowMaker<T>>(
+    parts: &Parts,
+    maker: impl Fn() -> M + Sync,
+    most: usize,
+) -> Filled<T, O> {
+    let mut row_ptr = large(vec![O::saturating(0); parts.len() + 1]);
+    let (mut col, mut val) = (large(vec![0; most]), large(vec![T::ZERO; most]));
+    let rows = parts.rows();
+    let fronts = (Front::of(&col), Front::of(&val));
+    let rest = Room { ends: &mut row_ptr[1..], col: &mut col, val: &mut val };
+    let product = Product::new(rows.len(), rest, fronts);
+    let next = AtomicUsize::new(0);
+    rayon::scope(|scope| {
+        for _ in 0..rayon::current_num_threads().min(rows.len()) {
+            scope.spawn(|_| {
+                let mut maker = maker();
+                loop {
+                    let part = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(rows) = rows.get(part) else { return };
+                    let mut made = product.idle();
+                    made.fill(parts, rows.clone(), &mut maker);
+                    product.place(part, made);
+                }
+            });
+        }
+    });
+    let entries = product.entries();
+    col.truncate(entries);
+    val.truncate(entries);
+    col.shrink_to_fit();
+    val.shrink_to_fit();
+    Filled { row_ptr, col, val }
+}
+
+/// A part that is made, and memory for the next.
+struct Made<T> {
+    /// Entries of the rows, up to the end of each.
+    ends: Vec<usize>,
+    /// As many entries as the last end says, and room.
+    col: Vec<u32>,
+    val: Vec<T>,
+}
+
+impl<T: Value> Made<T> {
+    fn fill(&mut self, parts: &Parts, rows: Range<usize>, maker: &mut impl RowMaker<T>) {
+        let most = parts.most(rows.clone()) as usize;
+        if self.col.len() < most {
+            (self.col, self.val) = (vec![0; most], vec![T::ZERO; most]);
+        }
+        self.ends.clear();
+        let mut end = 0;
+        for row in rows {
+            end += maker.fill(row, &mut self.col[end..], &mut self.val[end..]);
+            self.ends.push(end);
+        }
+    }
+
+    fn entries(&self) -> usize {
+        self.ends.last().copied().unwrap_or(0)
+    }
+}
+
+/// Places for rows.
+struct Room<'a, T, O> {
+    /// Row pointers, where rows end.
+    ends: &'a mut [O],
+    col: &'a mut [u32],
+    val: &'a mut [T],
+}
+
+impl<'a, T: Value, O: Offset> Room<'a, T, O> {
+    /// The places of the first of these rows, which are taken from here.
+    fn take(&mut self, made: &Made<T>) -> Self {
+        Self {
+            ends: split_off(&mut self.ends, made.ends.len()),
+            col: split_off(&mut self.col, made.entries()),
+            val: split_off(&mut self.val, made.entries()),
+        }
+    }
+
+    /// Copies rows that have so many entries before them.
+    fn copy(self, made: &Made<T>, before: usize) {
+        for (end, made) in self.ends.iter_mut().zip(&made.ends) {
+            *end = O::saturating(before + made);
+        }
+        self.col.copy_from_slice(&made.col[..made.entries()]);
+        self.val.copy_from_slice(&made.val[..made.entries()]);
+    }
+}
+
+fn split_off<'a, T>(rest: &mut &'a mut [T], length: usize) -> &'a mut [T] {
+    let (taken, after) = std::mem::take(rest).split_at_mut(length);
+    *rest = after;
+    taken
+}
+
+/// The product while it grows.
+struct Product<'a, T, O> {
+    growing: Mutex<Growing<'a, T, O>>,
+    /// Of its columns and of its values.
+    fronts: (Front, Front),
+}
+
+struct Growing<'a, T, O> {
+    /// Parts that wait for others before them.
+    waiting: Vec<Option<Made<T>>>,
+    /// The first part that has no place yet.
+    next: usize,
+    /// Entries of the parts before it.
+    entries: usize,
+    rest: Room<'a, T, O>,
+    idle: Vec<Made<T>>,
+}
+
+impl<'a, T: Value, O: Offset> Product<'a, T, O> {
+    fn new(parts: usize, rest: Room<'a, T, O>, fronts: (Front, Front)) -> Self {
+        let waiting = std::iter::repeat_with(|| None).take(parts).collect();
+        let growing = Growing { waiting, next: 0, entries: 0, rest, idle: Vec::new() };
+        Self { growing: Mutex::new(growing), fronts }
+    }
+
+    /// Memory for a part.
+    fn idle(&self) -> Made<T> {
+        let fresh = || Made { ends: Vec::new(), col: Vec::new(), val: Vec::new() };
+        self.growing().idle.pop().unwrap_or_else(fresh)
+    }
+
+    /// Takes a part, and copies those which now have places.
+    fn place(&self, part: usize, made: Made<T>) {
+        let mut placed = Vec::new();
+        {
+            let mut growing = self.growing();
+            growing.waiting[part] = Some(made);
+            placed.extend(std::iter::from_fn(|| growing.advance()));
+        }
+        for (made, before, room) in placed {
+            let end = before + made.entries();
+            self.fronts.0.reach(size_of::<u32>() * end);
+            self.fronts.1.reach(size_of::<T>() * end);
+            room.copy(&made, before);
+            self.growing().idle.push(made);
+        }
+    }
+
+    fn entries(&self) -> usize {
+        self.growing().entries
+    }
+
+    fn growing(&self) -> MutexGuard<'_, Growing<'a, T, O>> {
+        self.growing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<'a, T: Value, O: Offset> Growing<'a, T, O> {
+    /// The next part if it is made, the entries before it, and its room.
+    fn advance(&mut self) -> Option<(Made<T>, usize, Room<'a, T, O>)> {
+        let made = self.waiting.get_mut(self.next)?.take()?;
+        let (before, room) = (self.entries, self.rest.take(&made));
+        self.next += 1;
+        self.entries += made.entries();
+        Some((made, before, room))
+    }
+}
