@@ -5,6 +5,7 @@
 {%- set numeric = stage == "numeric" -%}
 {%- set own = 4 if numeric else 8 -%}    {#- slots of an invocation -#}
 {%- set slots = own * block[0] -%}
+{%- set ranked = 64 -%}                  {#- slots of the largest table whose entries are ranked by counting -#}
 {%- set groups = block[0] // 8 -%}       {#- the smallest have eight lanes -#}
 {%- if numeric -%}
 {%- set parts = kind | split("_") -%}
@@ -25,11 +26,11 @@
 {%- if numeric %}
 //
 // In order: all invocations of a row take one record after another, so that a sum gets its terms from left to right, no
-// two at a time. Entries leave sorted: their keys are listed, and a key's rank is the count of smaller ones. To
-// count up to 640 takes no more steps than a sorting network over the table would, and no barrier.
+// two at a time. Entries leave sorted. Of a table of up to {{ ranked }} slots, whose rows have up to 40 entries, a key's rank
+// is the count of smaller ones, which takes no barrier; larger ones are sorted by a bitonic network.
 {%- endif %}
 //
-// Workgroup memory: keys{% if numeric %}, words and keys of entries{% endif %} [{{ slots }}], {{ slots * (12 if numeric else 4) }} bytes. Bytes: a column{% if numeric %} and value{% endif %} of B for each product. Bound:
+// Workgroup memory: keys{% if numeric %} and words{% endif %} [{{ slots }}], {{ slots * (8 if numeric else 4) }} bytes. Bytes: a column{% if numeric %} and value{% endif %} of B for each product. Bound:
 // latency of probes, then bytes.
 
 struct Params {
@@ -62,11 +63,10 @@ struct Params {
 var<workgroup> keys: array<atomic<u32>, {{ slots }}>;
 {%- if numeric %}
 var<workgroup> words: array<atomic<u32>, {{ slots }}>;
-// The keys of a row's entries, in any order.
-var<workgroup> entry_keys: array<u32, {{ slots }}>;
-{%- endif %}
-// How many each row has.
+{%- else %}
+// How many entries each row has.
 var<workgroup> entries: array<atomic<u32>, {{ groups }}>;
+{%- endif %}
 var<workgroup> most_rounds: atomic<u32>;
 var<workgroup> rounds_of_all: u32;
 {{ matrix.flags() }}
@@ -99,19 +99,39 @@ fn take(row: Row, record: Record, at: u32, key: u32) {
 }
 {%- if numeric %}
 
+fn word_index(slot: u32) -> u32 {
+  return slot;
+}
+{{ tables.network("keys", "words", "workgroupBarrier") }}
+
+// Writes an entry, which lies in a slot, to its place.
+fn write(row: Row, place: u32, slot: u32) {
+  c_col[place] = row.low + atomicLoad(&keys[slot]);
+  store_c_val(params.c_val_at + place, bits_of(atomicLoad(&words[slot])));
+}
+
 // Writes the entries of a lane's {{ own }} slots. Where one belongs is the count of smaller keys.
-fn write(row: Row, first: u32, count: u32, lane: u32) {
+fn write_ranked(row: Row, first: u32, lane: u32) {
   let slot = table_first + {{ own }}u * lane;
   let own = vec4<u32>({% for i in range(4) %}atomicLoad(&keys[slot + {{ i }}u]){% if not loop.last %}, {% endif %}{% endfor %});
   var rank = vec4<u32>();
-  for (var i = 0u; i < count; i++) {
-    rank += select(vec4<u32>(0u), vec4<u32>(1u), vec4<u32>(entry_keys[table_first + i]) < own);
+  for (var other = table_first; other < table_first + table_slots; other++) {
+    rank += select(vec4<u32>(0u), vec4<u32>(1u), vec4<u32>(atomicLoad(&keys[other])) < own);
   }
   for (var i = 0u; i < {{ own }}u; i++) {
     if (own[i] < MARK) {
-      c_col[first + rank[i]] = row.low + own[i];
-      store_c_val(params.c_val_at + first + rank[i], bits_of(atomicLoad(&words[slot + i])));
+      write(row, first + rank[i], slot + i);
     }
+  }
+}
+
+// Writes the entries of a lane from a sorted table, in which they come first.
+fn write_sorted(row: Row, first: u32, lane: u32, lanes: u32) {
+  for (var i = lane; i < table_slots; i += lanes) {
+    if (atomicLoad(&keys[table_first + i]) >= MARK) {
+      return;
+    }
+    write(row, first + i, table_first + i);
   }
 }
 {%- endif %}
@@ -141,9 +161,11 @@ fn {{ entry_name }}(
     atomicStore(&words[slot], IDENTITY);
 {%- endif %}
   }
+{%- if not numeric %}
   if (thread < {{ groups }}u) {
     atomicStore(&entries[thread], 0u);
   }
+{%- endif %}
   if (thread == 0u) {
     atomicStore(&most_rounds, 0u);
   }
@@ -167,23 +189,23 @@ fn {{ entry_name }}(
   workgroupBarrier();
 
   // Slots without an entry have their top bit set.
-  for (var slot = table_first + lane; slot < table_first + table_slots; slot += lanes) {
-    let key = atomicLoad(&keys[slot]);
-    if (key < MARK) {
 {%- if numeric %}
-      entry_keys[table_first + atomicAdd(&entries[group], 1u)] = key;
+  if (params.lanes_log > {{ {64: 4}[ranked] }}u) {
+    sort_slots(lane, lanes, {{ own }}u << params.lanes_log);
+    if (is_row) {
+      write_sorted(row, of_row(number, ENTRIES), lane, lanes);
+    }
+  } else if (is_row) {
+    write_ranked(row, of_row(number, ENTRIES), lane);
+  }
 {%- else %}
+  for (var slot = table_first + lane; slot < table_first + table_slots; slot += lanes) {
+    if (atomicLoad(&keys[slot]) < MARK) {
       atomicAdd(&entries[group], 1u);
-{%- endif %}
     }
   }
   workgroupBarrier();
   let count = atomicLoad(&entries[group]);
-{%- if numeric %}
-  if (is_row) {
-    write(row, of_row(number, ENTRIES), count, lane);
-  }
-{%- else %}
   if (lane == 0u && is_row) {
     rows[number * {{ matrix.row_words }}u + ENTRIES] = count;
   }

@@ -112,29 +112,7 @@ fn compact(slots: u32, thread: u32) {
   }
 }
 
-// Sorts so many slots, a power of two, by their keys: runs of 2, 4, ... are sorted, up and down in turns.
-fn sort(thread: u32, count: u32) {
-  for (var run = 2u; run <= count; run *= 2u) {
-    for (var distance = run / 2u; distance > 0u; distance /= 2u) {
-      for (var pair = thread; pair < count / 2u; pair += {{ block[0] }}u) {
-        // The pair's number with a zero bit put in at the distance.
-        let index = 2u * pair - (pair & (distance - 1u));
-        let lower = table_first + index;
-        let upper = lower + distance;
-        let lower_key = atomicLoad(&pool[lower]);
-        let upper_key = atomicLoad(&pool[upper]);
-        if ((lower_key > upper_key) == ((index & run) == 0u)) {
-          let word = atomicLoad(&pool[word_index(lower)]);
-          atomicStore(&pool[lower], upper_key);
-          atomicStore(&pool[upper], lower_key);
-          atomicStore(&pool[word_index(lower)], atomicLoad(&pool[word_index(upper)]));
-          atomicStore(&pool[word_index(upper)], word);
-        }
-      }
-      storageBarrier();
-    }
-  }
-}
+{{ tables.network("pool", "pool", "storageBarrier") }}
 
 @compute @workgroup_size({{ block[0] }})
 fn {{ entry_name }}(
@@ -175,7 +153,7 @@ fn {{ entry_name }}(
       atomicStore(&pool[table_first + index], EMPTY);
     }
     storageBarrier();
-    sort(thread, of_all.z);
+    sort_slots(thread, {{ block[0] }}u, of_all.z);
     let first = of_row(number, ENTRIES);
     for (var index = thread; index < entries; index += {{ block[0] }}u) {
       c_col[first + index] = row.low + atomicLoad(&pool[table_first + index]);

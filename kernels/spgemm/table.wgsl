@@ -82,6 +82,34 @@ fn slot_of(key: u32) -> u32 {
 }
 {%- endmacro %}
 
+{#- sort_slots(lane, lanes, count): sorts so many slots of this invocation's table, a power of two, by their keys, words
+    with them, in a bitonic network: runs of 2, 4, ... are sorted, up and down in turns. Needs word_index(slot); the
+    count is the same for all invocations of a workgroup. -#}
+{%- macro network(keys, words, barrier) %}
+fn sort_slots(lane: u32, lanes: u32, count: u32) {
+  for (var run = 2u; run <= count; run *= 2u) {
+    for (var distance = run / 2u; distance > 0u; distance /= 2u) {
+      for (var pair = lane; pair < count / 2u; pair += lanes) {
+        // The pair's number with a zero bit put in at the distance.
+        let index = 2u * pair - (pair & (distance - 1u));
+        let lower = table_first + index;
+        let upper = lower + distance;
+        let lower_key = atomicLoad(&{{ keys }}[lower]);
+        let upper_key = atomicLoad(&{{ keys }}[upper]);
+        if ((lower_key > upper_key) == ((index & run) == 0u)) {
+          let word = atomicLoad(&{{ words }}[word_index(lower)]);
+          atomicStore(&{{ keys }}[lower], upper_key);
+          atomicStore(&{{ keys }}[upper], lower_key);
+          atomicStore(&{{ words }}[word_index(lower)], atomicLoad(&{{ words }}[word_index(upper)]));
+          atomicStore(&{{ words }}[word_index(upper)], word);
+        }
+      }
+      {{ barrier }}();
+    }
+  }
+}
+{%- endmacro %}
+
 {#- passes(row, record, key): whether the mask lets a term through, where it is searched. -#}
 {%- macro searches() %}
 {{ matrix.lower_bound("mask_col") }}

@@ -57,8 +57,8 @@
 //! groups come to their rows, for study.
 //!
 //! WGSL does the same in 16 KiB of workgroup memory and eight bindings: tables of 20 to 640
-//! entries, which are ranked by counting the smaller ones, windows of 2048 columns, and beyond a
-//! sorting network; whatever [`Tuning::tokens`] says, each row has its own group of threads. It
+//! entries, windows of 2048 columns, and beyond tables in global memory; tables are sorted by a
+//! network, the smallest by ranks; whatever [`Tuning::tokens`] says, each row has its own group of threads. It
 //! takes 40 bytes for each row, 12 for each entry of A, at most 64 MiB for tables unless one row
 //! needs more, and where there is a C0 room for it and B. Every array must fit into one binding.
 //! There is no f64, no row pointer of 64 bits, and no promise for NaN, infinity and subnormal
