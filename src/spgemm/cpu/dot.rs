@@ -7,7 +7,7 @@
 
 use rayon::prelude::*;
 
-use super::parts::RowMaker;
+use super::parts::{Bound, RowMaker};
 use super::rows::Call;
 use crate::Result;
 use crate::backend::Cpu;
@@ -26,13 +26,13 @@ pub(super) fn transposed<T: Value, O: Offset>(
     if options.alpha == 0.0 { b.to_pattern().transposed() } else { b.transposed() }
 }
 
-/// Steps of the searches of each row, where they are asked for or pay: where they, and the
-/// entries of B and of the mask that are to be gone through, are few beside the products.
-pub(super) fn steps<T: Value>(call: &Call<'_, T>, products: u64, asked: bool) -> Option<Vec<u64>> {
+/// Steps of the searches of each row, where they pay: where they, and the entries of B and of the
+/// mask that are to be gone through, are few beside so many products.
+pub(super) fn steps<T: Value>(call: &Call<'_, T>, products: u64) -> Option<Vec<u64>> {
     let mask = call.operands.mask?;
     let most = products / PRODUCTS_PER_STEP;
     let entries = (call.problem.nnz_b + mask.col.len()) as u64;
-    if !asked && entries >= most {
+    if entries >= most {
         return None;
     }
     let mut lengths = vec![0u32; call.problem.cols];
@@ -45,7 +45,7 @@ pub(super) fn steps<T: Value>(call: &Call<'_, T>, products: u64, asked: bool) ->
         columns.map(|&col| search_steps(length, lengths[col as usize])).sum()
     };
     let steps: Vec<u64> = (0..mask.len()).into_par_iter().map(steps_of_row).collect();
-    (asked || entries + steps.iter().sum::<u64>() < most).then_some(steps)
+    (entries + steps.iter().sum::<u64>() < most).then_some(steps)
 }
 
 /// Steps to look for each entry of the shorter row in the longer one.
@@ -76,7 +76,11 @@ impl<T: Value> Dots<'_, T> {
 }
 
 impl<T: Value> RowMaker<T> for Dots<'_, T> {
-    fn fill(&mut self, row: usize, col: &mut [u32], val: &mut [T]) -> usize {
+    fn bound(&self, row: usize) -> Bound {
+        self.call.bound(row)
+    }
+
+    fn fill(&mut self, row: usize, _bound: Bound, col: &mut [u32], val: &mut [T]) -> usize {
         let mut entries = 0;
         let columns = self.call.operands.mask.map(|mask| mask.columns(row)).unwrap_or_default();
         with_ring!(self.call.semiring, |R| for &column in columns {

@@ -9,7 +9,9 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::parts::{Parts, RowMaker};
+use rayon::prelude::*;
+
+use super::parts::{Makers, Parts, RowMaker};
 use crate::backend::cpu::pages::{Front, large};
 use crate::sparse::{Offset, Value};
 
@@ -18,6 +20,18 @@ pub(super) struct Filled<T, O> {
     pub row_ptr: Vec<O>,
     pub col: Vec<u32>,
     pub val: Vec<T>,
+    pub products: u64,
+}
+
+/// The entries of the product, counted without keeping any.
+pub(super) fn count<T: Value, M: RowMaker<T>>(parts: &Parts, maker: impl Fn() -> M + Sync) -> u64 {
+    let makers = Makers::new(maker);
+    let entries = |rows: &Range<usize>| {
+        let mut made = Made::new();
+        makers.lend(|maker| made.fill(rows.clone(), maker));
+        made.entries() as u64
+    };
+    parts.rows().par_iter().map(entries).sum()
 }
 
 /// The rows of the product, which has at most so many entries.
@@ -41,18 +55,18 @@ pub(super) fn fill<T: Value, O: Offset, M: RowMaker<T>>(
                     let part = next.fetch_add(1, Ordering::Relaxed);
                     let Some(rows) = rows.get(part) else { return };
                     let mut made = product.idle();
-                    made.fill(parts, rows.clone(), &mut maker);
+                    made.fill(rows.clone(), &mut maker);
                     product.place(part, made);
                 }
             });
         }
     });
-    let entries = product.entries();
+    let (entries, products) = product.end();
     col.truncate(entries);
     val.truncate(entries);
     col.shrink_to_fit();
     val.shrink_to_fit();
-    Filled { row_ptr, col, val }
+    Filled { row_ptr, col, val, products }
 }
 
 /// A part that is made, and memory for the next.
@@ -62,19 +76,27 @@ struct Made<T> {
     /// As many entries as the last end says, and room.
     col: Vec<u32>,
     val: Vec<T>,
+    products: u64,
 }
 
 impl<T: Value> Made<T> {
-    fn fill(&mut self, parts: &Parts, rows: Range<usize>, maker: &mut impl RowMaker<T>) {
-        let most = parts.most(rows.clone()) as usize;
-        if self.col.len() < most {
-            (self.col, self.val) = (vec![0; most], vec![T::ZERO; most]);
-        }
+    fn new() -> Self {
+        Self { ends: Vec::new(), col: Vec::new(), val: Vec::new(), products: 0 }
+    }
+
+    fn fill(&mut self, rows: Range<usize>, maker: &mut impl RowMaker<T>) {
         self.ends.clear();
+        self.products = 0;
         let mut end = 0;
         for row in rows {
-            end += maker.fill(row, &mut self.col[end..], &mut self.val[end..]);
+            let bound = maker.bound(row);
+            if self.col.len() < end + bound.entries {
+                self.col.resize(end + bound.entries, 0);
+                self.val.resize(end + bound.entries, T::ZERO);
+            }
+            end += maker.fill(row, bound, &mut self.col[end..], &mut self.val[end..]);
             self.ends.push(end);
+            self.products += bound.products;
         }
     }
 
@@ -131,6 +153,8 @@ struct Growing<'a, T, O> {
     next: usize,
     /// Entries of the parts before it.
     entries: usize,
+    /// Products of the parts before it.
+    products: u64,
     rest: Room<'a, T, O>,
     idle: Vec<Made<T>>,
 }
@@ -138,14 +162,13 @@ struct Growing<'a, T, O> {
 impl<'a, T: Value, O: Offset> Product<'a, T, O> {
     fn new(parts: usize, rest: Room<'a, T, O>, fronts: (Front, Front)) -> Self {
         let waiting = std::iter::repeat_with(|| None).take(parts).collect();
-        let growing = Growing { waiting, next: 0, entries: 0, rest, idle: Vec::new() };
+        let growing = Growing { waiting, next: 0, entries: 0, products: 0, rest, idle: Vec::new() };
         Self { growing: Mutex::new(growing), fronts }
     }
 
     /// Memory for a part.
     fn idle(&self) -> Made<T> {
-        let fresh = || Made { ends: Vec::new(), col: Vec::new(), val: Vec::new() };
-        self.growing().idle.pop().unwrap_or_else(fresh)
+        self.growing().idle.pop().unwrap_or_else(Made::new)
     }
 
     /// Takes a part, and copies those which now have places.
@@ -165,8 +188,10 @@ impl<'a, T: Value, O: Offset> Product<'a, T, O> {
         }
     }
 
-    fn entries(&self) -> usize {
-        self.growing().entries
+    /// The entries and the products of all parts.
+    fn end(&self) -> (usize, u64) {
+        let growing = self.growing();
+        (growing.entries, growing.products)
     }
 
     fn growing(&self) -> MutexGuard<'_, Growing<'a, T, O>> {
@@ -181,6 +206,7 @@ impl<'a, T: Value, O: Offset> Growing<'a, T, O> {
         let (before, room) = (self.entries, self.rest.take(&made));
         self.next += 1;
         self.entries += made.entries();
+        self.products += made.products;
         Some((made, before, room))
     }
 }

@@ -41,10 +41,11 @@ impl Marks {
     /// marks. How many there are.
     pub fn take(&mut self, span: RangeInclusive<u32>, columns: &mut [u32]) -> usize {
         let mut entries = 0;
+        let range = *span.start() as usize / WORD..*span.end() as usize / WORD + 1;
         let (words, _) = self.0.as_chunks_mut::<WORD>();
-        for at in *span.start() as usize / WORD..=*span.end() as usize / WORD {
-            let mut bits = bits(&words[at]);
-            words[at] = [0; WORD];
+        for (at, marks) in range.clone().zip(&mut words[range]) {
+            let mut bits = bits(marks);
+            *marks = [0; WORD];
             while bits != 0 {
                 columns[entries] = (at * WORD) as u32 + bits.trailing_zeros();
                 entries += 1;

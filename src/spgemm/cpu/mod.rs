@@ -24,7 +24,7 @@ use crate::variant::{forced, no_such_variant};
 use crate::{Result, sparse};
 use dense::Dense;
 use dot::Dots;
-use fill::{Filled, fill};
+use fill::{Filled, count, fill};
 use hash::Hash;
 use parts::{Parts, RowMaker};
 use rows::{Call, Sums};
@@ -71,21 +71,23 @@ pub(super) fn explain(problem: &Problem, options: &Options) -> Result<String> {
 /// The variant of a call, and how its rows are shared.
 fn plan<T: Value>(call: &Call<'_, T>, options: &Options) -> Result<(&'static str, Parts)> {
     let chosen = choose(call.problem, options)?;
-    let parts = call.parts();
     let free = call.problem.dots && forced(NAME, options.variant.as_ref()).is_none();
     let steps = match chosen {
-        DOT => dot::steps(call, parts.products, true),
-        _ if free => dot::steps(call, parts.products, false),
+        DOT => dot::steps(call, u64::MAX),
+        _ if free => dot::steps(call, call.products()),
         _ => None,
     };
     Ok(match steps {
-        Some(steps) => (DOT, parts.with_work(&steps)),
-        None => (chosen, parts),
+        Some(steps) => (DOT, Parts::new(steps.len(), |row| steps[row], u64::MAX)),
+        None => (chosen, call.parts()),
     })
 }
 
 /// Bytes of room for rows before their entries are known, at the most.
 const MOST_ROOM: u64 = 2 << 30;
+
+/// Bytes of room for rows that nobody has looked at, at the most.
+const ROOM_AT_FIRST_SIGHT: u64 = 512 << 20;
 
 /// The product with one way to make rows, written where it stays. Where it may have more entries
 /// than its row pointers can count, or would need much more room than it takes, they are counted
@@ -97,13 +99,19 @@ fn make<M: RowMaker<T>, T: Value, O: Offset>(
     summary: &mut Summary,
 ) -> Result<Csr<Cpu, T, O>> {
     let entry = (size_of::<u32>() + size_of::<T>()) as u64;
-    let mut most = parts.most(0..parts.len());
-    if most > O::MOST_ENTRIES.min(MOST_ROOM / entry) {
-        most = summary.phase("count", || parts.entries(&maker));
+    let room = O::MOST_ENTRIES.min(MOST_ROOM / entry);
+    let mut most = call.most_at_first_sight();
+    if most > room.min(ROOM_AT_FIRST_SIGHT / entry) {
+        most = summary.phase("bound", || call.most());
+    }
+    if most > room {
+        most = summary.phase("count", || count(parts, &maker));
         too_large(sparse::entries::<O>(most))?;
     }
     let most = most.to_usize();
-    let Filled { row_ptr, col, val } = summary.phase("product", || fill(parts, &maker, most));
+    let Filled { row_ptr, col, val, products } =
+        summary.phase("product", || fill(parts, &maker, most));
+    summary.products = products;
     Csr::canonical_parts(call.shape(), row_ptr, col, Some(val))
 }
 
@@ -156,10 +164,10 @@ impl<T: Value, O: Offset> Spgemm<T, O> for Cpu {
         let read = Read::of(inputs)?;
         let call = Call::of(problem, &read, options)?;
         let (variant, parts) = summary.phase("analyse", || plan(&call, options))?;
-        (summary.variant, summary.products) = (variant, parts.products);
+        summary.variant = variant;
         let product = match variant {
-            DENSE => make(&call, &parts, || Sums::<_, Dense<T>>::new(&call, &parts), &mut summary),
-            HASH => make(&call, &parts, || Sums::<_, Hash<T>>::new(&call, &parts), &mut summary),
+            DENSE => make(&call, &parts, || Sums::<_, Dense<T>>::new(&call), &mut summary),
+            HASH => make(&call, &parts, || Sums::<_, Hash<T>>::new(&call), &mut summary),
             _ => {
                 let transposed =
                     summary.phase("transpose", || dot::transposed(inputs.b, options))?;
@@ -191,8 +199,8 @@ impl<T: Value, O: Offset> Spgemm<T, O> for Cpu {
         let mut values = into.write()?;
         let values = elements_mut(CHECK, "c_val", &mut values)?;
         match variant {
-            DENSE => parts.values(|| Sums::<_, Dense<T>>::new(&call, parts), structure, values),
-            HASH => parts.values(|| Sums::<_, Hash<T>>::new(&call, parts), structure, values),
+            DENSE => parts.values(|| Sums::<_, Dense<T>>::new(&call), structure, values),
+            HASH => parts.values(|| Sums::<_, Hash<T>>::new(&call), structure, values),
             _ => {
                 let transposed = dot::transposed(inputs.b, options)?;
                 let transposed = transposed.read()?;

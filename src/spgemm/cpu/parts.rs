@@ -7,48 +7,53 @@ use rayon::prelude::*;
 
 use crate::sparse::{Rows, Value};
 
-/// Parts for each thread, at least, so that none waits long for the last.
-const PARTS_PER_THREAD: usize = 16;
+/// Parts for each thread: so many that none waits long for the last, and that what a part leaves
+/// stays in a cache, even where rows reach more than they seem to.
+const PARTS_PER_THREAD: u64 = 128;
 
-/// Entries that a part may have, unless one row alone may have more: they are to stay in a cache
-/// until their place in the product is known.
-const MOST_IN_PART: u64 = 1 << 14;
+/// Work that is not worth another part.
+const LITTLE_WORK: u64 = 128;
 
-/// How the rows of a product are dealt to threads, and what bounds them; values do not matter.
+/// How the rows of a product are dealt to threads; values do not matter.
 #[derive(Clone, Debug)]
 pub struct Parts {
     /// Consecutive rows of about as much work.
     rows: Vec<Range<usize>>,
-    /// The most entries that each row can have.
-    upper: Vec<u32>,
-    /// Products of all rows.
+}
+
+/// What bounds a row.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bound {
     pub products: u64,
+    /// The most entries that it can have.
+    pub entries: usize,
 }
 
 /// What makes the rows of a product in one thread, one row after the other.
 pub(crate) trait RowMaker<T>: Send {
-    /// Writes the columns of a row, ascending, and their values to the front of arrays that have
-    /// room for them. How many there are.
-    fn fill(&mut self, row: usize, col: &mut [u32], val: &mut [T]) -> usize;
+    /// What bounds a row.
+    fn bound(&self, row: usize) -> Bound;
+
+    /// Writes the columns of a row within this bound, ascending, and their values to the front of
+    /// arrays that have room for them. How many there are.
+    fn fill(&mut self, row: usize, bound: Bound, col: &mut [u32], val: &mut [T]) -> usize;
 
     /// Writes the values of a row whose columns are known.
     fn write(&mut self, row: usize, columns: &[u32], values: &mut [T]);
 }
 
 impl Parts {
-    /// Rows of so many products, and of at most so many entries.
-    pub(super) fn new(products: &[u64], upper: Vec<u32>) -> Self {
-        Self { rows: split(products, &upper), upper, products: products.par_iter().sum() }
-    }
-
-    /// The same rows where each takes so much work.
-    pub(super) fn with_work(self, work: &[u64]) -> Self {
-        Self { rows: split(work, &self.upper), ..self }
-    }
-
-    /// How many rows the product has.
-    pub(super) fn len(&self) -> usize {
-        self.upper.len()
+    /// So many rows of so much work each, and of `most` work in a part unless a row alone has more.
+    pub(super) fn new(rows: usize, work: impl Fn(usize) -> u64 + Sync, most: u64) -> Self {
+        let threads = rayon::current_num_threads();
+        // Rows without any work take a little too.
+        let work = |row| work(row) + 1;
+        let total: u64 = (0..rows).into_par_iter().map(work).sum();
+        let most = most.min(total / (threads as u64 * PARTS_PER_THREAD)).max(LITTLE_WORK);
+        let share = rows.div_ceil(threads).max(1);
+        let shares = (0..rows.div_ceil(share)).into_par_iter();
+        let split = |at| split(at * share..rows.min((at + 1) * share), work, most);
+        Self { rows: shares.flat_map_iter(split).collect() }
     }
 
     /// The rows of each part.
@@ -56,31 +61,9 @@ impl Parts {
         &self.rows
     }
 
-    /// The most entries that a row can have.
-    pub(super) fn upper(&self, row: usize) -> usize {
-        self.upper[row] as usize
-    }
-
-    /// The most entries that these rows can have.
-    pub(super) fn most(&self, rows: Range<usize>) -> u64 {
-        self.upper[rows].iter().copied().map(u64::from).sum()
-    }
-
-    /// The entries of all rows, counted without keeping any.
-    pub(super) fn entries<T: Value, M: RowMaker<T>>(&self, maker: impl Fn() -> M + Sync) -> u64 {
-        let makers = Makers::new(maker);
-        let count = |rows: &Range<usize>| {
-            let most = rows.clone().map(|row| self.upper(row)).max().unwrap_or(0);
-            let (mut col, mut val) = (vec![0; most], vec![T::ZERO; most]);
-            let mut entries = 0;
-            makers.lend(|maker| {
-                for row in rows.clone() {
-                    entries += maker.fill(row, &mut col, &mut val) as u64;
-                }
-            });
-            entries
-        };
-        self.rows.par_iter().map(count).sum()
+    /// How many rows the product has.
+    pub(super) fn len(&self) -> usize {
+        self.rows.last().map_or(0, |rows| rows.end)
     }
 
     /// The values of the product, whose places are those of `structure`.
@@ -113,17 +96,17 @@ impl Parts {
 
 /// What makes rows, lent to one part after another: as many as there are threads, for each may
 /// be as large as a row is wide.
-struct Makers<M, F> {
+pub(super) struct Makers<M, F> {
     make: F,
     idle: Mutex<Vec<M>>,
 }
 
 impl<M, F: Fn() -> M> Makers<M, F> {
-    fn new(make: F) -> Self {
+    pub fn new(make: F) -> Self {
         Self { make, idle: Mutex::default() }
     }
 
-    fn lend<R>(&self, work: impl FnOnce(&mut M) -> R) -> R {
+    pub fn lend<R>(&self, work: impl FnOnce(&mut M) -> R) -> R {
         let idle = || self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let found = idle().pop();
         let mut maker = found.unwrap_or_else(&self.make);
@@ -133,27 +116,14 @@ impl<M, F: Fn() -> M> Makers<M, F> {
     }
 }
 
-/// Rows in parts of about as much work, rows without any count a little too, and of not too many
-/// entries.
-fn split(work: &[u64], upper: &[u32]) -> Vec<Range<usize>> {
-    let threads = rayon::current_num_threads();
-    let total = work.par_iter().sum::<u64>() + work.len() as u64;
-    let most = total.div_ceil((threads * PARTS_PER_THREAD) as u64).max(1);
-    let share = work.len().div_ceil(threads).max(1);
-    let shares = (0..work.len().div_ceil(share)).into_par_iter();
-    let split = |at| split_some(work, upper, at * share..work.len().min((at + 1) * share), most);
-    shares.flat_map_iter(split).collect()
-}
-
-/// Some of the rows in parts of `most` work, or a row's more.
-fn split_some(work: &[u64], upper: &[u32], rows: Range<usize>, most: u64) -> Vec<Range<usize>> {
-    let (mut parts, mut start, mut taken, mut entries) = (Vec::new(), rows.start, 0, 0);
+/// The rows in parts of so much work, or of one row that has more.
+fn split(rows: Range<usize>, work: impl Fn(usize) -> u64, most: u64) -> Vec<Range<usize>> {
+    let (mut parts, mut start, mut taken) = (Vec::new(), rows.start, 0);
     for row in rows.clone() {
-        taken += work[row] + 1;
-        entries += u64::from(upper[row]);
-        if taken >= most || entries >= MOST_IN_PART || row + 1 == rows.end {
+        taken += work(row);
+        if taken >= most || row + 1 == rows.end {
             parts.push(start..row + 1);
-            (start, taken, entries) = (row + 1, 0, 0);
+            (start, taken) = (row + 1, 0);
         }
     }
     parts

@@ -6,16 +6,15 @@ use std::slice;
 use rayon::prelude::*;
 
 use super::accumulator::{Accumulator, Scaled};
-use super::parts::{Parts, RowMaker};
+use super::parts::{Bound, Parts, RowMaker};
 use crate::Result;
-use crate::backend::cpu::pages::large;
 use crate::sparse::{Rows, Value};
 use crate::spgemm::read::{Operands, Read};
 use crate::spgemm::semiring::{Ring, with_ring};
 use crate::spgemm::{Options, Problem, Semiring};
 
-/// Rows that a thread bounds at once.
-const SHARE: usize = 1024;
+/// Products of a part, about: what they leave stays in a cache until its place is known.
+const PRODUCTS_IN_PART: usize = 1 << 15;
 
 /// A product, read.
 pub(super) struct Call<'a, T> {
@@ -47,29 +46,51 @@ impl<'a, T: Value> Call<'a, T> {
         [self.problem.rows, self.problem.cols]
     }
 
-    /// The rows in parts of about as many products.
+    /// The rows in parts of about as many entries of A, few enough for about as many products as
+    /// stay in a cache.
     pub fn parts(&self) -> Parts {
-        let rows = self.problem.rows;
-        let (mut products, mut upper) = (large(vec![0; rows]), large(vec![0; rows]));
-        let shares = products.par_chunks_mut(SHARE).zip(upper.par_chunks_mut(SHARE)).enumerate();
-        shares.for_each(|(share, (products, upper))| {
-            for (row, (products, upper)) in (SHARE * share..).zip(products.iter_mut().zip(upper)) {
-                *products = self.operands.products(row);
-                *upper = self.upper(row, *products);
-            }
-        });
-        Parts::new(&products, upper)
+        let Operands { a, b, .. } = self.operands;
+        let per_entry = (b.col.len() / b.len().max(1)).max(1);
+        let work = |row| a.range(row).len() as u64;
+        Parts::new(self.problem.rows, work, (PRODUCTS_IN_PART / per_entry) as u64)
     }
 
-    /// The most entries that a row of so many products can have.
-    fn upper(&self, row: usize, products: u64) -> u32 {
+    /// Products of all rows.
+    pub fn products(&self) -> u64 {
+        (0..self.problem.rows).into_par_iter().map(|row| self.operands.products(row)).sum()
+    }
+
+    /// What bounds a row.
+    #[inline(always)]
+    pub fn bound(&self, row: usize) -> Bound {
+        let products = self.operands.products(row);
         let Operands { c0, mask, .. } = self.operands;
         let length = |rows: Rows<'_, T>| rows.range(row).len() as u64;
         let reached = products + c0.map_or(0, length);
-        let all_masked = !self.complement && (c0.is_none() || self.replace);
-        let let_through = mask.filter(|_| all_masked).map_or(u64::MAX, length);
-        // A side fits u32.
-        reached.min(let_through).min(self.problem.cols as u64) as u32
+        let let_through = mask.filter(|_| self.all_masked()).map_or(u64::MAX, length);
+        // A side fits usize.
+        let entries = reached.min(let_through).min(self.problem.cols as u64) as usize;
+        Bound { products, entries }
+    }
+
+    /// Whether no entry lies outside of the mask.
+    fn all_masked(&self) -> bool {
+        !self.complement && (self.operands.c0.is_none() || self.replace)
+    }
+
+    /// The most entries that the product can have, if each row that A reaches were the longest.
+    pub fn most_at_first_sight(&self) -> u64 {
+        let Operands { a, b, c0, mask } = self.operands;
+        let longest = (0..b.len()).into_par_iter().map(|row| b.range(row).len()).max();
+        let products = (a.col.len() as u64).saturating_mul(longest.unwrap_or(0) as u64);
+        let reached = products.saturating_add(c0.map_or(0, |c0| c0.col.len() as u64));
+        let masked = mask.filter(|_| self.all_masked());
+        reached.min(masked.map_or(u64::MAX, |mask| mask.col.len() as u64))
+    }
+
+    /// The most entries that the product can have.
+    pub fn most(&self) -> u64 {
+        (0..self.problem.rows).into_par_iter().map(|row| self.bound(row).entries as u64).sum()
     }
 
     /// The value of an entry of A, with the factor α.
@@ -162,25 +183,29 @@ fn scaled<T: Value>(matrix: Rows<'_, T>, row: usize, factor: T) -> Scaled<'_, T>
 /// Makes rows as sums in an accumulator.
 pub(super) struct Sums<'a, T, A> {
     call: &'a Call<'a, T>,
-    parts: &'a Parts,
     accumulator: A,
 }
 
 impl<'a, T: Value, A: Accumulator<T>> Sums<'a, T, A> {
-    pub fn new(call: &'a Call<'a, T>, parts: &'a Parts) -> Self {
+    pub fn new(call: &'a Call<'a, T>) -> Self {
         let neutral = with_ring!(call.semiring, |R| <R as Ring<T>>::NEUTRAL);
-        Self { call, parts, accumulator: A::new(call.problem.cols, neutral) }
+        Self { call, accumulator: A::new(call.problem.cols, neutral) }
     }
 }
 
 impl<T: Value, A: Accumulator<T>> RowMaker<T> for Sums<'_, T, A> {
-    fn fill(&mut self, row: usize, col: &mut [u32], val: &mut [T]) -> usize {
-        self.call.sum(row, self.parts.upper(row), &mut self.accumulator);
+    #[inline(always)]
+    fn bound(&self, row: usize) -> Bound {
+        self.call.bound(row)
+    }
+
+    fn fill(&mut self, row: usize, bound: Bound, col: &mut [u32], val: &mut [T]) -> usize {
+        self.call.sum(row, bound.entries, &mut self.accumulator);
         self.accumulator.finish(col, val)
     }
 
     fn write(&mut self, row: usize, columns: &[u32], values: &mut [T]) {
-        self.call.sum(row, self.parts.upper(row), &mut self.accumulator);
+        self.call.sum(row, columns.len(), &mut self.accumulator);
         self.accumulator.finish_known(columns, values);
     }
 }
