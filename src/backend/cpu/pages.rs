@@ -22,9 +22,9 @@ pub(crate) fn large<T>(mut values: Vec<T>) -> Vec<T> {
     values
 }
 
-/// New memory that threads write from front to back, pieces of it at the same time. Two threads
-/// that meet in a new page would both clear it, and the system throw one away; so pages are asked
-/// for before they are reached, each by one thread.
+/// New memory that threads write from front to back, pieces of it at the same time, nobody knows
+/// how far. What is much gets large pages. Two threads that meet in a new page would both clear
+/// it, and the system throw one away; so each page is asked for by one thread before it is reached.
 pub(crate) struct Front {
     /// The first byte, and the end of the last whole page.
     bytes: Range<usize>,
@@ -33,7 +33,7 @@ pub(crate) struct Front {
 }
 
 impl Front {
-    /// The front at the beginning of memory that [`large`] has seen.
+    /// The front at the beginning of memory that nobody has written.
     pub fn of<T>(values: &[T]) -> Self {
         let range = values.as_ptr_range();
         let bytes = range.start.addr()..range.end.addr() / PAGE * PAGE;
@@ -44,6 +44,9 @@ impl Front {
     /// The first `bytes` are about to be written: asks for the pages behind them that nobody has
     /// asked for.
     pub fn reach(&self, bytes: usize) {
+        if bytes < LEAST {
+            return;
+        }
         let wanted = (self.bytes.start.saturating_add(bytes + AHEAD)).min(self.bytes.end);
         loop {
             // Nothing is published by it: memory is the same with and without.
@@ -60,21 +63,23 @@ impl Front {
     }
 }
 
-/// Brings pages into memory, as writing would.
+/// Brings pages into memory, as writing would, a large one where there can be.
 fn populate(bytes: Range<usize>) {
     #[cfg(target_os = "linux")]
     {
         let first = std::ptr::without_provenance_mut(bytes.start);
-        // SAFETY: no content changes, whoever owns the pages; the kernel refuses others. What is
-        // returned tells whether the hint was taken, which nothing depends on.
-        let _ = unsafe { libc::madvise(first, bytes.len(), libc::MADV_POPULATE_WRITE) };
+        for advice in [libc::MADV_HUGEPAGE, libc::MADV_POPULATE_WRITE] {
+            // SAFETY: no content changes, whoever owns the pages; the kernel refuses others. What
+            // is returned tells whether the hint was taken, which nothing depends on.
+            let _ = unsafe { libc::madvise(first, bytes.len(), advice) };
+        }
     }
     #[cfg(not(target_os = "linux"))]
     let _ = bytes;
 }
 
-/// Bytes that are asked for before they are reached: who is ahead of others by less must wait.
-const AHEAD: usize = 2 * LARGE;
+/// Bytes that are asked for before they are reached.
+const AHEAD: usize = LARGE;
 
 /// Bytes of a usual page, or less.
 const PAGE: usize = 4096;
@@ -83,12 +88,11 @@ const PAGE: usize = 4096;
 const LARGE: usize = 2 << 20;
 
 /// Bytes from which on it pays.
-#[cfg(target_os = "linux")]
 const LEAST: usize = 2 * LARGE;
 
 #[cfg(test)]
 mod tests {
-    use super::large;
+    use super::{Front, LARGE, large};
 
     #[test]
     fn vectors_stay_as_they_are() {
@@ -98,5 +102,19 @@ mod tests {
         }
         assert!(large(Vec::<()>::with_capacity(5)).is_empty());
         assert_eq!(large(vec![0u8; 9_000_001]).iter().filter(|&&byte| byte != 0).count(), 0);
+    }
+
+    #[test]
+    fn a_front_changes_nothing() {
+        for length in [0, 5, LARGE, 5 * LARGE + 3] {
+            let mut bytes = large(vec![0u8; length]);
+            let front = Front::of(&bytes);
+            bytes.iter_mut().step_by(1000).for_each(|byte| *byte = 1);
+            for reached in [0, 1, length / 2, length, length + 9] {
+                front.reach(reached);
+            }
+            let expected = (0..length).map(|i| u8::from(i.is_multiple_of(1000)));
+            assert!(bytes.iter().copied().eq(expected), "{length} bytes");
+        }
     }
 }

@@ -44,11 +44,12 @@ pub(super) trait Accumulator<T: Value>: Send {
     /// only at the others.
     fn set_mask(&mut self, mask: &[u32], complement: bool);
 
-    /// Adds rows, one after the other.
+    /// Adds rows, one after the other. How many products these are, whatever a mask lets through.
     fn add<'a, R: Ring<T>, const MASKED: bool>(
         &mut self,
         rows: impl Iterator<Item = Scaled<'a, T>>,
-    ) where
+    ) -> u64
+    where
         T: 'a;
 
     /// Ends the row: its columns, ascending, and their values come to the front of arrays that

@@ -14,9 +14,10 @@ use crate::spgemm::semiring::Ring;
 /// were, and the marks are looked through at its end. Otherwise a column is listed when it is met
 /// for the first time, and the list is sorted.
 pub(super) struct Dense<T> {
-    /// Neutral outside of a row.
+    /// Between rows they are neutral, once that matters.
     sums: Vec<T>,
     neutral: T,
+    are_neutral: bool,
     columns: Columns,
     marks: Marks,
     /// The number of the last row in which the column was listed.
@@ -48,8 +49,9 @@ const MARKS_PER_ENTRY: usize = 32;
 impl<T: Value> Accumulator<T> for Dense<T> {
     fn new(cols: usize, neutral: T) -> Self {
         Self {
-            sums: large(vec![neutral; cols]),
+            sums: large(vec![T::ZERO; cols]),
             neutral,
+            are_neutral: false,
             columns: Columns::Listed,
             marks: Marks::new(cols),
             listed: large(vec![0; cols]),
@@ -71,6 +73,10 @@ impl<T: Value> Accumulator<T> for Dense<T> {
             }
             _ => Columns::Listed,
         };
+        if matches!(self.columns, Columns::Marked { .. }) && !self.are_neutral {
+            self.sums.fill(self.neutral);
+            self.are_neutral = true;
+        }
         self.row += 1;
         self.entries = 0;
         if self.list.len() < upper {
@@ -79,7 +85,7 @@ impl<T: Value> Accumulator<T> for Dense<T> {
     }
 
     fn set_mask(&mut self, mask: &[u32], complement: bool) {
-        if self.mask.is_empty() {
+        if self.named.bytes().is_empty() {
             self.named = Marks::new(self.sums.len());
         }
         self.named.clear(&self.mask);
@@ -90,7 +96,10 @@ impl<T: Value> Accumulator<T> for Dense<T> {
     }
 
     #[inline(always)]
-    fn add<'a, R: Ring<T>, const MASKED: bool>(&mut self, rows: impl Iterator<Item = Scaled<'a, T>>)
+    fn add<'a, R: Ring<T>, const MASKED: bool>(
+        &mut self,
+        rows: impl Iterator<Item = Scaled<'a, T>>,
+    ) -> u64
     where
         T: 'a,
     {
@@ -99,10 +108,12 @@ impl<T: Value> Accumulator<T> for Dense<T> {
         // One length for all, so that one check of a column does for all.
         let cols = self.sums.len();
         let sums = &mut self.sums[..cols];
+        let mut products = 0;
         match self.columns {
             Columns::Marked { .. } => {
                 let marks = &mut self.marks.bytes()[..cols];
                 for row in rows {
+                    products += row.columns.len() as u64;
                     row.products::<R>(|col, product| {
                         if is_taken(col) {
                             let sum = &mut sums[col as usize];
@@ -116,13 +127,15 @@ impl<T: Value> Accumulator<T> for Dense<T> {
                 let (listed, list) = (&mut self.listed[..cols], &mut self.list[..]);
                 let (number, mut entries) = (self.row, self.entries);
                 for row in rows {
+                    products += row.columns.len() as u64;
                     row.products::<R>(|col, product| {
                         if is_taken(col) {
                             let (sum, listed) =
                                 (&mut sums[col as usize], &mut listed[col as usize]);
-                            *sum = R::add(*sum, product);
-                            if *listed != number {
-                                (*listed, list[entries]) = (number, col);
+                            if *listed == number {
+                                *sum = R::add(*sum, product);
+                            } else {
+                                (*listed, *sum, list[entries]) = (number, product, col);
                                 entries += 1;
                             }
                         }
@@ -131,6 +144,7 @@ impl<T: Value> Accumulator<T> for Dense<T> {
                 self.entries = entries;
             }
         }
+        products
     }
 
     fn finish(&mut self, col: &mut [u32], val: &mut [T]) -> usize {
@@ -158,10 +172,16 @@ impl<T: Value> Accumulator<T> for Dense<T> {
 }
 
 impl<T: Value> Dense<T> {
-    /// The sums of these columns, which are neutral again.
+    /// The sums of these columns, at the end of a row.
     fn take_sums(&mut self, columns: &[u32], values: &mut [T]) {
-        for (value, &col) in values.iter_mut().zip(columns) {
-            *value = std::mem::replace(&mut self.sums[col as usize], self.neutral);
+        if self.are_neutral {
+            for (value, &col) in values.iter_mut().zip(columns) {
+                *value = std::mem::replace(&mut self.sums[col as usize], self.neutral);
+            }
+        } else {
+            for (value, &col) in values.iter_mut().zip(columns) {
+                *value = self.sums[col as usize];
+            }
         }
     }
 }

@@ -7,7 +7,7 @@
 
 use rayon::prelude::*;
 
-use super::parts::{Bound, RowMaker};
+use super::parts::{Row, RowMaker};
 use super::rows::Call;
 use crate::Result;
 use crate::backend::Cpu;
@@ -76,11 +76,11 @@ impl<T: Value> Dots<'_, T> {
 }
 
 impl<T: Value> RowMaker<T> for Dots<'_, T> {
-    fn bound(&self, row: usize) -> Bound {
-        self.call.bound(row)
+    fn bound(&self, row: usize) -> usize {
+        self.call.operands.mask.map_or(0, |mask| mask.range(row).len())
     }
 
-    fn fill(&mut self, row: usize, _bound: Bound, col: &mut [u32], val: &mut [T]) -> usize {
+    fn fill(&mut self, row: usize, _upper: usize, col: &mut [u32], val: &mut [T]) -> Row {
         let mut entries = 0;
         let columns = self.call.operands.mask.map(|mask| mask.columns(row)).unwrap_or_default();
         with_ring!(self.call.semiring, |R| for &column in columns {
@@ -89,7 +89,7 @@ impl<T: Value> RowMaker<T> for Dots<'_, T> {
                 entries += 1;
             }
         });
-        entries
+        Row { entries, products: self.call.operands.products(row) }
     }
 
     fn write(&mut self, row: usize, columns: &[u32], values: &mut [T]) {

@@ -41,7 +41,7 @@ pub(super) fn fill<T: Value, O: Offset, M: RowMaker<T>>(
     most: usize,
 ) -> Filled<T, O> {
     let mut row_ptr = large(vec![O::saturating(0); parts.len() + 1]);
-    let (mut col, mut val) = (large(vec![0; most]), large(vec![T::ZERO; most]));
+    let (mut col, mut val) = (vec![0; most], vec![T::ZERO; most]);
     let rows = parts.rows();
     let fronts = (Front::of(&col), Front::of(&val));
     let rest = Room { ends: &mut row_ptr[1..], col: &mut col, val: &mut val };
@@ -89,14 +89,15 @@ impl<T: Value> Made<T> {
         self.products = 0;
         let mut end = 0;
         for row in rows {
-            let bound = maker.bound(row);
-            if self.col.len() < end + bound.entries {
-                self.col.resize(end + bound.entries, 0);
-                self.val.resize(end + bound.entries, T::ZERO);
+            let upper = maker.bound(row);
+            if self.col.len() < end + upper {
+                self.col.resize(end + upper, 0);
+                self.val.resize(end + upper, T::ZERO);
             }
-            end += maker.fill(row, bound, &mut self.col[end..], &mut self.val[end..]);
+            let made = maker.fill(row, upper, &mut self.col[end..], &mut self.val[end..]);
+            end += made.entries;
             self.ends.push(end);
-            self.products += bound.products;
+            self.products += made.products;
         }
     }
 
@@ -208,5 +209,61 @@ impl<'a, T: Value, O: Offset> Growing<'a, T, O> {
         self.entries += made.entries();
         self.products += made.products;
         Some((made, before, room))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::parts::Row;
+    use super::*;
+
+    /// Rows of 0 to 4 entries; some take long, so that later parts are made first.
+    struct Slow;
+
+    impl RowMaker<f64> for Slow {
+        fn bound(&self, _row: usize) -> usize {
+            6
+        }
+
+        fn fill(&mut self, row: usize, upper: usize, col: &mut [u32], val: &mut [f64]) -> Row {
+            assert!(col.len() >= upper && val.len() >= upper);
+            if row.is_multiple_of(130) {
+                std::thread::sleep(Duration::from_millis(3));
+            }
+            for i in 0..row % 5 {
+                (col[i], val[i]) = (i as u32, row as f64);
+            }
+            Row { entries: row % 5, products: 7 }
+        }
+
+        fn write(&mut self, _row: usize, _columns: &[u32], _values: &mut [f64]) {}
+    }
+
+    #[test]
+    fn parts_come_to_their_places_whoever_is_first() {
+        const ROWS: usize = 2000;
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(4).build().expect("threads");
+        let (parts, filled, counted) = pool.install(|| {
+            let parts = Parts::new(ROWS, |_| 1, u64::MAX);
+            let filled: Filled<f64, u32> = fill(&parts, || Slow, 6 * ROWS);
+            let counted = count(&parts, || Slow);
+            (parts.rows().len(), filled, counted)
+        });
+        assert!(parts > 8, "{parts} parts");
+        let rows = || (0..ROWS).flat_map(|row| (0..row % 5).map(move |i| (i as u32, row as f64)));
+        assert_eq!(filled.col, rows().map(|(col, _)| col).collect::<Vec<_>>());
+        assert_eq!(filled.val, rows().map(|(_, val)| val).collect::<Vec<_>>());
+        let ends = filled.row_ptr.windows(2).map(|ends| ends[1] - ends[0]);
+        assert!(ends.eq((0..ROWS).map(|row| row as u32 % 5)));
+        assert_eq!((filled.products, counted), (7 * ROWS as u64, filled.col.len() as u64));
+    }
+
+    #[test]
+    fn no_rows_make_an_empty_product() {
+        let parts = Parts::new(0, |_| 1, u64::MAX);
+        let filled: Filled<f64, u32> = fill(&parts, || Slow, 0);
+        assert_eq!((filled.row_ptr, filled.col, filled.products), (vec![0], vec![], 0));
     }
 }

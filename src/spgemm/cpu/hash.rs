@@ -57,12 +57,17 @@ impl<T: Value> Accumulator<T> for Hash<T> {
     }
 
     #[inline(always)]
-    fn add<'a, R: Ring<T>, const MASKED: bool>(&mut self, rows: impl Iterator<Item = Scaled<'a, T>>)
+    fn add<'a, R: Ring<T>, const MASKED: bool>(
+        &mut self,
+        rows: impl Iterator<Item = Scaled<'a, T>>,
+    ) -> u64
     where
         T: 'a,
     {
         let last = (u32::MAX >> self.shift) as usize;
+        let mut products = 0;
         for row in rows {
+            products += row.columns.len() as u64;
             row.products::<R>(|col, product| {
                 if MASKED && self.mask.binary_search(&col).is_ok() == self.complement {
                     return;
@@ -80,6 +85,7 @@ impl<T: Value> Accumulator<T> for Hash<T> {
                 }
             });
         }
+        products
     }
 
     fn finish(&mut self, col: &mut [u32], val: &mut [T]) -> usize {

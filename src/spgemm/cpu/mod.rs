@@ -1,4 +1,4 @@
-//! The CPU: rows in parallel, in parts of about as many products; each thread sums a row in an
+//! The CPU: rows in parallel, in parts of about as many entries; each thread sums a row in an
 //! accumulator of its own, dense where the matrix is not too wide, else a hash table. Where a mask
 //! lets few entries through, each is made by itself.
 

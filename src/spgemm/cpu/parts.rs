@@ -21,22 +21,21 @@ pub struct Parts {
     rows: Vec<Range<usize>>,
 }
 
-/// What bounds a row.
+/// A row that is made.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Bound {
-    pub products: u64,
-    /// The most entries that it can have.
+pub(crate) struct Row {
     pub entries: usize,
+    pub products: u64,
 }
 
 /// What makes the rows of a product in one thread, one row after the other.
 pub(crate) trait RowMaker<T>: Send {
-    /// What bounds a row.
-    fn bound(&self, row: usize) -> Bound;
+    /// The most entries that a row can have.
+    fn bound(&self, row: usize) -> usize;
 
-    /// Writes the columns of a row within this bound, ascending, and their values to the front of
-    /// arrays that have room for them. How many there are.
-    fn fill(&mut self, row: usize, bound: Bound, col: &mut [u32], val: &mut [T]) -> usize;
+    /// Writes the columns of a row of at most so many entries, ascending, and their values to the
+    /// front of arrays that have room for them.
+    fn fill(&mut self, row: usize, upper: usize, col: &mut [u32], val: &mut [T]) -> Row;
 
     /// Writes the values of a row whose columns are known.
     fn write(&mut self, row: usize, columns: &[u32], values: &mut [T]);

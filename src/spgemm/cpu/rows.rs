@@ -6,7 +6,7 @@ use std::slice;
 use rayon::prelude::*;
 
 use super::accumulator::{Accumulator, Scaled};
-use super::parts::{Bound, Parts, RowMaker};
+use super::parts::{Parts, Row, RowMaker};
 use crate::Result;
 use crate::sparse::{Rows, Value};
 use crate::spgemm::read::{Operands, Read};
@@ -16,10 +16,15 @@ use crate::spgemm::{Options, Problem, Semiring};
 /// Products of a part, about: what they leave stays in a cache until its place is known.
 const PRODUCTS_IN_PART: usize = 1 << 15;
 
+/// Products of a row that need not be counted, but are bounded.
+const FEW: u64 = 32;
+
 /// A product, read.
 pub(super) struct Call<'a, T> {
     pub problem: &'a Problem,
     pub operands: Operands<'a, T>,
+    /// Entries of the longest row of B.
+    longest: u64,
     complement: bool,
     /// Whether entries of C0 are subject to the mask.
     replace: bool,
@@ -30,9 +35,12 @@ pub(super) struct Call<'a, T> {
 
 impl<'a, T: Value> Call<'a, T> {
     pub fn of(problem: &'a Problem, read: &'a Read<'_, T>, options: &Options) -> Result<Self> {
+        let operands = read.operands(options)?;
+        let lengths = (0..operands.b.len()).into_par_iter().map(|row| operands.b.range(row).len());
         Ok(Self {
             problem,
-            operands: read.operands(options)?,
+            operands,
+            longest: lengths.max().unwrap_or(0) as u64,
             complement: options.complement,
             replace: options.replace,
             semiring: options.semiring,
@@ -60,17 +68,19 @@ impl<'a, T: Value> Call<'a, T> {
         (0..self.problem.rows).into_par_iter().map(|row| self.operands.products(row)).sum()
     }
 
-    /// What bounds a row.
+    /// The most entries that a row can have.
     #[inline(always)]
-    pub fn bound(&self, row: usize) -> Bound {
-        let products = self.operands.products(row);
-        let Operands { c0, mask, .. } = self.operands;
+    pub fn bound(&self, row: usize) -> usize {
+        let Operands { a, c0, mask, .. } = self.operands;
         let length = |rows: Rows<'_, T>| rows.range(row).len() as u64;
+        let mut products = length(a).saturating_mul(self.longest);
+        if products > FEW {
+            products = self.operands.products(row);
+        }
         let reached = products + c0.map_or(0, length);
         let let_through = mask.filter(|_| self.all_masked()).map_or(u64::MAX, length);
         // A side fits usize.
-        let entries = reached.min(let_through).min(self.problem.cols as u64) as usize;
-        Bound { products, entries }
+        reached.min(let_through).min(self.problem.cols as u64) as usize
     }
 
     /// Whether no entry lies outside of the mask.
@@ -80,9 +90,8 @@ impl<'a, T: Value> Call<'a, T> {
 
     /// The most entries that the product can have, if each row that A reaches were the longest.
     pub fn most_at_first_sight(&self) -> u64 {
-        let Operands { a, b, c0, mask } = self.operands;
-        let longest = (0..b.len()).into_par_iter().map(|row| b.range(row).len()).max();
-        let products = (a.col.len() as u64).saturating_mul(longest.unwrap_or(0) as u64);
+        let Operands { a, c0, mask, .. } = self.operands;
+        let products = (a.col.len() as u64).saturating_mul(self.longest);
         let reached = products.saturating_add(c0.map_or(0, |c0| c0.col.len() as u64));
         let masked = mask.filter(|_| self.all_masked());
         reached.min(masked.map_or(u64::MAX, |mask| mask.col.len() as u64))
@@ -90,7 +99,7 @@ impl<'a, T: Value> Call<'a, T> {
 
     /// The most entries that the product can have.
     pub fn most(&self) -> u64 {
-        (0..self.problem.rows).into_par_iter().map(|row| self.bound(row).entries as u64).sum()
+        (0..self.problem.rows).into_par_iter().map(|row| self.bound(row) as u64).sum()
     }
 
     /// The value of an entry of A, with the factor α.
@@ -99,8 +108,8 @@ impl<'a, T: Value> Call<'a, T> {
         self.alpha.multiply(self.operands.a.value(entry))
     }
 
-    /// Sums one row: C0 first, then the entries of A as they are stored.
-    fn sum<A: Accumulator<T>>(&self, row: usize, upper: usize, accumulator: &mut A) {
+    /// Sums one row: C0 first, then the entries of A as they are stored. How many products it has.
+    fn sum<A: Accumulator<T>>(&self, row: usize, upper: usize, accumulator: &mut A) -> u64 {
         let mask = self.operands.mask.map(|mask| mask.columns(row));
         accumulator.begin(upper, || self.span(row));
         if let Some(mask) = mask {
@@ -109,7 +118,7 @@ impl<'a, T: Value> Call<'a, T> {
         with_ring!(self.semiring, |R| match mask {
             Some(_) => self.sum_with::<R, A, true>(row, accumulator),
             None => self.sum_with::<R, A, false>(row, accumulator),
-        });
+        })
     }
 
     /// The columns between the first and the last that a row reaches, where rows are sorted.
@@ -133,14 +142,14 @@ impl<'a, T: Value> Call<'a, T> {
         &self,
         row: usize,
         accumulator: &mut A,
-    ) {
+    ) -> u64 {
         let Operands { a, b, c0, .. } = self.operands;
         if let Some(c0) = c0 {
             let row = std::iter::once(scaled(c0, row, self.beta));
             match self.replace {
                 true => accumulator.add::<R, MASKED>(row),
                 false => accumulator.add::<R, false>(row),
-            }
+            };
         }
         let reached = Reached {
             columns: a.columns(row).iter(),
@@ -148,7 +157,7 @@ impl<'a, T: Value> Call<'a, T> {
             b,
             alpha: self.alpha,
         };
-        accumulator.add::<R, MASKED>(reached);
+        accumulator.add::<R, MASKED>(reached)
     }
 }
 
@@ -195,13 +204,13 @@ impl<'a, T: Value, A: Accumulator<T>> Sums<'a, T, A> {
 
 impl<T: Value, A: Accumulator<T>> RowMaker<T> for Sums<'_, T, A> {
     #[inline(always)]
-    fn bound(&self, row: usize) -> Bound {
+    fn bound(&self, row: usize) -> usize {
         self.call.bound(row)
     }
 
-    fn fill(&mut self, row: usize, bound: Bound, col: &mut [u32], val: &mut [T]) -> usize {
-        self.call.sum(row, bound.entries, &mut self.accumulator);
-        self.accumulator.finish(col, val)
+    fn fill(&mut self, row: usize, upper: usize, col: &mut [u32], val: &mut [T]) -> Row {
+        let products = self.call.sum(row, upper, &mut self.accumulator);
+        Row { entries: self.accumulator.finish(col, val), products }
     }
 
     fn write(&mut self, row: usize, columns: &[u32], values: &mut [T]) {
