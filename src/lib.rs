@@ -7,8 +7,10 @@
 //! * [`causal_conv1d`]: the depthwise convolution in front of it, forward, backward and update.
 //! * [`scan_attention`]: attention with fixed queries as a recurrence (Aaren), forward, backward
 //!   and step by step.
+//! * [`rnn`]: recurrent cells with head-wise matrices (Elman, LSTM, GRU, sLSTM); their reference
+//!   in f64, and weights of other libraries, so far.
 //! * [`spgemm`]: products of [`sparse`] matrices over semirings, with masks and plans, and the
-//!   triangles of graphs; on the CPU so far.
+//!   triangles of graphs.
 //!
 //! A call goes one way: the user's tensors → checks of shapes, types and options → a plan, which
 //! is a pure function → a launch on the device → outputs. [`Tensor`] is a typed, shaped view of a
@@ -32,6 +34,7 @@ pub mod operation;
 mod parameter;
 mod plan;
 mod resets;
+pub mod rnn;
 pub mod scan_attention;
 pub mod selective_scan;
 mod shape;

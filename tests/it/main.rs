@@ -11,6 +11,7 @@ mod gradients;
 mod interpreter;
 mod properties;
 mod resources;
+mod rnn;
 mod scan_attention;
 mod spgemm;
 mod state_update;
