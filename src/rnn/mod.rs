@@ -50,7 +50,7 @@
 //! | gru | h | r z n | g r z | g r z n |
 //! | slstm | h c n m | i f z o | i f z o | i f z o |
 //!
-//! The [`reference`] evaluates all of this in f64, forward and backward; backends follow.
+//! The [reference](mod@reference) evaluates all of this in f64, forward and backward; backends follow.
 //!
 //! ```
 //! use warpwright::Tensor;
