@@ -44,7 +44,7 @@ impl Front {
     /// The first `bytes` are about to be written: asks for the pages behind them that nobody has
     /// asked for.
     pub fn reach(&self, bytes: usize) {
-        if bytes < LEAST {
+        if bytes < FEW {
             return;
         }
         let wanted = (self.bytes.start.saturating_add(bytes + AHEAD)).min(self.bytes.end);
@@ -78,6 +78,9 @@ fn populate(bytes: Range<usize>) {
     let _ = bytes;
 }
 
+/// Bytes that may well be all: a large page for them would mostly be waste.
+const FEW: usize = LARGE / 2;
+
 /// Bytes that are asked for before they are reached.
 const AHEAD: usize = LARGE;
 
@@ -88,6 +91,7 @@ const PAGE: usize = 4096;
 const LARGE: usize = 2 << 20;
 
 /// Bytes from which on it pays.
+#[cfg(target_os = "linux")]
 const LEAST: usize = 2 * LARGE;
 
 #[cfg(test)]
