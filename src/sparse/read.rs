@@ -56,6 +56,7 @@ impl Places<'_> {
     /// The places of the entries of a row.
     #[inline(always)]
     pub fn of(self, row: usize) -> Range<usize> {
+        #[inline(always)]
         fn ends<O: Offset>(places: &[O], row: usize) -> Range<usize> {
             let ends = &places[row..row + 2];
             ends[0].to_usize()..ends[1].to_usize()
@@ -102,10 +103,11 @@ impl<'a, T: Value> Rows<'a, T> {
         &self.col[self.range(row)]
     }
 
-    /// The values of a row; none in a pattern.
+    /// The columns of a row, and as many values; none in a pattern.
     #[inline(always)]
-    pub fn values(&self, row: usize) -> Option<&'a [T]> {
-        self.val.map(|val| &val[self.range(row)])
+    pub fn entries(&self, row: usize) -> (&'a [u32], Option<&'a [T]>) {
+        let range = self.range(row);
+        (&self.col[range.clone()], self.val.map(|val| &val[range]))
     }
 
     /// The value of an entry.

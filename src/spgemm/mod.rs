@@ -43,24 +43,24 @@
 //! | what a row must hold | counted by | summed by |
 //! |---|---|---|
 //! | one entry of A | – | a copy of B's row |
-//! | up to 51, 204, 819, 1638, 2560 | a hash table in shared memory | |
-//! | up to 20, 40, 160, 320, 640, 1280, 2560 | | a hash table in shared memory, then sorted |
+//! | up to 51, 204, 819, 1638, 3276, 5120 | a hash table in shared memory | |
+//! | up to 20, 40, 160, 320, 640, 1280, 2560, 5120 | | a hash table in shared memory, then sorted |
 //! | more, or an eighth of a window | a bit for each column of a window | a sum for each column of a window |
 //! | more, far apart | the same | a hash table of a pool in global memory, then sorted by digits |
 //!
 //! Keys are claimed by compare-and-swap, values added by atomics. A table's columns are sorted by
 //! rank, from a bit for each column of the row's range, or by a bitonic network where the range is
-//! wide; nothing is sorted in quadratic time but rows of 40 entries. The host reads back twice: the bins, and the entries of the
-//! product, before memory is taken for them. Besides the product a call takes 17 bytes for each
-//! row, 12 for each window of a long row, and tables of at most 1 GiB where rows are hashed in
-//! global memory: never memory for products. [`Tuning`] chooses hash, tables, windows and how
-//! groups come to their rows, for study.
+//! wide; nothing is sorted in quadratic time but rows of 40 entries. The host reads back twice:
+//! the bins, and the entries of the product, before memory is taken for them. Besides the product
+//! a call takes 17 bytes for each row, 12 for each window of a long row, and tables of at most
+//! 1 GiB where rows are hashed in global memory: never memory for products. [`Tuning`] chooses
+//! hash, tables, windows and how groups come to their rows, for study.
 //!
 //! WGSL does the same in 16 KiB of workgroup memory and eight bindings: tables of 20 to 640
 //! entries, windows of 2048 columns, and beyond tables in global memory; tables are sorted by a
-//! network, the smallest by ranks; whatever [`Tuning::tokens`] says, each row has its own group of threads. It
-//! takes 40 bytes for each row, 12 for each entry of A, at most 64 MiB for tables unless one row
-//! needs more, and where there is a C0 room for it and B. Every array must fit into one binding.
+//! network, the smallest by ranks; whatever [`Tuning::tokens`] says, each row has its own group of
+//! threads. It takes 40 bytes for each row, 12 for each entry of A, at most 64 MiB for tables
+//! unless one row needs more, and where there is a C0 room for it and B. Every array must fit into one binding.
 //! There is no f64, no row pointer of 64 bits, and no promise for NaN, infinity and subnormal
 //! numbers. Sums in order are the same each time, and within rounding of the CPU's, since a
 //! compiler may contract product and sum.

@@ -21,12 +21,18 @@ const fn table(slots: u32, lanes: u32) -> Table {
 }
 
 /// Tables in which entries are counted.
-const SYMBOLIC: [Table; 5] =
-    [table(64, 8), table(256, 32), table(1024, 128), table(2048, 256), table(4096, 512)];
+const SYMBOLIC: [Table; 6] = [
+    table(64, 8),
+    table(256, 32),
+    table(1024, 128),
+    table(2048, 256),
+    table(4096, 512),
+    table(8192, 512),
+];
 
-/// Tables in which values are summed. A thread has four slots, in the largest eight: with more it
-/// would spill registers while they are sorted, or leave its multiprocessor half empty.
-const NUMERIC: [Table; 7] = [
+/// Tables in which values are summed. A thread has four slots, in the largest ones eight and
+/// sixteen, all in registers while they are sorted: more threads would have too few of these.
+const NUMERIC: [Table; 8] = [
     table(32, 8),
     table(64, 16),
     table(256, 64),
@@ -34,6 +40,7 @@ const NUMERIC: [Table; 7] = [
     table(1024, 256),
     table(2048, 512),
     table(4096, 512),
+    table(8192, 512),
 ];
 
 impl Table {
@@ -215,8 +222,11 @@ mod tests {
     #[test]
     fn tables_and_windows_are_those_of_the_specification() {
         let plan = plan(163 * 1024, DType::F32, &Options::default());
-        assert_eq!(plan.numeric_limits().collect::<Vec<_>>(), [20, 40, 160, 320, 640, 1280, 2560]);
-        assert_eq!(plan.symbolic_limits().collect::<Vec<_>>(), [51, 204, 819, 1638, 2560]);
+        assert_eq!(
+            plan.numeric_limits().collect::<Vec<_>>(),
+            [20, 40, 160, 320, 640, 1280, 2560, 5120]
+        );
+        assert_eq!(plan.symbolic_limits().collect::<Vec<_>>(), [51, 204, 819, 1638, 3276, 5120]);
         assert_eq!((plan.slot_log, plan.window_log), (13, 17));
         assert_eq!((plan.spread_log, plan.search_cost), (3, 4));
     }

@@ -45,15 +45,17 @@ pub(super) trait Accumulator<T: Value>: Send {
     fn set_mask(&mut self, mask: &[u32], complement: bool);
 
     /// Adds rows, one after the other. How many products these are, whatever a mask lets through.
+    /// Until the row ends, `list` is the accumulator's: it has room for all columns of the row.
     fn add<'a, R: Ring<T>, const MASKED: bool>(
         &mut self,
         rows: impl Iterator<Item = Scaled<'a, T>>,
+        list: &mut [u32],
     ) -> u64
     where
         T: 'a;
 
     /// Ends the row: its columns, ascending, and their values come to the front of arrays that
-    /// have room for them. How many there are.
+    /// have room for them; `col` was the list. How many there are.
     fn finish(&mut self, col: &mut [u32], val: &mut [T]) -> usize;
 
     /// Ends the row, whose columns are known.

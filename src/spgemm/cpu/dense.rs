@@ -24,9 +24,7 @@ pub(super) struct Dense<T> {
     listed: Vec<u32>,
     /// The number of this row. No matrix has so many rows that they would repeat.
     row: u32,
-    /// The columns that are listed, and room.
-    list: Vec<u32>,
-    /// How many are listed.
+    /// How many columns are listed.
     entries: usize,
     /// The columns that the mask names, marked. Empty until the first mask.
     named: Marks,
@@ -56,7 +54,6 @@ impl<T: Value> Accumulator<T> for Dense<T> {
             marks: Marks::new(cols),
             listed: large(vec![0; cols]),
             row: 0,
-            list: Vec::new(),
             entries: 0,
             named: Marks::new(0),
             mask: Vec::new(),
@@ -79,9 +76,6 @@ impl<T: Value> Accumulator<T> for Dense<T> {
         }
         self.row += 1;
         self.entries = 0;
-        if self.list.len() < upper {
-            self.list.resize(upper, 0);
-        }
     }
 
     fn set_mask(&mut self, mask: &[u32], complement: bool) {
@@ -99,6 +93,7 @@ impl<T: Value> Accumulator<T> for Dense<T> {
     fn add<'a, R: Ring<T>, const MASKED: bool>(
         &mut self,
         rows: impl Iterator<Item = Scaled<'a, T>>,
+        list: &mut [u32],
     ) -> u64
     where
         T: 'a,
@@ -124,7 +119,7 @@ impl<T: Value> Accumulator<T> for Dense<T> {
                 }
             }
             Columns::Listed => {
-                let (listed, list) = (&mut self.listed[..cols], &mut self.list[..]);
+                let listed = &mut self.listed[..cols];
                 let (number, mut entries) = (self.row, self.entries);
                 for row in rows {
                     products += row.columns.len() as u64;
@@ -151,12 +146,8 @@ impl<T: Value> Accumulator<T> for Dense<T> {
         let taken = match &self.columns {
             Columns::Marked { span } => self.marks.take(span.clone(), col),
             Columns::Listed => {
-                let list = &mut self.list[..self.entries];
-                list.sort_unstable();
-                for (col, &listed) in col.iter_mut().zip(list.iter()) {
-                    *col = listed;
-                }
-                list.len()
+                col[..self.entries].sort_unstable();
+                self.entries
             }
         };
         self.take_sums(&col[..taken], val);

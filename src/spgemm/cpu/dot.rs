@@ -5,9 +5,11 @@
 //! stored; each is met once, since no column repeats. The sum is therefore the same, to the bit,
 //! as that of the row.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
-use super::parts::{Row, RowMaker};
+use super::parts::{Made, PartMaker, known_rows};
 use super::rows::Call;
 use crate::Result;
 use crate::backend::Cpu;
@@ -75,29 +77,35 @@ impl<T: Value> Dots<'_, T> {
     }
 }
 
-impl<T: Value> RowMaker<T> for Dots<'_, T> {
-    fn bound(&self, row: usize) -> usize {
-        self.call.operands.mask.map_or(0, |mask| mask.range(row).len())
+impl<T: Value> PartMaker<T> for Dots<'_, T> {
+    fn fill(&mut self, rows: Range<usize>, made: &mut Made<T>) {
+        let mask = self.call.operands.mask;
+        for row in rows {
+            let columns = mask.map(|mask| mask.columns(row)).unwrap_or_default();
+            let (col, val) = made.room(columns.len());
+            let mut entries = 0;
+            with_ring!(self.call.semiring, |R| for &column in columns {
+                if let Some(value) = self.entry::<R>(row, column) {
+                    (col[entries], val[entries]) = (column, value);
+                    entries += 1;
+                }
+            });
+            made.end_row(entries);
+            made.products += self.call.operands.products(row);
+        }
     }
 
-    fn fill(&mut self, row: usize, _upper: usize, col: &mut [u32], val: &mut [T]) -> Row {
-        let mut entries = 0;
-        let columns = self.call.operands.mask.map(|mask| mask.columns(row)).unwrap_or_default();
-        with_ring!(self.call.semiring, |R| for &column in columns {
-            if let Some(value) = self.entry::<R>(row, column) {
-                (col[entries], val[entries]) = (column, value);
-                entries += 1;
-            }
-        });
-        Row { entries, products: self.call.operands.products(row) }
-    }
-
-    fn write(&mut self, row: usize, columns: &[u32], values: &mut [T]) {
-        with_ring!(self.call.semiring, |R| for (&column, value) in columns.iter().zip(values) {
-            if let Some(entry) = self.entry::<R>(row, column) {
-                *value = entry;
-            }
-        });
+    fn write(&mut self, rows: Range<usize>, structure: Rows<'_, u32>, values: &mut [T]) {
+        for (row, columns, values) in known_rows(rows, structure, values) {
+            with_ring!(
+                self.call.semiring,
+                |R| for (&column, value) in columns.iter().zip(values) {
+                    if let Some(entry) = self.entry::<R>(row, column) {
+                        *value = entry;
+                    }
+                }
+            );
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rayon::prelude::*;
 
-use super::parts::{Makers, Parts, RowMaker};
+use super::parts::{Made, Makers, PartMaker, Parts, split_off};
 use crate::backend::cpu::pages::{Front, large};
 use crate::sparse::{Offset, Value};
 
@@ -24,18 +24,18 @@ pub(super) struct Filled<T, O> {
 }
 
 /// The entries of the product, counted without keeping any.
-pub(super) fn count<T: Value, M: RowMaker<T>>(parts: &Parts, maker: impl Fn() -> M + Sync) -> u64 {
+pub(super) fn count<T: Value, M: PartMaker<T>>(parts: &Parts, maker: impl Fn() -> M + Sync) -> u64 {
     let makers = Makers::new(maker);
     let entries = |rows: &Range<usize>| {
         let mut made = Made::new();
-        makers.lend(|maker| made.fill(rows.clone(), maker));
+        makers.lend(|maker| maker.fill(rows.clone(), &mut made));
         made.entries() as u64
     };
     parts.rows().par_iter().map(entries).sum()
 }
 
 /// The rows of the product, which has at most so many entries.
-pub(super) fn fill<T: Value, O: Offset, M: RowMaker<T>>(
+pub(super) fn fill<T: Value, O: Offset, M: PartMaker<T>>(
     parts: &Parts,
     maker: impl Fn() -> M + Sync,
     most: usize,
@@ -55,7 +55,8 @@ pub(super) fn fill<T: Value, O: Offset, M: RowMaker<T>>(
                     let part = next.fetch_add(1, Ordering::Relaxed);
                     let Some(rows) = rows.get(part) else { return };
                     let mut made = product.idle();
-                    made.fill(rows.clone(), &mut maker);
+                    made.clear();
+                    maker.fill(rows.clone(), &mut made);
                     product.place(part, made);
                 }
             });
@@ -67,43 +68,6 @@ pub(super) fn fill<T: Value, O: Offset, M: RowMaker<T>>(
     col.shrink_to_fit();
     val.shrink_to_fit();
     Filled { row_ptr, col, val, products }
-}
-
-/// A part that is made, and memory for the next.
-struct Made<T> {
-    /// Entries of the rows, up to the end of each.
-    ends: Vec<usize>,
-    /// As many entries as the last end says, and room.
-    col: Vec<u32>,
-    val: Vec<T>,
-    products: u64,
-}
-
-impl<T: Value> Made<T> {
-    fn new() -> Self {
-        Self { ends: Vec::new(), col: Vec::new(), val: Vec::new(), products: 0 }
-    }
-
-    fn fill(&mut self, rows: Range<usize>, maker: &mut impl RowMaker<T>) {
-        self.ends.clear();
-        self.products = 0;
-        let mut end = 0;
-        for row in rows {
-            let upper = maker.bound(row);
-            if self.col.len() < end + upper {
-                self.col.resize(end + upper, 0);
-                self.val.resize(end + upper, T::ZERO);
-            }
-            let made = maker.fill(row, upper, &mut self.col[end..], &mut self.val[end..]);
-            end += made.entries;
-            self.ends.push(end);
-            self.products += made.products;
-        }
-    }
-
-    fn entries(&self) -> usize {
-        self.ends.last().copied().unwrap_or(0)
-    }
 }
 
 /// Places for rows.
@@ -132,12 +96,6 @@ impl<'a, T: Value, O: Offset> Room<'a, T, O> {
         self.col.copy_from_slice(&made.col[..made.entries()]);
         self.val.copy_from_slice(&made.val[..made.entries()]);
     }
-}
-
-fn split_off<'a, T>(rest: &mut &'a mut [T], length: usize) -> &'a mut [T] {
-    let (taken, after) = std::mem::take(rest).split_at_mut(length);
-    *rest = after;
-    taken
 }
 
 /// The product while it grows.
@@ -216,29 +174,28 @@ impl<'a, T: Value, O: Offset> Growing<'a, T, O> {
 mod tests {
     use std::time::Duration;
 
-    use super::super::parts::Row;
     use super::*;
+    use crate::sparse::Rows;
 
     /// Rows of 0 to 4 entries; some take long, so that later parts are made first.
     struct Slow;
 
-    impl RowMaker<f64> for Slow {
-        fn bound(&self, _row: usize) -> usize {
-            6
+    impl PartMaker<f64> for Slow {
+        fn fill(&mut self, rows: Range<usize>, made: &mut Made<f64>) {
+            for row in rows {
+                let (col, val) = made.room(6);
+                if row.is_multiple_of(130) {
+                    std::thread::sleep(Duration::from_millis(3));
+                }
+                for i in 0..row % 5 {
+                    (col[i], val[i]) = (i as u32, row as f64);
+                }
+                made.end_row(row % 5);
+                made.products += 7;
+            }
         }
 
-        fn fill(&mut self, row: usize, upper: usize, col: &mut [u32], val: &mut [f64]) -> Row {
-            assert!(col.len() >= upper && val.len() >= upper);
-            if row.is_multiple_of(130) {
-                std::thread::sleep(Duration::from_millis(3));
-            }
-            for i in 0..row % 5 {
-                (col[i], val[i]) = (i as u32, row as f64);
-            }
-            Row { entries: row % 5, products: 7 }
-        }
-
-        fn write(&mut self, _row: usize, _columns: &[u32], _values: &mut [f64]) {}
+        fn write(&mut self, _: Range<usize>, _: Rows<'_, u32>, _: &mut [f64]) {}
     }
 
     #[test]

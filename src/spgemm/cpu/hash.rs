@@ -60,6 +60,7 @@ impl<T: Value> Accumulator<T> for Hash<T> {
     fn add<'a, R: Ring<T>, const MASKED: bool>(
         &mut self,
         rows: impl Iterator<Item = Scaled<'a, T>>,
+        _list: &mut [u32],
     ) -> u64
     where
         T: 'a,

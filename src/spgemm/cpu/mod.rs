@@ -26,7 +26,7 @@ use dense::Dense;
 use dot::Dots;
 use fill::{Filled, count, fill};
 use hash::Hash;
-use parts::{Parts, RowMaker};
+use parts::{PartMaker, Parts};
 use rows::{Call, Sums};
 
 const DENSE: &str = "spgemm_dense";
@@ -92,7 +92,7 @@ const ROOM_AT_FIRST_SIGHT: u64 = 512 << 20;
 /// The product with one way to make rows, written where it stays. Where it may have more entries
 /// than its row pointers can count, or would need much more room than it takes, they are counted
 /// before memory is taken for them.
-fn make<M: RowMaker<T>, T: Value, O: Offset>(
+fn make<M: PartMaker<T>, T: Value, O: Offset>(
     call: &Call<'_, T>,
     parts: &Parts,
     maker: impl Fn() -> M + Sync,

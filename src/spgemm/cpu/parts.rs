@@ -21,24 +21,59 @@ pub struct Parts {
     rows: Vec<Range<usize>>,
 }
 
-/// A row that is made.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Row {
-    pub entries: usize,
+/// What makes the rows of a product in one thread, part by part.
+pub(crate) trait PartMaker<T>: Send {
+    /// Makes rows whose entries nobody knows.
+    fn fill(&mut self, rows: Range<usize>, made: &mut Made<T>);
+
+    /// Writes the values of rows whose columns are those of `structure`.
+    fn write(&mut self, rows: Range<usize>, structure: Rows<'_, u32>, values: &mut [T]);
+}
+
+/// Rows that are made, one after the other, and memory for more.
+pub(crate) struct Made<T> {
+    /// Entries up to the end of each row.
+    pub ends: Vec<usize>,
+    /// As many entries as the last end says, and room.
+    pub col: Vec<u32>,
+    pub val: Vec<T>,
+    /// What a mask takes out too.
     pub products: u64,
 }
 
-/// What makes the rows of a product in one thread, one row after the other.
-pub(crate) trait RowMaker<T>: Send {
-    /// The most entries that a row can have.
-    fn bound(&self, row: usize) -> usize;
+impl<T: Value> Made<T> {
+    pub fn new() -> Self {
+        Self { ends: Vec::new(), col: Vec::new(), val: Vec::new(), products: 0 }
+    }
 
-    /// Writes the columns of a row of at most so many entries, ascending, and their values to the
-    /// front of arrays that have room for them.
-    fn fill(&mut self, row: usize, upper: usize, col: &mut [u32], val: &mut [T]) -> Row;
+    /// No rows; the memory stays.
+    pub fn clear(&mut self) {
+        self.ends.clear();
+        self.products = 0;
+    }
 
-    /// Writes the values of a row whose columns are known.
-    fn write(&mut self, row: usize, columns: &[u32], values: &mut [T]);
+    /// Room for the columns and the values of the next row, which has at most so many entries.
+    #[inline(always)]
+    pub fn room(&mut self, most: usize) -> (&mut [u32], &mut [T]) {
+        let (start, end) = (self.entries(), self.entries() + most);
+        if self.col.len() < end {
+            self.col.resize(end, 0);
+            self.val.resize(end, T::ZERO);
+        }
+        (&mut self.col[start..end], &mut self.val[start..end])
+    }
+
+    /// The next row has so many entries, at the front of its room.
+    #[inline(always)]
+    pub fn end_row(&mut self, entries: usize) {
+        self.ends.push(self.entries() + entries);
+    }
+
+    /// Entries of all rows.
+    #[inline(always)]
+    pub fn entries(&self) -> usize {
+        self.ends.last().copied().unwrap_or(0)
+    }
 }
 
 impl Parts {
@@ -66,7 +101,7 @@ impl Parts {
     }
 
     /// The values of the product, whose places are those of `structure`.
-    pub(super) fn values<T: Value, M: RowMaker<T>>(
+    pub(super) fn values<T: Value, M: PartMaker<T>>(
         &self,
         maker: impl Fn() -> M + Sync,
         structure: Rows<'_, u32>,
@@ -75,22 +110,32 @@ impl Parts {
         let (mut rest, mut work) = (values, Vec::with_capacity(self.rows.len()));
         for rows in &self.rows {
             let entries = rows.clone().map(|row| structure.range(row).len()).sum();
-            let (own, after) = rest.split_at_mut(entries);
-            work.push((rows.clone(), own));
-            rest = after;
+            work.push((rows.clone(), split_off(&mut rest, entries)));
         }
         let makers = Makers::new(maker);
-        work.into_par_iter().for_each(|(rows, mut values)| {
-            makers.lend(|maker| {
-                for row in rows {
-                    let columns = structure.columns(row);
-                    let (own, after) = values.split_at_mut(columns.len());
-                    maker.write(row, columns, own);
-                    values = after;
-                }
-            });
-        });
+        work.into_par_iter()
+            .for_each(|(rows, values)| makers.lend(|maker| maker.write(rows, structure, values)));
     }
+}
+
+/// Each of these rows, its columns, and its values, of which `values` has those of all.
+pub(super) fn known_rows<'a, T>(
+    rows: Range<usize>,
+    structure: Rows<'a, u32>,
+    values: &'a mut [T],
+) -> impl Iterator<Item = (usize, &'a [u32], &'a mut [T])> {
+    let mut rest = values;
+    rows.map(move |row| {
+        let columns = structure.columns(row);
+        (row, columns, split_off(&mut rest, columns.len()))
+    })
+}
+
+/// The first of these, which are taken from there.
+pub(super) fn split_off<'a, T>(rest: &mut &'a mut [T], length: usize) -> &'a mut [T] {
+    let (taken, after) = std::mem::take(rest).split_at_mut(length);
+    *rest = after;
+    taken
 }
 
 /// What makes rows, lent to one part after another: as many as there are threads, for each may

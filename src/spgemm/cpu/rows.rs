@@ -1,12 +1,12 @@
 //! A product by rows: each is summed in an accumulator.
 
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 use std::slice;
 
 use rayon::prelude::*;
 
 use super::accumulator::{Accumulator, Scaled};
-use super::parts::{Parts, Row, RowMaker};
+use super::parts::{Made, PartMaker, Parts, known_rows};
 use crate::Result;
 use crate::sparse::{Rows, Value};
 use crate::spgemm::read::{Operands, Read};
@@ -109,16 +109,30 @@ impl<'a, T: Value> Call<'a, T> {
     }
 
     /// Sums one row: C0 first, then the entries of A as they are stored. How many products it has.
-    fn sum<A: Accumulator<T>>(&self, row: usize, upper: usize, accumulator: &mut A) -> u64 {
-        let mask = self.operands.mask.map(|mask| mask.columns(row));
+    #[inline(always)]
+    fn sum<R: Ring<T>, A: Accumulator<T>, const MASKED: bool>(
+        &self,
+        row: usize,
+        upper: usize,
+        accumulator: &mut A,
+        list: &mut [u32],
+    ) -> u64 {
+        let Operands { a, b, c0, mask } = self.operands;
         accumulator.begin(upper, || self.span(row));
-        if let Some(mask) = mask {
-            accumulator.set_mask(mask, self.complement);
+        if MASKED && let Some(mask) = mask {
+            accumulator.set_mask(mask.columns(row), self.complement);
         }
-        with_ring!(self.semiring, |R| match mask {
-            Some(_) => self.sum_with::<R, A, true>(row, accumulator),
-            None => self.sum_with::<R, A, false>(row, accumulator),
-        })
+        if let Some(c0) = c0 {
+            let row = std::iter::once(scaled(c0, row, self.beta));
+            match self.replace {
+                true => accumulator.add::<R, MASKED>(row, list),
+                false => accumulator.add::<R, false>(row, list),
+            };
+        }
+        let (columns, values) = a.entries(row);
+        let (columns, values) = (columns.iter(), values.map(<[T]>::iter));
+        let reached = Reached { columns, values, b, alpha: self.alpha };
+        accumulator.add::<R, MASKED>(reached, list)
     }
 
     /// The columns between the first and the last that a row reaches, where rows are sorted.
@@ -136,28 +150,6 @@ impl<'a, T: Value> Call<'a, T> {
             (low, high) = (low.min(first), high.max(last));
         }
         Some(low..=high).filter(|span| !span.is_empty())
-    }
-
-    fn sum_with<R: Ring<T>, A: Accumulator<T>, const MASKED: bool>(
-        &self,
-        row: usize,
-        accumulator: &mut A,
-    ) -> u64 {
-        let Operands { a, b, c0, .. } = self.operands;
-        if let Some(c0) = c0 {
-            let row = std::iter::once(scaled(c0, row, self.beta));
-            match self.replace {
-                true => accumulator.add::<R, MASKED>(row),
-                false => accumulator.add::<R, false>(row),
-            };
-        }
-        let reached = Reached {
-            columns: a.columns(row).iter(),
-            values: a.values(row).map(<[T]>::iter),
-            b,
-            alpha: self.alpha,
-        };
-        accumulator.add::<R, MASKED>(reached)
     }
 }
 
@@ -186,35 +178,65 @@ impl<'a, T: Value> Iterator for Reached<'a, T> {
 /// A row of a matrix, and what multiplies it.
 #[inline(always)]
 fn scaled<T: Value>(matrix: Rows<'_, T>, row: usize, factor: T) -> Scaled<'_, T> {
-    Scaled { factor, columns: matrix.columns(row), values: matrix.values(row) }
+    let (columns, values) = matrix.entries(row);
+    Scaled { factor, columns, values }
 }
 
 /// Makes rows as sums in an accumulator.
 pub(super) struct Sums<'a, T, A> {
     call: &'a Call<'a, T>,
     accumulator: A,
+    /// Of rows whose columns are known already.
+    list: Vec<u32>,
 }
 
 impl<'a, T: Value, A: Accumulator<T>> Sums<'a, T, A> {
     pub fn new(call: &'a Call<'a, T>) -> Self {
         let neutral = with_ring!(call.semiring, |R| <R as Ring<T>>::NEUTRAL);
-        Self { call, accumulator: A::new(call.problem.cols, neutral) }
+        Self { call, accumulator: A::new(call.problem.cols, neutral), list: Vec::new() }
+    }
+
+    fn fill<R: Ring<T>, const MASKED: bool>(&mut self, rows: Range<usize>, made: &mut Made<T>) {
+        let mut products = 0;
+        for row in rows {
+            let upper = self.call.bound(row);
+            let (col, val) = made.room(upper);
+            products += self.call.sum::<R, A, MASKED>(row, upper, &mut self.accumulator, col);
+            let entries = self.accumulator.finish(col, val);
+            made.end_row(entries);
+        }
+        made.products += products;
+    }
+
+    fn write<R: Ring<T>, const MASKED: bool>(
+        &mut self,
+        rows: Range<usize>,
+        structure: Rows<'_, u32>,
+        values: &mut [T],
+    ) {
+        for (row, columns, values) in known_rows(rows, structure, values) {
+            if self.list.len() < columns.len() {
+                self.list.resize(columns.len(), 0);
+            }
+            let (accumulator, list) = (&mut self.accumulator, &mut self.list);
+            self.call.sum::<R, A, MASKED>(row, columns.len(), accumulator, list);
+            self.accumulator.finish_known(columns, values);
+        }
     }
 }
 
-impl<T: Value, A: Accumulator<T>> RowMaker<T> for Sums<'_, T, A> {
-    #[inline(always)]
-    fn bound(&self, row: usize) -> usize {
-        self.call.bound(row)
+impl<T: Value, A: Accumulator<T>> PartMaker<T> for Sums<'_, T, A> {
+    fn fill(&mut self, rows: Range<usize>, made: &mut Made<T>) {
+        with_ring!(self.call.semiring, |R| match self.call.operands.mask {
+            Some(_) => self.fill::<R, true>(rows, made),
+            None => self.fill::<R, false>(rows, made),
+        });
     }
 
-    fn fill(&mut self, row: usize, upper: usize, col: &mut [u32], val: &mut [T]) -> Row {
-        let products = self.call.sum(row, upper, &mut self.accumulator);
-        Row { entries: self.accumulator.finish(col, val), products }
-    }
-
-    fn write(&mut self, row: usize, columns: &[u32], values: &mut [T]) {
-        self.call.sum(row, columns.len(), &mut self.accumulator);
-        self.accumulator.finish_known(columns, values);
+    fn write(&mut self, rows: Range<usize>, structure: Rows<'_, u32>, values: &mut [T]) {
+        with_ring!(self.call.semiring, |R| match self.call.operands.mask {
+            Some(_) => self.write::<R, true>(rows, structure, values),
+            None => self.write::<R, false>(rows, structure, values),
+        });
     }
 }

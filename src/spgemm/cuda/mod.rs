@@ -179,8 +179,9 @@ fn tuned<T: Value>(device: &Cuda, options: &Options) -> Result<(&'static str, Op
     }
     options.tuning.slots = match () {
         () if name.contains("_small_") => 32..=64,
-        () if name.ends_with("_256") => 256..=1024,
-        () if name.ends_with("_512") => 2048..=4096,
+        () if name.ends_with("_1024") => 256..=1024,
+        () if name.ends_with("_4096") => 2048..=4096,
+        () if name.ends_with("_8192") => 8192..=8192,
         () => 0..=0,
     };
     Ok((name, options))

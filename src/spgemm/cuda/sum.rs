@@ -171,7 +171,7 @@ impl<T: Value, O: Offset> Call<'_, T, O> {
             .launch(stream, kernel, self.grid(blocks, shared)?);
         }
         let kernel = of_kind::<_, T>(SumLargePtx::VARIANTS, semiring, |info| {
-            info.block[0] >= table.lanes()
+            info.number("most_slots").is_some_and(|most| most >= table.slots())
         })?;
         let takes = self.takes(counted.uneven);
         let (blocks, shared) = self.of_groups(table, kernel.info, word_bytes, rows.rows, takes);

@@ -74,7 +74,7 @@ fn tables_hashes_and_tokens_change_nothing() {
         let expected = reference::dense(&here.inputs(), &case.options()).expect("it runs");
         for hash in Hash::ALL {
             for tokens in [Tokens::Static, Tokens::Dynamic] {
-                for least in [32, 64, 256, 1024, 2048, 4096] {
+                for least in [32, 64, 256, 1024, 2048, 4096, 8192] {
                     let found = made(&there, &case, |options| {
                         options.tuning.slots = least..=least.max(256);
                         options.tuning.tokens = tokens;
@@ -85,6 +85,35 @@ fn tables_hashes_and_tokens_change_nothing() {
                 }
             }
         }
+    }
+}
+
+/// Rows for the largest tables, sorted by the ranks of columns close together, and by a network:
+/// the bits of the CPU.
+#[test]
+fn rows_of_thousands_of_entries_fit_the_largest_tables() {
+    let device = device(Interpretation::default());
+    for (cols, variant) in [
+        (30_000, "spgemm_sum_large_plus_times_f64_4096"),
+        (30_000, "spgemm_sum_large_plus_times_f64_8192"),
+        (4_000_000, "spgemm_sum_large_plus_times_f64_8192"),
+    ] {
+        let wanted = if variant.ends_with("_4096") { 1500..2500 } else { 3000..5000 };
+        // Forty rows of B for each of A, which share some columns.
+        let per_row = f64::from(wanted.start + wanted.end) / 80.0;
+        let full = Case { places: [Places::Full; 2], ..Case::drawn([3, 40, 40], 1.0) };
+        let a = full.matrices::<f64>().expect("made").a;
+        let b = Case::drawn([40, 40, cols], per_row).matrices::<f64>().expect("drawn").b;
+        let expected = multiply(&Inputs::new(&a, &b), &Options::default()).expect("it runs");
+        let most = expected.entries_per_row().expect("it is read").most;
+        assert!(wanted.contains(&(most as u32)), "{most} entries in a row");
+        let [a, b] = [a, b].map(|matrix| matrix.to_backend(&device).expect("copied"));
+        let mut options = Options::default().with_variant(variant);
+        options.deterministic = true;
+        let found = multiply(&Inputs::new(&a, &b), &options).expect("it runs");
+        let found = found.to_backend(&Cpu).expect("read");
+        let compared = compare(&found, &expected, None).expect("they are read");
+        assert!(compared.iter().all(|one| one.passed()), "{cols} columns: {compared:?}");
     }
 }
 
@@ -180,17 +209,20 @@ fn six_hundred_squared_takes_little_memory() {
     let there = case.matrices::<f32>().expect("it is made").to_backend(&device).expect("copied");
     driver.peak();
     let before = driver.peak();
-    // One product of 216 million would take the interpreter minutes: rows 0 to 29 take the same
-    // memory for each row.
-    let few = Case { places: [Places::Full; 2], ..Case::drawn([30, 600, 600], 1.0) };
-    let few = few.matrices::<f32>().expect("it is made").to_backend(&device).expect("copied");
-    let inputs = Inputs::new(&few.a, &there.b);
+    // 216 million products take the interpreter minutes: but for a thorough test, only rows 0 to
+    // 29, which take the same memory for each row.
+    let thorough = std::env::var_os("WARPWRIGHT_THOROUGH").is_some();
+    let rows = if thorough { 600 } else { 30 };
+    let some = Case { places: [Places::Full; 2], ..Case::drawn([rows, 600, 600], 1.0) };
+    let some = some.matrices::<f32>().expect("it is made").to_backend(&device).expect("copied");
+    let inputs = Inputs::new(&some.a, &there.b);
     let product = multiply(&inputs, &Options::default()).expect("it runs");
-    assert_eq!(product.nnz(), 30 * 600);
-    let of_inputs = (30 * 600 + 600 * 600) as u64 * 8 + (31 + 601) * 4;
-    let of_product = 30 * 600 * 8 + 31 * 4;
-    let workspace = driver.peak().saturating_sub(before + of_inputs + of_product);
-    assert!(workspace * 20 <= 8 << 20, "{workspace} bytes for 30 rows");
+    assert_eq!(product.nnz(), rows * 600);
+    let of_inputs = (rows * 600 + 600 * 600) * 8 + (rows + 1 + 601) * 4;
+    let of_product = rows * 600 * 8 + (rows + 1) * 4;
+    let workspace = driver.peak().saturating_sub(before + (of_inputs + of_product) as u64);
+    let share = (8 << 20) * rows as u64 / 600;
+    assert!(workspace <= share, "{workspace} bytes for {rows} rows");
 }
 
 #[test]
