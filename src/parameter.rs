@@ -76,6 +76,9 @@ view_references! {
 impl Parameter<'_, Cpu> {
     /// The elements in order, rounded to f32.
     pub(crate) fn to_f32(self) -> Result<Vec<f32>> {
+        if self.dtype() == DType::F32 && self.is_contiguous() {
+            return self.as_typed::<f32>()?.to_vec();
+        }
         Ok(self.to_f64()?.into_iter().map(|value| value as f32).collect())
     }
 }

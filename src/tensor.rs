@@ -201,6 +201,23 @@ impl<B: Backend> View<B> {
         self.with_layout(offset, &shape, &self.strides)
     }
 
+    /// The same memory with one more axis, of length 1, before `axis`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Shape`] where there is no such place, or no room for another axis.
+    pub fn unsqueezed(&self, axis: usize) -> Result<Self> {
+        // A view of rank 4 has places 0 to 4.
+        if axis > self.shape.len() {
+            self.check_axis(axis)?;
+        }
+        let (mut shape, mut strides) = (self.shape.to_vec(), self.strides.to_vec());
+        // Along an axis of length 1 nobody steps.
+        shape.insert(axis, 1);
+        strides.insert(axis, 1);
+        self.with_layout(self.offset, &shape, &strides)
+    }
+
     fn with_layout(&self, offset: u64, shape: &[usize], strides: &[usize]) -> Result<Self> {
         let buffer = self.buffer.clone();
         Self::from_buffer(&self.backend, buffer, self.dtype, offset, shape, strides)
@@ -438,6 +455,15 @@ impl<B: Backend, T: Element> Tensor<B, T> {
     /// [`Error::Shape`] where there is no such axis or the range leaves it.
     pub fn narrowed(&self, axis: usize, range: Range<usize>) -> Result<Self> {
         self.view.narrowed(axis, range)?.typed()
+    }
+
+    /// The same memory with one more axis, of length 1, before `axis`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Shape`] where there is no such place, or no room for another axis.
+    pub fn unsqueezed(&self, axis: usize) -> Result<Self> {
+        self.view.unsqueezed(axis)?.typed()
     }
 }
 

@@ -70,6 +70,18 @@ impl Cell {
         }
     }
 
+    /// What is kept of a step for the backward pass, in this order; where h is clipped or not.
+    pub(super) const fn saved_gates(self, clips: bool) -> &'static [&'static str] {
+        match self {
+            Self::Elman(_) if clips => &["h"],
+            Self::Elman(_) => &[],
+            Self::Lstm => &["i", "f", "z", "o"],
+            Self::Gru => &["r", "z", "q", "g"],
+            // s = σ(-f̄).
+            Self::Slstm => &["i", "f", "s", "z", "o"],
+        }
+    }
+
     /// The states, the one that meets the matrix first.
     pub const fn states(self) -> &'static [&'static str] {
         match self {

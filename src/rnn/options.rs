@@ -3,6 +3,7 @@
 use super::check::CHECK;
 use super::{Activation, Cell};
 use crate::Result;
+use crate::operation::Settings;
 
 /// The order of the steps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -14,6 +15,18 @@ pub enum Direction {
     Reverse,
 }
 
+/// What the forward pass keeps of each step for the backward pass.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Save {
+    /// Nothing: there will be no backward pass.
+    #[default]
+    Nothing,
+    /// The gates in the type of `wx`, the states c and n in f32.
+    Narrow,
+    /// All of them in f32.
+    Wide,
+}
+
 /// How a recurrence is to be run. Made by [`Options::new`] and the `with_…` methods.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
@@ -22,6 +35,10 @@ pub struct Options {
     pub cell: Cell,
     /// The order of the steps.
     pub direction: Direction,
+    /// What the forward pass keeps for the backward pass.
+    pub save: Save,
+    /// Whether c, n and m of every step are outputs.
+    pub states: bool,
     /// The largest magnitude of h; what is larger is clamped.
     pub output_clip: Option<f32>,
     /// The least normaliser n of sLSTM; 0 for none. It matters only for given states with
@@ -34,6 +51,9 @@ pub struct Options {
     pub nan_to_zero: bool,
     /// Whether no gradient goes through the recurrent matrix to the step before.
     pub grad_cut: bool,
+    /// The kernel variant to use instead of the one that the plan would choose, in the pass that
+    /// it is made for.
+    pub variant: Option<String>,
 }
 
 impl Options {
@@ -42,17 +62,32 @@ impl Options {
         Self {
             cell,
             direction: Direction::Forward,
+            save: Save::Nothing,
+            states: false,
             output_clip: None,
             n_floor: 1.0,
             grad_clip: None,
             nan_to_zero: false,
             grad_cut: false,
+            variant: None,
         }
     }
 
     /// With the steps in this order.
     pub fn with_direction(mut self, direction: Direction) -> Self {
         self.direction = direction;
+        self
+    }
+
+    /// With what the backward pass needs kept.
+    pub fn with_save(mut self, save: Save) -> Self {
+        self.save = save;
+        self
+    }
+
+    /// With c, n and m of every step as outputs.
+    pub fn with_states(mut self, states: bool) -> Self {
+        self.states = states;
         self
     }
 
@@ -86,7 +121,33 @@ impl Options {
         self
     }
 
-    /// Sets the option `key` from text, as it stands in case files and on the command line.
+    /// With this kernel variant, as listed by `warpwright list`.
+    pub fn with_variant(mut self, variant: impl Into<String>) -> Self {
+        self.variant = Some(variant.into());
+        self
+    }
+
+    /// The options that texts under their names set.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Option`](crate::Error::Option) where there is no cell, and as [`set`](Self::set).
+    pub fn from_settings(settings: &Settings) -> Result<Self> {
+        let expected = "elman, lstm, gru or slstm";
+        let texts = &settings.options;
+        let cell = texts.get("cell").ok_or_else(|| CHECK.wrong_option("cell", expected, "none"))?;
+        let mut options = Self::new(Cell::ELMAN);
+        // What an activation belongs to has to be known first.
+        options.set("cell", cell)?;
+        for (key, value) in texts.iter().filter(|(key, _)| *key != "cell") {
+            options.set(key, value)?;
+        }
+        options.variant.clone_from(&settings.variant);
+        Ok(options)
+    }
+
+    /// Sets the option `key` from text, as it stands in case files and on the command line. The
+    /// cell comes first: with it, activations are as usual.
     ///
     /// # Errors
     ///
@@ -117,13 +178,21 @@ impl Options {
                     _ => return Err(CHECK.wrong_option(key, "forward or reverse", value)),
                 }
             }
+            "saved" => {
+                self.save = match value {
+                    "none" => Save::Nothing,
+                    "io" => Save::Narrow,
+                    "f32" => Save::Wide,
+                    _ => return Err(CHECK.wrong_option(key, "none, io or f32", value)),
+                }
+            }
             "output_clip" => self.output_clip = Some(CHECK.number(key, value)?),
             "n_floor" => self.n_floor = CHECK.number(key, value)?,
             "grad_clip" => self.grad_clip = Some(CHECK.number(key, value)?),
             "nan_to_zero" => self.nan_to_zero = CHECK.truth(key, value)?,
             "grad_cut" => self.grad_cut = CHECK.truth(key, value)?,
             _ => {
-                let expected = "one of cell, activation, direction, output_clip, n_floor, \
+                let expected = "one of cell, activation, direction, saved, output_clip, n_floor, \
                                 grad_clip, nan_to_zero, grad_cut";
                 return Err(CHECK.wrong_option(key, expected, "an unknown option"));
             }

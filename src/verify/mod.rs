@@ -25,6 +25,7 @@ pub mod conformance;
 pub mod count;
 pub mod place;
 mod random;
+pub mod rnn;
 pub mod scan_attention;
 pub mod selective_scan;
 pub mod spgemm;
@@ -111,6 +112,36 @@ impl Comparison {
             }
         }
         Ok(comparison)
+    }
+
+    /// Compares all elements together: |x - reference| / |reference| in the Euclidean norm, or
+    /// relative to the norm of the terms if that is larger.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new).
+    pub fn of_norms(
+        tensor: &'static str,
+        found: &View<Cpu>,
+        exact: &[f64],
+        tolerance: f64,
+        terms: f64,
+    ) -> Result<Self> {
+        let found = found.to_f64()?;
+        let pairs = found.iter().zip(exact);
+        let apart = |(&x, &y): (&f64, &f64)| {
+            let same_kind = x == y || x.is_nan() && y.is_nan();
+            if same_kind { 0.0 } else { (x - y) * (x - y) }
+        };
+        let difference = pairs.map(apart).sum::<f64>().sqrt();
+        let scale = exact.iter().filter(|x| x.is_finite()).map(|x| x * x).sum::<f64>().sqrt();
+        let error = match difference / scale.max(terms) {
+            _ if found.len() != exact.len() => f64::INFINITY,
+            _ if difference == 0.0 => 0.0,
+            error if error.is_nan() => f64::INFINITY,
+            error => error,
+        };
+        Ok(Self { tensor, error, tolerance, worst: None })
     }
 
     /// Whether the output is as close as the arithmetic allows.
@@ -258,12 +289,13 @@ pub trait Suite: Sync {
 }
 
 /// The cases of every operation.
-pub const SUITES: [&dyn Suite; 6] = [
+pub const SUITES: [&dyn Suite; 7] = [
     &selective_scan::Cases,
     &selective_scan::state_update::Cases,
     &causal_conv1d::Cases,
     &causal_conv1d::UpdateCases,
     &scan_attention::Cases,
+    &rnn::Cases,
     &spgemm::Cases,
 ];
 

@@ -23,6 +23,9 @@ struct Line([f32; LINE]);
 const LINE: usize = 16;
 
 impl Aligned {
+    /// No numbers.
+    pub const EMPTY: Self = Self { lines: Vec::new(), length: 0 };
+
     /// Makes it `length` zeros.
     pub fn reset(&mut self, length: usize) {
         self.lines.clear();

@@ -222,6 +222,19 @@ pub(crate) fn sigmoid<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     unless_far_below(simd, x, simd.div_f32s(simd.splat_f32s(1.0), one_and_exp(simd, x)))
 }
 
+/// The hyperbolic tangent, to 4 ulp over the whole range: with e = e^(-2|x|) - 1, which has all its
+/// digits near 0, it is -e / (2 + e), with the sign of x.
+#[inline(always)]
+pub(crate) fn tanh<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    let sign = simd.and_f32s(x, simd.splat_f32s(-0.0));
+    let power = exp2(simd, simd.mul_f32s(simd.abs_f32s(x), simd.splat_f32s(-2.0 * LOG2_E)));
+    let below = simd.sub_f32s(power.scale, simd.splat_f32s(1.0));
+    let e = simd.mul_add_f32s(power.scale, power.above, below);
+    let tanh = simd.div_f32s(simd.neg_f32s(e), simd.add_f32s(simd.splat_f32s(2.0), e));
+    // It is not negative: its sign bit is free, but for a NaN, which does not mind.
+    simd.or_f32s(tanh, sign)
+}
+
 /// The derivative of silu: s (1 + x (1 - s)) with s = sigmoid(x).
 ///
 /// 1 - s is taken as s e^-x: the subtraction would lose its digits, and x multiplies the loss.
@@ -279,6 +292,7 @@ mod tests {
         Silu,
         SiluSlope,
         Sigmoid,
+        Tanh,
     }
 
     fn cube<S: Simd>(simd: S, x: S::f32s) -> Split<S::f32s> {
@@ -313,6 +327,7 @@ mod tests {
                     Function::Silu => silu(simd, x),
                     Function::SiluSlope => silu_slope(simd, x),
                     Function::Sigmoid => sigmoid(simd, x),
+                    Function::Tanh => tanh(simd, x),
                 };
                 bytemuck::cast_slice(std::slice::from_ref(&y))[0]
             };
@@ -407,6 +422,18 @@ mod tests {
     }
 
     #[test]
+    fn tanh_is_accurate_over_the_whole_range() {
+        for (from, to) in [(-1e-6, 1e-6), (-0.2, 0.2), (-1.0, 1.0), (-20.0, 20.0), (-1e6, 1e6)] {
+            let worst = worst_ulps(Function::Tanh, &range(from, to), f64::tanh);
+            assert!(worst <= 4.0, "{worst} ulp between {from} and {to}");
+        }
+        let numbers = [f32::NEG_INFINITY, -f32::MAX, -0.0, 0.0, f32::MAX];
+        let found = Arch::new().dispatch(Apply { function: Function::Tanh, numbers: &numbers });
+        assert_eq!(found, [-1.0, -1.0, 0.0, 0.0, 1.0]);
+        assert!(found[2].is_sign_negative() && found[3].is_sign_positive());
+    }
+
+    #[test]
     fn silu_is_accurate_and_finite() {
         let exact = |x: f64| x / (1.0 + (-x).exp());
         for (from, to) in [(-80.0, 0.0), (0.0, 100.0)] {
@@ -445,6 +472,8 @@ mod tests {
             Function::Softplus,
             Function::Silu,
             Function::SiluSlope,
+            Function::Sigmoid,
+            Function::Tanh,
         ] {
             let found = Arch::new().dispatch(Apply { function, numbers: &[f32::NAN] });
             assert!(found[0].is_nan());
