@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use super::cells::{self, Kept, clamp};
 use super::group::{Group, groups, time, visited};
 use super::history::{History, Span};
-use super::product::{BLOCK, Panels, Units, multiply, units};
+use super::product::{BLOCK, Panels, Units, gathered, lanes, multiply, scatter, units};
 use super::tensors::{GateSource, Source, Target, of_state, optional};
 use crate::Result;
 use crate::backend::cpu::aligned::{Aligned, elements_mut};
@@ -332,7 +332,10 @@ impl<T: DeviceFloat> WithSimd for BackAt<'_, T> {
         let mut sums = vec![[[0.0; BLOCK]]; rows];
         let longest = self.pass.lengths[self.group.rows.clone()].iter().max();
         let any_behind = longest.is_some_and(|&longest| self.step + 1 < longest);
-        for block in visited(self.blocks.clone(), self.step) {
+        for (block, next) in visited(self.blocks.clone(), self.step, self.step.checked_sub(1)) {
+            if let Some((block, step)) = next {
+                self.prefetch(block, step);
+            }
             if any_behind {
                 self.pass.products(simd, self.group, block, self.d, &mut sums);
             }
@@ -344,6 +347,38 @@ impl<T: DeviceFloat> WithSimd for BackAt<'_, T> {
 }
 
 impl<T: DeviceFloat> BackAt<'_, T> {
+    /// Asks for what a block reads at a step; the states after it were read as those before the
+    /// step behind.
+    #[inline(always)]
+    fn prefetch(&self, block: usize, step: usize) {
+        let Self { pass, group, .. } = *self;
+        let (head, number) = group.place(block);
+        let units = units(pass.problem, number);
+        let time = |step, length| time(pass.problem.direction, step, length);
+        for row in group.rows.clone() {
+            let length = pass.lengths[row];
+            if step >= length {
+                continue;
+            }
+            let t = time(step, length);
+            if let Some(gates) = &pass.sources.gates {
+                for gate in 0..pass.problem.saved_gates() {
+                    gates.prefetch([row, t, gate, head], &units);
+                }
+            }
+            if let Some(dh) = &pass.sources.dh {
+                dh.prefetch([row, t, 0, head], &units);
+            }
+            if let Some(step) = step.checked_sub(1) {
+                let before = [row, time(step, length), 0, head];
+                pass.sources.h.prefetch(before, &units);
+                for kept in pass.sources.kept.iter().flatten() {
+                    kept.prefetch(before, &units);
+                }
+            }
+        }
+    }
+
     /// The units of a block of one row, to which `sums` come from the step behind.
     #[inline(always)]
     fn back<S: Simd>(&mut self, simd: S, block: usize, row: usize, sums: &Units) {
@@ -364,39 +399,49 @@ impl<T: DeviceFloat> BackAt<'_, T> {
         if step < length {
             let earlier = step.checked_sub(1).map(|step| time(problem.direction, step, length));
             let line = [row_of_all, head];
-            let load = |t, state| pass.state(state, line, t, &units);
-            before = [0, 1, 2].map(|state| load(earlier, state));
-            let after = [0, 1, 2].map(|state| load(Some(t), state));
-            let given = [0, 1, 2].map(|state| pass.given(state, line, t, &units));
+            let (mut after, mut given) = ([[0.0; BLOCK]; STATES], [[0.0; BLOCK]; STATES]);
+            for state in 0..problem.cell.states().len().min(STATES) {
+                before[state] = pass.state(state, line, earlier, &units);
+                after[state] = pass.state(state, line, Some(t), &units);
+                given[state] = pass.given(state, line, t, &units);
+            }
             let mut saved = [[0.0; BLOCK]; 5];
             if let Some(source) = &pass.sources.gates {
                 for (gate, saved) in saved[..problem.saved_gates()].iter_mut().enumerate() {
                     source.load(place(gate), &units, saved);
                 }
             }
+            let mut own_cells = [[0.0; BLOCK]; CELLS];
+            for (kind, own) in own_cells.iter_mut().enumerate() {
+                *own = cells[cell(kind)];
+            }
             for part in 0..BLOCK / S::F32_LANES {
-                let lanes = |units: &Units| S::as_simd_f32s(units).0[part];
-                let mut carry = [0, 1, 2].map(|state| lanes(&cells[cell(state)]));
+                let own = gathered::<S, CELLS>(simd, &own_cells, part);
+                let mut total = gathered::<S, STATES>(simd, &given, part);
+                let mut carry = own[0];
                 if step + 1 < length {
-                    let sum = simd.add_f32s(carry[0], lanes(sums));
-                    carry[0] = limited(simd, pass.options, sum);
+                    let sum = simd.add_f32s(carry, lanes::<S>(sums, part));
+                    carry = limited(simd, pass.options, sum);
                 }
+                total[0] = simd.add_f32s(total[0], carry);
+                total[1] = simd.add_f32s(total[1], own[1]);
+                total[2] = simd.add_f32s(total[2], own[2]);
                 let kept = Kept {
-                    saved: [0, 1, 2, 3, 4].map(|gate| lanes(&saved[gate])),
-                    before: [0, 1, 2].map(|state| lanes(&before[state])),
-                    after: [0, 1, 2].map(|state| lanes(&after[state])),
+                    saved: gathered::<S, 5>(simd, &saved, part),
+                    before: gathered::<S, STATES>(simd, &before, part),
+                    after: gathered::<S, STATES>(simd, &after, part),
                 };
-                let total =
-                    [0, 1, 2].map(|state| simd.add_f32s(lanes(&given[state]), carry[state]));
                 let back = cells::back(simd, pass.options, &kept, total);
-                for (state, value) in back.before.into_iter().enumerate() {
-                    S::as_mut_simd_f32s(&mut cells[cell(state)]).0[part] = value;
+                let mut left = own;
+                left[..STATES].copy_from_slice(&back.before);
+                for (sum, gate) in left[STATES..].iter_mut().zip(back.gates) {
+                    *sum = simd.add_f32s(*sum, gate);
                 }
-                for (gate, value) in back.gates.into_iter().enumerate() {
-                    let sum = &mut S::as_mut_simd_f32s(&mut cells[cell(STATES + gate)]).0[part];
-                    *sum = simd.add_f32s(*sum, value);
-                    S::as_mut_simd_f32s(&mut d[gate]).0[part] = value;
-                }
+                scatter::<S, CELLS>(left, &mut own_cells, part);
+                scatter::<S, 4>(back.gates, &mut d, part);
+            }
+            for (kind, own) in own_cells.iter().enumerate() {
+                cells[cell(kind)] = *own;
             }
         }
         for (gate, d) in d[..gates].iter().enumerate() {

@@ -65,7 +65,9 @@ pub(super) fn step<S: Simd>(
             Step { states: [h, zero, zero, zero], saved: [h, zero, zero, zero, zero] }
         }
         Cell::Lstm => {
-            let [i, f, o] = [0, 1, 3].map(|k| sigmoid(simd, sum(simd, gates, k)));
+            let i = sigmoid(simd, sum(simd, gates, 0));
+            let f = sigmoid(simd, sum(simd, gates, 1));
+            let o = sigmoid(simd, sum(simd, gates, 3));
             let z = tanh(simd, sum(simd, gates, 2));
             let c = simd.mul_add_f32s(f, before[1], simd.mul_f32s(i, z));
             let h = simd.mul_f32s(o, tanh(simd, c));
@@ -74,10 +76,9 @@ pub(super) fn step<S: Simd>(
         Cell::Gru => {
             let Gates { input, recurrent, bias } = gates;
             let g = simd.add_f32s(recurrent[0], bias[0]);
-            let [r, z] = [0, 1].map(|k| {
-                let sum = simd.add_f32s(simd.add_f32s(input[k], bias[k + 1]), recurrent[k + 1]);
-                sigmoid(simd, sum)
-            });
+            let r_bar = simd.add_f32s(simd.add_f32s(input[0], bias[1]), recurrent[1]);
+            let z_bar = simd.add_f32s(simd.add_f32s(input[1], bias[2]), recurrent[2]);
+            let (r, z) = (sigmoid(simd, r_bar), sigmoid(simd, z_bar));
             let q = tanh(simd, simd.mul_add_f32s(r, g, simd.add_f32s(input[2], bias[3])));
             let h = simd.mul_add_f32s(z, simd.sub_f32s(before[0], q), q);
             Step { states: [h, zero, zero, zero], saved: [r, z, q, g, zero] }
@@ -98,8 +99,9 @@ fn slstm<S: Simd>(
     [_, c, n, m]: [S::f32s; 4],
 ) -> Step<S::f32s> {
     let zero = simd.splat_f32s(0.0);
-    let [i_bar, f_bar, z_bar, o_bar] = [0, 1, 2, 3].map(|k| sum(simd, gates, k));
-    let (z, o) = (tanh(simd, z_bar), sigmoid(simd, o_bar));
+    let (i_bar, f_bar) = (sum(simd, gates, 0), sum(simd, gates, 1));
+    let z = tanh(simd, sum(simd, gates, 2));
+    let o = sigmoid(simd, sum(simd, gates, 3));
     let minus = simd.neg_f32s(f_bar);
     let forgets = sigmoid(simd, minus);
     let mut log = [minus];
@@ -115,9 +117,10 @@ fn slstm<S: Simd>(
     let f = simd.select_f32s(empty, zero, f);
     // A state may be infinite where nothing is kept of it.
     let gone = simd.equal_f32s(f, zero);
-    let kept = |x| simd.select_f32s(gone, zero, simd.mul_f32s(f, x));
-    let c = simd.mul_add_f32s(i, z, kept(c));
-    let n = simd.max_f32s(simd.splat_f32s(floor), simd.add_f32s(kept(n), i));
+    let kept_c = simd.select_f32s(gone, zero, simd.mul_f32s(f, c));
+    let kept_n = simd.select_f32s(gone, zero, simd.mul_f32s(f, n));
+    let c = simd.mul_add_f32s(i, z, kept_c);
+    let n = simd.max_f32s(simd.splat_f32s(floor), simd.add_f32s(kept_n, i));
     let h = simd.div_f32s(simd.mul_f32s(o, c), n);
     Step { states: [h, c, n, m], saved: [i, f, forgets, z, o] }
 }

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use super::cells::{self, Gates};
 use super::group::{Group, groups, time, visited};
-use super::product::{BLOCK, Panels, Sums, Units, multiply, units};
+use super::product::{BLOCK, Panels, Sums, Units, gathered, multiply, scatter, units};
 use super::tensors::{
     GateTarget, Place, Source, Target, bias_by_block, claimed, of_state, optional,
 };
@@ -244,7 +244,10 @@ impl<T: DeviceFloat> Step<'_, T> {
     fn run<S: Simd, const GATES: usize>(mut self, simd: S) {
         let rows = self.group.rows.len();
         let mut sums = vec![[[0.0; BLOCK]; GATES]; rows];
-        for block in visited(self.blocks.clone(), self.step) {
+        for (block, next) in visited(self.blocks.clone(), self.step, Some(self.step + 1)) {
+            if let Some((block, step)) = next {
+                self.prefetch(block, step);
+            }
             if self.step < self.pass.steps {
                 let h = self.group.of_head(self.h, self.group.block_values(), block);
                 let (head, number) = self.group.place(block);
@@ -253,6 +256,23 @@ impl<T: DeviceFloat> Step<'_, T> {
             }
             for (row, sums) in sums.iter().enumerate() {
                 self.advance(simd, block, row, sums);
+            }
+        }
+    }
+
+    /// Asks for what a block reads at a step.
+    #[inline(always)]
+    fn prefetch(&self, block: usize, step: usize) {
+        let Self { pass, group, .. } = *self;
+        let (head, number) = group.place(block);
+        let units = units(pass.problem, number);
+        for row in group.rows.clone() {
+            let length = pass.lengths[row];
+            if step < length {
+                let t = time(pass.problem.direction, step, length);
+                for gate in 0..pass.problem.cell.input_gates().len() {
+                    pass.wx.prefetch([row, t, gate, head], &units);
+                }
             }
         }
     }
@@ -290,22 +310,20 @@ impl<T: DeviceFloat> Step<'_, T> {
             pass.wx.load(place(gate), &units, input);
         }
         let (mut states, mut saved) = ([[0.0; BLOCK]; 4], [[0.0; BLOCK]; 5]);
+        let mut before = [*h, [0.0; BLOCK], [0.0; BLOCK], [0.0; BLOCK]];
+        for (i, before) in before[1..].iter_mut().enumerate() {
+            *before = cells[cell(i)];
+        }
         for part in 0..BLOCK / S::F32_LANES {
-            let lanes = |units: &Units| S::as_simd_f32s(units).0[part];
-            let zero = simd.splat_f32s(0.0);
             let gates = Gates {
-                input: [0, 1, 2, 3].map(|gate| lanes(&input[gate])),
-                recurrent: [0, 1, 2, 3].map(|gate| sums.get(gate).map_or(zero, lanes)),
-                bias: [0, 1, 2, 3].map(|gate| lanes(&bias[gate])),
+                input: gathered::<S, 4>(simd, &input, part),
+                recurrent: gathered::<S, 4>(simd, sums, part),
+                bias: gathered::<S, 4>(simd, bias, part),
             };
-            let [c, n, m] = [0, 1, 2].map(|i| lanes(&cells[cell(i)]));
-            let stepped = cells::step(simd, pass.options, &gates, [lanes(h), c, n, m]);
-            for (units, value) in states.iter_mut().zip(stepped.states) {
-                S::as_mut_simd_f32s(units).0[part] = value;
-            }
-            for (units, value) in saved.iter_mut().zip(stepped.saved) {
-                S::as_mut_simd_f32s(units).0[part] = value;
-            }
+            let before = gathered::<S, 4>(simd, &before, part);
+            let stepped = cells::step(simd, pass.options, &gates, before);
+            scatter::<S, 4>(stepped.states, &mut states, part);
+            scatter::<S, 5>(stepped.saved, &mut saved, part);
         }
         *next = states[0];
         for i in 0..CELLS {

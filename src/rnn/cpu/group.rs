@@ -76,8 +76,8 @@ impl Group {
         if !self.stepwise {
             return work(0..all, first, second);
         }
-        // Twice as many as threads, so that one that is late does not hold up the others for long.
-        let piece = all.div_ceil(2 * rayon::current_num_threads()).max(1);
+        // A thread finds part of its piece in its own cache, step after step.
+        let piece = all.div_ceil(rayon::current_num_threads()).max(1);
         let pieces = first
             .par_chunks_mut(piece * per_first)
             .zip(second.par_chunks_mut(piece * per_second))
@@ -89,10 +89,23 @@ impl Group {
 }
 
 /// Some blocks in the order in which they are visited at a step: there and back in turns, so that
-/// what was read last is still in the cache.
-pub(super) fn visited(blocks: Range<usize>, step: usize) -> impl Iterator<Item = usize> {
+/// what was read last is still in the cache. With each the block and the step that are visited
+/// next, of which `later` is the step that follows.
+pub(super) fn visited(
+    blocks: Range<usize>,
+    step: usize,
+    later: Option<usize>,
+) -> impl Iterator<Item = (usize, Option<(usize, usize)>)> {
     let (first, count) = (blocks.start, blocks.len());
-    (0..count).map(move |i| first + if step.is_multiple_of(2) { i } else { count - 1 - i })
+    let at = move |i| first + if step.is_multiple_of(2) { i } else { count - 1 - i };
+    (0..count).map(move |i| {
+        let next = match i + 1 < count {
+            true => Some((at(i + 1), step)),
+            // The way back begins with the same block.
+            false => later.map(|later| (at(i), later)),
+        };
+        (at(i), next)
+    })
 }
 
 /// The step of a row's tensors that is the `step`-th to be run, of so many steps of the row.

@@ -130,6 +130,38 @@ pub(super) fn multiply<S: Simd, const VECTORS: usize>(
     }
 }
 
+/// A part of some units, a register's lanes.
+#[inline(always)]
+pub(super) fn lanes<S: Simd>(units: &Units, part: usize) -> S::f32s {
+    S::as_simd_f32s(units).0[part]
+}
+
+/// The same of several. A loop: closures over arrays would be called, with the registers in memory.
+#[inline(always)]
+pub(super) fn gathered<S: Simd, const COUNT: usize>(
+    simd: S,
+    units: &[Units],
+    part: usize,
+) -> [S::f32s; COUNT] {
+    let mut gathered = [simd.splat_f32s(0.0); COUNT];
+    for (gathered, units) in gathered.iter_mut().zip(units) {
+        *gathered = lanes::<S>(units, part);
+    }
+    gathered
+}
+
+/// Puts lanes into a part of some units, for several.
+#[inline(always)]
+pub(super) fn scatter<S: Simd, const COUNT: usize>(
+    values: [S::f32s; COUNT],
+    units: &mut [Units; COUNT],
+    part: usize,
+) {
+    for (units, value) in units.iter_mut().zip(values) {
+        S::as_mut_simd_f32s(units).0[part] = value;
+    }
+}
+
 /// The products of `ROWS` rows.
 #[inline(always)]
 fn tile<S: Simd, const ROWS: usize, const VECTORS: usize>(
@@ -160,9 +192,7 @@ fn tile<S: Simd, const ROWS: usize, const VECTORS: usize>(
             }
         }
         for (sums, sum) in sums[first..].iter_mut().zip(sum) {
-            for (sums, sum) in sums.iter_mut().zip(sum) {
-                S::as_mut_simd_f32s(sums).0[part] = sum;
-            }
+            scatter::<S, VECTORS>(sum, sums, part);
         }
     }
 }

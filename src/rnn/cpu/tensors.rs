@@ -6,6 +6,7 @@ use super::product::{BLOCK, Units, blocks, units};
 use crate::Result;
 use crate::backend::cpu::aligned::{elements, elements_mut};
 use crate::backend::cpu::disjoint::Disjoint;
+use crate::backend::cpu::prefetch::prefetch;
 use crate::backend::{Cpu, WriteGuard};
 use crate::element::DeviceFloat;
 use crate::parameter::Parameter;
@@ -51,7 +52,22 @@ impl<'a, T: DeviceFloat> Source<'a, T> {
     #[inline(always)]
     pub fn load(&self, place: Place, units: &Range<usize>, to: &mut Units) {
         let from = &self.values[self.strides.index(place) + units.start..][..units.len()];
-        T::widen(from, &mut to[..units.len()]);
+        match <&[T; BLOCK]>::try_from(from).ok() {
+            Some(from) => T::widen(from, to),
+            None => T::widen(from, &mut to[..units.len()]),
+        }
+    }
+}
+
+impl<T> Source<'_, T> {
+    /// Asks for units that will be loaded at another step: lines lie so far apart that the machine
+    /// does not guess them.
+    #[inline(always)]
+    pub fn prefetch(&self, place: Place, units: &Range<usize>) {
+        let first = self.strides.index(place) + units.start;
+        if let Some(values) = self.values.get(first..first + units.len()) {
+            prefetch(values);
+        }
     }
 }
 
@@ -76,10 +92,15 @@ impl<'a, T: DeviceFloat> Target<'a, T> {
     #[inline(always)]
     pub unsafe fn store(&self, place: Place, units: &Range<usize>, from: &Units) {
         let mut rounded = [T::from_f32(0.0); BLOCK];
-        T::narrow(&from[..units.len()], &mut rounded[..units.len()]);
+        T::narrow(from, &mut rounded);
         let first = self.strides.index(place) + units.start;
-        // SAFETY: the caller's promise.
-        unsafe { self.values.write_run(first, &rounded[..units.len()]) };
+        // SAFETY: the caller's promise. Of a known length it is a few vectors, not a call.
+        unsafe {
+            match units.len() {
+                BLOCK => self.values.write_run(first, &rounded),
+                part => self.values.write_run(first, &rounded[..part]),
+            }
+        }
     }
 }
 
@@ -130,6 +151,14 @@ impl<'a, T: DeviceFloat> GateSource<'a, T> {
         match self {
             Self::Narrow(source) => source.load(place, units, to),
             Self::Wide(source) => source.load(place, units, to),
+        }
+    }
+
+    #[inline(always)]
+    pub fn prefetch(&self, place: Place, units: &Range<usize>) {
+        match self {
+            Self::Narrow(source) => source.prefetch(place, units),
+            Self::Wide(source) => source.prefetch(place, units),
         }
     }
 }
