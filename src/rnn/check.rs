@@ -106,6 +106,7 @@ impl Problem {
         }
         if let Some(lengths) = inputs.lengths {
             CHECK.shape("lengths", &lengths, &[("B", batch)])?;
+            CHECK.contiguous("lengths", &lengths)?;
         }
         Ok(())
     }
@@ -314,7 +315,7 @@ impl Problem {
         let view: &View<B> = &parameter;
         CHECK.shape(name, view, axes)?;
         CHECK.dtype(name, view, &[state, self.dtype])?;
-        CHECK.fastest_last(name, view)
+        CHECK.contiguous(name, view)
     }
 
     /// What only the host can see: the lengths of rows, all of them within T.

@@ -51,8 +51,9 @@
 //! | slstm | h c n m | i f z o | i f z o | i f z o |
 //!
 //! T is f32, bf16 or f16 with f32 arithmetic and f32 states; on the CPU also f64, which runs the
-//! [reference](mod@reference). Where f32 is asked for, T is accepted too. The last axis has stride
-//! 1, the other strides of `wx`, `h` and their gradients are free. A row of fewer steps keeps its
+//! [reference](mod@reference). Where f32 is asked for, T is accepted too. The last axis
+//! of `wx`, `h` and their gradients has stride 1, their other strides are free; all else lies
+//! without gaps. A row of fewer steps keeps its
 //! states and has h = 0 behind its end; what lies there in `wx` and in gradients is not read, and
 //! its own gradient is 0. [`Direction::Reverse`] walks each row from its last step to its first.
 //!
@@ -93,6 +94,7 @@ mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
 mod inputs;
+mod kernels;
 mod named;
 mod options;
 mod outputs;

@@ -6,6 +6,11 @@ use super::{NAME, Options, Problem};
 use crate::Result;
 use crate::variant::{forced, no_such_variant};
 
+#[cfg(feature = "cuda")]
+mod cuda;
+#[cfg(feature = "cuda")]
+pub(super) use cuda::{Slots, cuda, cuda_variants};
+
 /// How heads of rows are run through time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Path {
