@@ -106,7 +106,7 @@ impl<'a, B: Backend, T: Float> Inputs<'a, B, T> {
             Err(_) => Err(Error::Dtype {
                 operation: NAME,
                 tensor: "lengths".to_owned(),
-                expected: "an integer type".to_owned(),
+                expected: "of an integer type".to_owned(),
                 found: view.dtype().to_string(),
             }),
         };

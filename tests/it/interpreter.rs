@@ -13,6 +13,25 @@ pub mod planted;
 
 use planted::{Edit, Planted};
 
+/// No PTX of these operations, of which there are more kernels than so many, has an atomic: what is
+/// added does not depend on who comes first.
+pub fn assert_no_atomics(operations: &[&str], least: usize) {
+    let ours = warpwright::backend::kernel::all().filter(|info| {
+        operations.contains(&info.operation)
+            && matches!(info.language, warpwright::backend::Language::Ptx(_))
+    });
+    let mut looked_at = 0;
+    for info in ours {
+        let atomic = info.text.lines().find(|line| {
+            let mut words = line.split("//").next().unwrap_or_default().split_whitespace();
+            words.any(|word| word.starts_with("atom.") || word.starts_with("red."))
+        });
+        assert_eq!(atomic, None, "{}", info.name);
+        looked_at += 1;
+    }
+    assert!(looked_at > least, "only {looked_at} kernels");
+}
+
 /// A fault in a copy of a shipped kernel.
 struct Fault {
     name: &'static str,

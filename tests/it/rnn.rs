@@ -1,117 +1,303 @@
-//! Recurrent cells against PyTorch.
+//! Recurrent cells on every device: what holds to the bit, and what must stay apart.
 
-use std::collections::BTreeMap;
+use warpwright::rnn::{Cell, Direction, Inputs, Options, StepInputs, check_named, run_named};
+use warpwright::verify::rnn::{Before, Case, Given, Lengths};
+use warpwright::{Cpu, Device, Named, Tensor, View, rnn};
 
-use warpwright::rnn::{
-    Cell, Initial, Inputs, LastGradients, Options, Order, OutputGradients, Weights, reference,
-};
-use warpwright::{Cpu, Element, Float, Tensor};
+use crate::devices::{devices, ieee_devices};
 
-/// B, T and H of the stored calls.
-const SIZES: [usize; 3] = [3, 6, 5];
+mod errors;
+#[cfg(feature = "interpreter")]
+mod interpreter;
+mod torch;
 
-const CELLS: [(&str, Cell); 4] =
-    [("elman", Cell::ELMAN), ("relu", Cell::RELU), ("lstm", Cell::Lstm), ("gru", Cell::Gru)];
-
-/// What PyTorch was given, and what it gave.
-fn stored(cell: &str) -> BTreeMap<String, Vec<f64>> {
-    let mut cells: BTreeMap<String, BTreeMap<String, Vec<f64>>> =
-        toml::from_str(include_str!("../data/rnn-torch.toml")).expect("a table for each cell");
-    cells.remove(cell).expect("the cell")
+fn run(device: &Device, named: &Named<Cpu>, options: &Options) -> Named<Cpu> {
+    let ran = run_named(device, named, options);
+    ran.unwrap_or_else(|error| panic!("{}: {error}", device.name())).outputs
 }
 
-fn tensor<T: Float>(values: &[f64], shape: &[usize]) -> Tensor<Cpu, T> {
-    Tensor::from_vec(values.iter().copied().map(T::from_f64).collect(), shape).expect("they fit")
+fn values(view: &View<Cpu>) -> Vec<f32> {
+    view.typed::<f32>().expect("f32").to_vec().expect("not in use")
 }
 
-fn numbers<T: Element + Into<f64>>(tensor: &Tensor<Cpu, T>) -> Vec<f64> {
-    tensor.to_vec().expect("not in use").into_iter().map(Into::into).collect()
+fn bits(view: &View<Cpu>) -> Vec<u8> {
+    view.to_bytes().expect("not in use")
 }
 
 #[track_caller]
-fn assert_close(found: &[f64], expected: &[f64], most: f64, what: &str) {
-    assert_eq!(found.len(), expected.len(), "{what}");
-    let largest = expected.iter().fold(0.0, |largest: f64, x| largest.max(x.abs()));
-    for (i, (x, y)) in found.iter().zip(expected).enumerate() {
-        assert!((x - y).abs() <= most * largest, "{what}[{i}]: {x} instead of {y}");
+fn assert_same_bits(found: &View<Cpu>, expected: &View<Cpu>, what: &str) {
+    assert_eq!(found.shape(), expected.shape(), "{what}");
+    let apart =
+        values(found).iter().zip(&values(expected)).position(|(x, y)| x.to_bits() != y.to_bits());
+    assert_eq!(apart, None, "{what}: the first element that differs");
+}
+
+fn part(view: &View<Cpu>, axis: usize, range: std::ops::Range<usize>) -> View<Cpu> {
+    view.narrowed(axis, range).expect("within the axis").to_backend(&Cpu).expect("memory")
+}
+
+/// What has steps, as the second axis.
+const SEQUENCES: [&str; 4] = ["wx", "dh", "dc", "dn"];
+
+#[test]
+fn repeated_runs_give_equal_bits() {
+    for device in devices() {
+        for cell in Cell::ALL {
+            let case = Case { given: Given::Everything, ..Case::new(cell, [5, 11, 2, 37]) };
+            let named = case.tensors::<f32>().expect("tensors");
+            let first = run(device, &named, &case.options());
+            let second = run(device, &named, &case.options());
+            for (name, view) in &first {
+                assert!(bits(view) == bits(&second[name]), "{cell}: {name} on {}", device.name());
+            }
+        }
     }
 }
 
-/// The outputs of a call whose inputs are rounded to T, against what is stored.
-fn outputs_are_those_of_torch<T: Float + Into<f64>>(h: &str, most: f64) {
-    let [batch, steps, width] = SIZES;
-    for (name, cell) in CELLS {
-        let stored = stored(name);
-        let gates = cell.input_gates().len();
-        let order = Order::Torch.input_gates(cell).expect("it has this cell");
-        assert!(order.is_sorted(), "{cell}: the input's gates lie as PyTorch has them");
-        let recurrent = tensor::<T>(&stored["weight_hh"], &[gates * width, width]);
-        let bias = |name: &str| tensor::<T>(&stored[name], &[gates * width]);
-        let (input_bias, recurrent_bias) = (bias("bias_ih"), bias("bias_hh"));
-        let weights = Weights {
-            recurrent: &recurrent,
-            input_bias: Some(&input_bias),
-            recurrent_bias: Some(&recurrent_bias),
-        };
-        let parameters = Order::Torch.parameters(cell, &weights).expect("they fit");
-        let wx = tensor::<T>(&stored["wx"], &[batch, steps, gates, 1, width]);
-        let state = |name: &str| -> Option<Tensor<Cpu, T>> {
-            Some(tensor(stored.get(name)?, &[batch, 1, width]))
-        };
-        let (h0, c0) = (state("h0"), state("c0"));
-        let initial = Initial {
-            h: h0.as_ref().map(Into::into),
-            c: c0.as_ref().map(Into::into),
-            ..Initial::NONE
-        };
-        let inputs = Inputs::new(&wx, &parameters.r).with_bias(&parameters.b).with_initial(initial);
+/// A row that is cut, the states handed over, and their gradients the other way round.
+#[test]
+fn a_row_may_be_cut_anywhere() {
+    const STEPS: usize = 12;
+    for device in devices() {
+        for (cell, cut) in Cell::ALL.into_iter().zip([1, 5, 11, 4, 7]) {
+            let case = Case { given: Given::Everything, ..Case::new(cell, [3, STEPS, 2, 21]) };
+            let named = case.tensors::<f32>().expect("tensors");
+            let whole = run(device, &named, &case.options());
+            let of = |range: std::ops::Range<usize>| -> Named<Cpu> {
+                let cut = |(name, view): (&String, &View<Cpu>)| match SEQUENCES
+                    .contains(&name.as_str())
+                {
+                    true => (name.clone(), part(view, 1, range.clone())),
+                    false => (name.clone(), view.clone()),
+                };
+                named.iter().map(cut).collect()
+            };
+            let (mut early, mut late) = (of(0..cut), of(cut..STEPS));
+            let forward = run(device, &early, &case.options());
+            for (from, to) in
+                [("last_h", "h0"), ("last_c", "c0"), ("last_n", "n0"), ("last_m", "m0")]
+            {
+                late.extend(forward.get(from).map(|state| (to.to_owned(), state.clone())));
+            }
+            let late = run(device, &late, &case.options());
+            for (from, to) in [("dh0", "dlast_h"), ("dc0", "dlast_c"), ("dn0", "dlast_n")] {
+                early.extend(late.get(from).map(|state| (to.to_owned(), state.clone())));
+            }
+            let early = run(device, &early, &case.options());
+            let what = |name: &str| format!("{cell} cut at {cut}: {name} on {}", device.name());
+            for name in ["h", "c", "n", "m", "dwx"] {
+                let Some(view) = whole.get(name) else { continue };
+                assert_same_bits(&early[name], &part(view, 1, 0..cut), &what(name));
+                assert_same_bits(&late[name], &part(view, 1, cut..STEPS), &what(name));
+            }
+            for name in ["last_h", "last_c", "last_n", "last_m"] {
+                if let Some(view) = whole.get(name) {
+                    assert_same_bits(&late[name], view, &what(name));
+                }
+            }
+            for name in ["dh0", "dc0", "dn0"] {
+                if let Some(view) = whole.get(name) {
+                    assert_same_bits(&early[name], view, &what(name));
+                }
+            }
+        }
+    }
+}
+
+/// One step at a time, in place.
+#[test]
+fn steps_are_the_steps_of_a_recurrence() {
+    const SIZES: [usize; 4] = [3, 6, 2, 21];
+    for cell in Cell::ALL {
+        let case = Case { before: Before::Nothing, ..Case::new(cell, SIZES) };
+        let named = case.tensors::<f32>().expect("tensors");
+        let mut inputs = named.clone();
+        inputs.remove("dh");
+        let whole = run(&Device::Cpu(Cpu), &inputs, &Options::new(cell));
+        let typed = Inputs::<Cpu, f32>::from_named(&inputs).expect("they fit");
         let options = Options::new(cell);
-        let ran = reference::forward(&inputs, &options).expect("it runs");
-        assert_close(&ran.states[0], &stored[h], most, &format!("{cell}: h"));
-        if h != "h" {
-            continue;
+        let problem = rnn::Problem::check(&typed, &options).expect("it fits");
+        let mut state = rnn::State::<Cpu, f32>::zeros(&Cpu, &problem).expect("memory");
+        for t in 0..SIZES[1] {
+            let wx = values(&part(&inputs["wx"], 1, t..t + 1));
+            let shape = [SIZES[0], cell.input_gates().len(), SIZES[2], SIZES[3]];
+            let wx = Tensor::from_slice(&Cpu, &wx, &shape).expect("fits");
+            let step = StepInputs { wx: &wx, r: typed.r, b: typed.b };
+            let h = rnn::step(&step, &options, &mut state).expect("it runs");
+            let expected = part(&whole["h"], 1, t..t + 1);
+            assert_eq!(h.to_vec().expect("not in use"), values(&expected), "{cell}, step {t}");
         }
-        for (state, last) in ["last_h", "last_c"].into_iter().zip(&ran.last) {
-            assert_close(last, &stored[state], most, &format!("{cell}: {state}"));
-        }
-        let dh = tensor::<T>(&stored["dh"], &[batch, steps, 1, width]);
-        let (dlast_h, dlast_c) = (state("dlast_h"), state("dlast_c"));
-        let last = LastGradients {
-            h: dlast_h.as_ref().map(Into::into),
-            c: dlast_c.as_ref().map(Into::into),
-            ..LastGradients::NONE
-        };
-        let given = OutputGradients::new(&dh).with_last(last);
-        let back = reference::backward(&inputs, &options, &given).expect("it runs");
-        assert_close(&back.wx, &stored["dwx"], most, &format!("{cell}: dwx"));
-        for (state, gradient) in ["dh0", "dc0"].into_iter().zip(&back.initial) {
-            assert_close(gradient, &stored[state], most, &format!("{cell}: {state}"));
-        }
-        let recurrent = tensor::<T>(&stored["dweight_hh"], &[gates * width, width]);
-        let bias = |name: &str| tensor::<T>(&stored[name], &[gates * width]);
-        // Where one of our biases is the sum of two of theirs, both have its gradient.
-        let (input_bias, recurrent_bias) = (bias("dbias_ih"), bias("dbias_hh"));
-        let alone = |input, recurrent_bias| {
-            let weights = Weights { recurrent: &recurrent, input_bias: input, recurrent_bias };
-            Order::Torch.parameters(cell, &weights).expect("they fit")
-        };
-        let of_recurrent = alone(None, Some(&recurrent_bias));
-        assert_close(&back.r, &numbers(&of_recurrent.r), most, &format!("{cell}: dR"));
-        let mut db = numbers(&of_recurrent.b);
-        if cell == Cell::Gru {
-            let of_input = numbers(&alone(Some(&input_bias), None).b);
-            db[3 * width..].copy_from_slice(&of_input[3 * width..]);
-        }
-        assert_close(&back.b, &db, most, &format!("{cell}: db"));
+        assert_eq!(state.h.to_vec().expect("not in use"), values(&whole["last_h"]), "{cell}");
     }
 }
 
+/// Steps turned round, run in reverse.
 #[test]
-fn values_and_gradients_are_those_of_torch() {
-    outputs_are_those_of_torch::<f64>("h", 1e-13);
+fn reverse_is_forward_of_what_is_turned_round() {
+    for device in devices() {
+        for cell in Cell::ALL {
+            let case = Case { given: Given::Everything, ..Case::new(cell, [2, 9, 2, 6]) };
+            let named = case.tensors::<f32>().expect("tensors");
+            let turn = |view: &View<Cpu>| {
+                let (shape, values) = (view.shape().to_vec(), values(view));
+                let of_step: usize = shape[2..].iter().product();
+                let rows = values.chunks_exact(shape[1] * of_step);
+                let turned: Vec<f32> = rows
+                    .flat_map(|row| row.chunks_exact(of_step).rev().flatten().copied())
+                    .collect();
+                Tensor::from_slice(&Cpu, &turned, &shape).expect("fits").into_view()
+            };
+            let turned: Named<Cpu> = named
+                .iter()
+                .map(|(name, view)| match SEQUENCES.contains(&name.as_str()) {
+                    true => (name.clone(), turn(view)),
+                    false => (name.clone(), view.clone()),
+                })
+                .collect();
+            let forward = run(device, &named, &case.options());
+            let options = case.options().with_direction(Direction::Reverse);
+            let reverse = run(device, &turned, &options);
+            for (name, view) in &forward {
+                let what = format!("{cell}: {name} on {}", device.name());
+                match name.as_str() {
+                    "h" | "c" | "n" | "m" | "dwx" => {
+                        assert_same_bits(&turn(&reverse[name]), view, &what);
+                    }
+                    "dR" | "db" => {}
+                    _ => assert_same_bits(&reverse[name], view, &what),
+                }
+            }
+        }
+    }
 }
 
+/// A NaN in one element of the input stays in its head of its row, from its step on.
 #[test]
-fn values_are_those_of_torch_in_f32() {
-    outputs_are_those_of_torch::<f32>("h_f32", 1e-6);
+fn a_nan_stays_in_its_head_of_its_row() {
+    const SIZES: [usize; 4] = [4, 7, 3, 10];
+    const AT: [usize; 3] = [2, 3, 1];
+    for device in ieee_devices() {
+        for cell in Cell::ALL {
+            let case = Case { given: Given::Everything, ..Case::new(cell, SIZES) };
+            let mut named = case.tensors::<f32>().expect("tensors");
+            let clean = run(device, &named, &case.options());
+            let mut wx = values(&named["wx"]);
+            let gates = cell.input_gates().len();
+            let [row, t, head] = AT;
+            wx[(((row * SIZES[1] + t) * gates) * SIZES[2] + head) * SIZES[3] + 4] = f32::NAN;
+            let shape = named["wx"].shape().to_vec();
+            named.insert(
+                "wx".to_owned(),
+                Tensor::from_slice(&Cpu, &wx, &shape).expect("fits").into_view(),
+            );
+            let hurt = run(device, &named, &case.options());
+            let what = format!("{cell} on {}", device.name());
+            // Of a tensor (rows, .., heads, D), which elements belong to the head of the row.
+            for (name, view) in &clean {
+                let (x, y) = (values(view), values(&hurt[name]));
+                let lines = x.len() / SIZES[0];
+                for (i, (x, y)) in x.iter().zip(&y).enumerate() {
+                    let here = i / lines == row && i / SIZES[3] % SIZES[2] == head;
+                    let shared = matches!(name.as_str(), "dR" | "db");
+                    assert!(here || shared || x.to_bits() == y.to_bits(), "{what}: {name}[{i}]");
+                }
+            }
+            let h = values(&hurt["h"]);
+            let line =
+                |t: usize| &h[((row * SIZES[1] + t) * SIZES[2] + head) * SIZES[3]..][..SIZES[3]];
+            assert!(line(t)[4].is_nan(), "{what}");
+            assert!(line(t + 1).iter().all(|h| h.is_nan()), "{what}: a step later");
+            assert!(line(t - 1).iter().all(|h| h.is_finite()), "{what}: a step before");
+        }
+    }
+}
+
+/// Gates far out are exactly 0 or 1, and nothing overflows.
+#[test]
+fn large_inputs_saturate() {
+    for device in devices() {
+        for cell in [Cell::ELMAN, Cell::Lstm, Cell::Gru, Cell::Slstm] {
+            let case = Case { before: Before::Nothing, ..Case::new(cell, [2, 6, 1, 5]) };
+            let mut named = case.tensors::<f32>().expect("tensors");
+            let wx: Vec<f32> = values(&named["wx"])
+                .iter()
+                .enumerate()
+                .map(|(i, x)| if i % 3 == 0 { 1e4f32.copysign(*x) } else { *x })
+                .collect();
+            let shape = named["wx"].shape().to_vec();
+            named.insert(
+                "wx".to_owned(),
+                Tensor::from_slice(&Cpu, &wx, &shape).expect("fits").into_view(),
+            );
+            for (name, view) in &run(device, &named, &case.options()) {
+                let finite = values(view).iter().all(|x| x.is_finite());
+                assert!(finite, "{cell}: {name} on {}", device.name());
+            }
+        }
+    }
+}
+
+/// (c e^-s, n e^-s, m + s) is the same state of sLSTM for all s.
+#[test]
+fn a_shift_of_the_stabiliser_changes_nothing() {
+    for device in devices() {
+        let case = Case::new(Cell::Slstm, [2, 9, 2, 6]);
+        let mut named = case.tensors::<f32>().expect("tensors");
+        named.remove("dh");
+        // No floor binds: what is shifted down stays above none.
+        let options = Options::new(Cell::Slstm).with_n_floor(0.0);
+        let plain = run(device, &named, &options);
+        let shift = 2f32;
+        for (name, factor, more) in
+            [("c0", (-shift).exp(), 0.0), ("n0", (-shift).exp(), 0.0), ("m0", 1.0, shift)]
+        {
+            let view = &named[name];
+            let (shape, values) = (view.shape().to_vec(), values(view));
+            let shifted: Vec<f32> = values.iter().map(|x| x * factor + more).collect();
+            let shifted = Tensor::from_slice(&Cpu, &shifted, &shape).expect("fits").into_view();
+            named.insert(name.to_owned(), shifted);
+        }
+        let shifted = run(device, &named, &options);
+        for (x, y) in values(&shifted["h"]).iter().zip(&values(&plain["h"])) {
+            assert!((x - y).abs() <= 2e-6, "{x} instead of {y} on {}", device.name());
+        }
+    }
+}
+
+/// A forget gate next to 1 over very many steps: n and m stay finite, and h stays near.
+#[test]
+fn a_long_memory_of_slstm_stays_finite() {
+    const STEPS: usize = 100_000;
+    let z = |t: usize| ((t * 7919 % 1009) as f32 / 504.5 - 1.0) * 2.0;
+    let wx: Vec<f32> = (0..STEPS).flat_map(|t| [0.0, 20.0, z(t), 30.0]).collect();
+    let wx = Tensor::from_slice(&Cpu, &wx, &[1, STEPS, 4, 1, 1]).expect("fits");
+    let r = Tensor::from_slice(&Cpu, &[0f32; 4], &[4, 1, 1, 1]).expect("fits");
+    let (inputs, options) = (Inputs::new(&wx, &r), Options::new(Cell::Slstm));
+    let exact = rnn::reference::forward(&inputs, &options).expect("it runs");
+    let ran = rnn::forward(&inputs, &options).expect("it runs");
+    let found = ran.h.to_vec().expect("not in use");
+    let largest = exact.states[0].iter().fold(0.0, |max: f64, h| max.max(h.abs()));
+    for (t, (x, y)) in found.iter().zip(&exact.states[0]).enumerate() {
+        assert!((f64::from(*x) - y).abs() <= 1e-5 * largest, "step {t}: {x} instead of {y}");
+    }
+    let n = ran.last.n.expect("sLSTM has it").to_vec().expect("not in use");
+    assert!(n[0] > 0.99 * STEPS as f32 && n[0].is_finite(), "{}", n[0]);
+}
+
+/// Lengths beyond 0 and T: told by the CPU, the nearest on other devices.
+#[test]
+fn wrong_lengths_are_told_or_bounded() {
+    let case = Case { lengths: Lengths::Drawn, ..Case::new(Cell::Lstm, [3, 5, 1, 4]) };
+    let mut named = case.tensors::<f32>().expect("tensors");
+    let lengths = |values: Vec<i64>| Tensor::from_vec(values, &[3]).expect("fits").into_view();
+    named.insert("lengths".to_owned(), lengths(vec![-3, 2, 9]));
+    let message = check_named(&named, &case.options()).expect_err("wrong").to_string();
+    assert_eq!(message, "rnn: tensor `lengths`: expected 0 to T = 5, found -3 in row 0");
+    for device in devices().iter().filter(|device| !matches!(device, Device::Cpu(_))) {
+        let found = run(device, &named, &case.options());
+        let mut nearest = named.clone();
+        nearest.insert("lengths".to_owned(), lengths(vec![0, 2, 5]));
+        let nearest = run(device, &nearest, &case.options());
+        assert_same_bits(&found["h"], &nearest["h"], &device.name());
+    }
 }

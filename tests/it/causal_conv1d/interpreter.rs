@@ -9,6 +9,8 @@ use warpwright::verify::causal_conv1d::{
 use warpwright::verify::count::Counted;
 use warpwright::{DType, Device};
 
+use crate::interpreter::assert_no_atomics;
+
 #[test]
 fn kernels_raise_nothing_under_many_schedules() {
     for seed in 0..8 {
@@ -79,19 +81,5 @@ fn the_convolution_moves_no_more_than_it_must() {
 /// Sums are made in two stages, and without atomics.
 #[test]
 fn no_kernel_of_the_convolution_has_an_atomic() {
-    let kernels = warpwright::backend::kernel::all();
-    let ours = kernels.filter(|info| {
-        ["causal_conv1d", "causal_conv1d_update"].contains(&info.operation)
-            && matches!(info.language, warpwright::backend::Language::Ptx(_))
-    });
-    let mut looked_at = 0;
-    for info in ours {
-        let atomic = info.text.lines().find(|line| {
-            let mut words = line.split("//").next().unwrap_or_default().split_whitespace();
-            words.any(|word| word.starts_with("atom.") || word.starts_with("red."))
-        });
-        assert_eq!(atomic, None, "{}", info.name);
-        looked_at += 1;
-    }
-    assert!(looked_at > 20, "only {looked_at} kernels");
+    assert_no_atomics(&["causal_conv1d", "causal_conv1d_update"], 20);
 }

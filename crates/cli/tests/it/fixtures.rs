@@ -51,8 +51,17 @@ fn gradient_tolerances(device: &str, dtype: Dtype) -> (f64, f64) {
     }
 }
 
-/// Runs a fixture on a device and compares every output with the stored results.
-fn check(operation: &str, name: &str, device: &str) {
+/// The devices that a fixture is run on.
+pub const DEVICES: [&str; 4] = ["reference", "cpu", "wgpu", "ptx"];
+
+/// Runs a fixture on a device and compares every output with the stored results: max |x - y| over
+/// max |y|, for which `tolerance` knows a bound by name and axes.
+pub fn compare(
+    operation: &str,
+    name: &str,
+    device: &str,
+    tolerance: impl Fn(&str, &[usize]) -> f64,
+) {
     let output = temporary(&format!("{name}-{device}"));
     let input = fixture(&format!("{name}.in.safetensors"));
     let ran =
@@ -70,31 +79,35 @@ fn check(operation: &str, name: &str, device: &str) {
     let expected = std::fs::read(fixture(&format!("{name}.out.safetensors"))).expect("fixture");
     let found = SafeTensors::deserialize(&found).expect("the output is whole");
     let expected = SafeTensors::deserialize(&expected).expect("the fixture is whole");
-    let input = std::fs::read(input).expect("fixture");
+    for (tensor, view) in expected.iter() {
+        let shape = found.tensor(tensor).map(|found| found.shape().to_vec());
+        assert_eq!(shape.ok().as_deref(), Some(view.shape()), "{name} on {device}: {tensor}");
+        let (x, y) = (numbers(&found, tensor), numbers(&expected, tensor));
+        let scale = y.iter().fold(f64::MIN_POSITIVE, |max, y| max.max(y.abs()));
+        let worst = x.iter().zip(&y).fold(0f64, |max, (x, y)| max.max((x - y).abs())) / scale;
+        let most = tolerance(tensor, view.shape());
+        assert!(worst <= most, "{name} on {device}: {tensor} is off by {worst:.1e}");
+    }
+}
+
+/// A fixture of a scan, a convolution or an update.
+fn check(operation: &str, name: &str, device: &str) {
+    let input = std::fs::read(fixture(&format!("{name}.in.safetensors"))).expect("fixture");
     let input = SafeTensors::deserialize(&input).expect("the fixture is whole");
     let activation = input.tensor("u").or_else(|_| input.tensor("x"));
     let dtype = activation.expect("there is u or x").dtype();
     let (out, state) = tolerances(device, dtype);
     let (activation, parameter) = gradient_tolerances(device, dtype);
-    for (tensor, view) in expected.iter() {
-        let tolerance = match tensor {
-            "out" => out,
-            "last_state" => state,
-            "state" => step_state(device),
-            // Copies.
-            "final_state" | "conv_state" => 0.0,
-            "du" | "ddelta" | "dz" | "dx" => activation,
-            "dB" | "dC" if view.shape().len() == 4 => activation,
-            _ => parameter,
-        };
-        let (x, y) = (numbers(&found, tensor), numbers(&expected, tensor));
-        assert_eq!(x.len(), y.len(), "{name} on {device}: length of {tensor}");
-        let scale = y.iter().fold(f64::MIN_POSITIVE, |max, y| max.max(y.abs()));
-        let worst = x.iter().zip(&y).fold(0f64, |max, (x, y)| max.max((x - y).abs())) / scale;
-        assert!(worst <= tolerance, "{name} on {device}: {tensor} is off by {worst:.1e}");
-    }
-    let shapes = |file: &SafeTensors<'_>| file.tensor("out").map(|out| out.shape().to_vec());
-    assert_eq!(shapes(&found).ok(), shapes(&expected).ok(), "{name} on {device}");
+    compare(operation, name, device, |tensor, shape| match tensor {
+        "out" => out,
+        "last_state" => state,
+        "state" => step_state(device),
+        // Copies.
+        "final_state" | "conv_state" => 0.0,
+        "du" | "ddelta" | "dz" | "dx" => activation,
+        "dB" | "dC" if shape.len() == 4 => activation,
+        _ => parameter,
+    });
 }
 
 #[test]
@@ -108,7 +121,7 @@ fn scans_give_what_pytorch_gives() {
         "scan-bf16",
     ];
     for name in names {
-        for device in ["reference", "cpu", "wgpu", "ptx"] {
+        for device in DEVICES {
             check("selective-scan", name, device);
         }
     }
@@ -116,14 +129,14 @@ fn scans_give_what_pytorch_gives() {
 
 #[test]
 fn updates_give_what_pytorch_gives() {
-    for device in ["reference", "cpu", "wgpu", "ptx"] {
+    for device in DEVICES {
         check("state-update", "step", device);
     }
 }
 
 #[test]
 fn convolutions_give_what_pytorch_gives() {
-    for device in ["reference", "cpu", "wgpu", "ptx"] {
+    for device in DEVICES {
         check("causal-conv1d", "conv-silu", device);
         check("causal-conv1d-update", "conv-update-circular", device);
     }

@@ -6,6 +6,7 @@ use std::process::{Command, Output};
 mod errors;
 mod fixtures;
 mod help;
+mod rnn;
 mod scan_attention;
 mod spgemm;
 
