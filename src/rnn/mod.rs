@@ -93,6 +93,8 @@ mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
 mod inputs;
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+mod kernels;
 mod named;
 mod options;
 mod outputs;

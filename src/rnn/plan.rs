@@ -6,6 +6,11 @@ use super::{NAME, Options, Problem};
 use crate::Result;
 use crate::variant::{forced, no_such_variant};
 
+#[cfg(feature = "wgpu")]
+mod wgpu;
+#[cfg(feature = "wgpu")]
+pub(super) use wgpu::{history_steps, padded_gates, wgpu, wgpu_variants};
+
 /// How heads of rows are run through time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Path {

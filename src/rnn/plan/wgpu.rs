@@ -1,0 +1,147 @@
+//! The plans of WebGPU devices: a workgroup has a head of four rows for many steps, or a block of
+//! its units for one.
+
+use super::{Pass, Path, Plan};
+use crate::backend::Limits;
+use crate::backend::kernel::VariantInfo;
+use crate::rnn::kernels::{BackwardWgsl, ForwardWgsl};
+use crate::rnn::{Activation, Cell, NAME, Options, Problem};
+use crate::variant::no_such_variant;
+use crate::{Error, Result};
+
+/// Rows of a workgroup.
+const ROWS: usize = 4;
+
+/// Bytes of a head's matrices that a workgroup reads at each step in less time than it takes a
+/// device to begin with another step: those of LSTM with 128 units.
+const MATRICES_OF_A_WORKGROUP: usize = 1 << 18;
+
+/// Numbers of D that stay in the workspace at once, about: 32 MiB.
+const HISTORY: usize = 8 << 20;
+
+/// Chooses the kernel of a pass.
+pub(in crate::rnn) fn wgpu(
+    pass: Pass,
+    device: &str,
+    limits: &Limits,
+    problem: &Problem,
+    options: &Options,
+) -> Result<Plan> {
+    let fitting = fitting(pass, problem);
+    let &Problem { cell, batch, heads, width, .. } = problem;
+    let matrices = cell.recurrent_gates().len() * width * width * size_of::<f32>();
+    let (tiles, small) = (heads * batch.div_ceil(ROWS), matrices <= MATRICES_OF_A_WORKGROUP);
+    // On a program that runs on the CPU, a core without a head of its own is all there is to gain.
+    let busy = limits.units > 0 && tiles >= limits.units as usize;
+    let wanted = if small || busy { Path::Resident } else { Path::Stepwise };
+    let chosen = match pass.forced(options) {
+        Some(asked) => match fitting.iter().find(|(info, _)| info.name == asked) {
+            Some(chosen) => Some(chosen),
+            None => {
+                let names = fitting.iter().map(|(info, _)| info.name);
+                return Err(no_such_variant(NAME, device.to_owned(), &asked, names));
+            }
+        },
+        None => fitting.iter().find(|(_, path)| *path == wanted),
+    };
+    let Some(&(info, path)) = chosen else {
+        return Err(Error::Unsupported {
+            operation: NAME,
+            backend: device.to_owned(),
+            what: format!("elements {}", problem.dtype),
+            instead: "use `cpu`".to_owned(),
+        });
+    };
+    let blocks = match path {
+        Path::Resident => tiles,
+        Path::Stepwise => tiles.saturating_mul(width.div_ceil(info.block[0] as usize)),
+    };
+    let reason = match (small, busy) {
+        (true, _) => format!("{matrices} bytes of matrices are read faster than a step begins"),
+        (false, true) => format!("{tiles} heads of {ROWS} rows keep all cores busy"),
+        (false, false) => format!("{matrices} bytes of matrices are shared out to workgroups"),
+    };
+    Ok(Plan {
+        variant: info.name,
+        path,
+        rows: ROWS as u32,
+        blocks: u32::try_from(blocks).unwrap_or(u32::MAX),
+        workspace: workspace(pass, problem),
+        reason,
+    })
+}
+
+/// Every variant of a pass that fits, the plan's own first.
+pub(in crate::rnn) fn wgpu_variants(
+    pass: Pass,
+    device: &str,
+    limits: &Limits,
+    problem: &Problem,
+    options: &Options,
+) -> Result<Vec<&'static str>> {
+    let planned = wgpu(pass, device, limits, problem, options)?.variant;
+    let others = fitting(pass, problem).into_iter().map(|(info, _)| info.name);
+    Ok(std::iter::once(planned).chain(others.filter(|&name| name != planned)).collect())
+}
+
+/// Every kernel of a pass that can run the problem, and how it walks time.
+fn fitting(pass: Pass, problem: &Problem) -> Vec<(&'static VariantInfo, Path)> {
+    let all: Vec<&'static VariantInfo> = match pass {
+        Pass::Forward => ForwardWgsl::VARIANTS.iter().map(|one| one.info).collect(),
+        Pass::Backward => BackwardWgsl::VARIANTS.iter().map(|one| one.info).collect(),
+    };
+    let cell = match problem.cell {
+        Cell::Elman(Activation::Relu) => "relu",
+        cell => cell.name(),
+    };
+    let fits = |info: &VariantInfo| {
+        info.parameter("element") == Some(problem.dtype.name())
+            && info.parameter("cell") == Some(cell)
+    };
+    let with_path = |info: &'static VariantInfo| match info.parameter("path") {
+        Some("head") => (info, Path::Resident),
+        _ => (info, Path::Stepwise),
+    };
+    all.into_iter().filter(|info| fits(info)).map(with_path).collect()
+}
+
+/// Steps whose D stays in the workspace at once. At least two: a step is written while the one
+/// behind it is read.
+pub(in crate::rnn) fn history_steps(problem: &Problem) -> usize {
+    let &Problem { cell, batch, steps, heads, width, .. } = problem;
+    let sizes = [padded_gates(cell), batch, heads, width];
+    let of_step = sizes.iter().fold(1usize, |all, &size| all.saturating_mul(size)).max(1);
+    (HISTORY / of_step).min(steps).max(2)
+}
+
+/// Numbers that the gates of a unit fill side by side: fours where there are several.
+pub(in crate::rnn) fn padded_gates(cell: Cell) -> usize {
+    match cell.recurrent_gates().len() {
+        1 => 1,
+        _ => 4,
+    }
+}
+
+/// Bytes of scratch and workspace, as if every optional tensor but gradients of sequences were
+/// there.
+fn workspace(pass: Pass, problem: &Problem) -> u64 {
+    let &Problem { cell, batch, heads, width, .. } = problem;
+    let size = |elements: &[usize]| {
+        elements.iter().fold(4u64, |bytes, &factor| bytes.saturating_mul(factor as u64))
+    };
+    let state = size(&[batch, heads, width]);
+    let states = cell.states().len() as u64;
+    let bias = size(&[cell.bias_gates().len(), heads, width]);
+    let lengths = size(&[batch]);
+    let matrices = size(&[padded_gates(cell), heads, width, width]);
+    let rest = match pass {
+        Pass::Forward => state.saturating_mul(states + 1).saturating_add(bias),
+        Pass::Backward => {
+            let sums = bias.saturating_mul(batch as u64);
+            let history = size(&[history_steps(problem), padded_gates(cell), batch, heads, width]);
+            let states = state.saturating_mul(2 * states.min(3));
+            states.saturating_add(sums).saturating_add(history)
+        }
+    };
+    rest.saturating_add(lengths).saturating_add(matrices)
+}

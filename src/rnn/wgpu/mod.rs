@@ -1,0 +1,491 @@
+//! The WGSL kernels: what a call records into a command encoder.
+//!
+//! Parameters, states and gradients of states are laid down without gaps in a scratch buffer, in
+//! f32, and the matrices in another with the gates of a pair of units side by side; sequences are
+//! bound where they lie. What becomes of the states after the last step is copied out of scratch
+//! at the end, so that these may be the very tensors that they were read from.
+
+use super::kernels::{
+    BackwardProductWgsl, BackwardWgsl, ForwardWgsl, GatherWgsl, GatherWgslParams, LengthsWgsl,
+    LengthsWgslParams,
+};
+use super::plan::{self, Pass, padded_gates};
+use super::{
+    Direction, Gradients, Inputs, NAME, Options, OutputGradients, OutputsMut, Path, Plan, Problem,
+    Rnn, Saved,
+};
+use crate::backend::Backend;
+use crate::backend::kernel::Variant;
+use crate::backend::kernel::common::{SumWgsl, SumWgslParams};
+use crate::backend::wgpu::{Placed, Recorder, Scratch, Slice, Wgpu, folded, refused};
+use crate::element::{DType, DeviceFloat};
+use crate::parameter::{Indices, Parameter};
+use crate::tensor::{Tensor, View};
+use crate::{Error, Result};
+
+mod backward;
+mod forward;
+
+/// Rows of a workgroup.
+const ROWS: usize = 4;
+
+impl<T: DeviceFloat> Rnn<T> for Wgpu {
+    fn plan_forward(&self, problem: &Problem, options: &Options) -> Result<Plan> {
+        plan::wgpu(Pass::Forward, &self.name(), &self.limits(), problem, options)
+    }
+
+    fn plan_backward(&self, problem: &Problem, options: &Options) -> Result<Plan> {
+        plan::wgpu(Pass::Backward, &self.name(), &self.limits(), problem, options)
+    }
+
+    fn variants_forward(&self, problem: &Problem, options: &Options) -> Result<Vec<&'static str>> {
+        plan::wgpu_variants(Pass::Forward, &self.name(), &self.limits(), problem, options)
+    }
+
+    fn variants_backward(&self, problem: &Problem, options: &Options) -> Result<Vec<&'static str>> {
+        plan::wgpu_variants(Pass::Backward, &self.name(), &self.limits(), problem, options)
+    }
+
+    fn launch_forward(
+        &self,
+        plan: &Plan,
+        problem: &Problem,
+        inputs: &Inputs<'_, Self, T>,
+        options: &Options,
+        outputs: &OutputsMut<'_, Self, T>,
+    ) -> Result<()> {
+        for (name, view) in inputs.named().into_iter().chain(outputs.named()) {
+            view.buffer().check_usages(NAME, name)?;
+        }
+        recorded(self, plan.variant, |recorder| {
+            forward::Call { device: self, plan, problem, inputs, options, outputs }.record(recorder)
+        })
+    }
+
+    fn launch_backward(
+        &self,
+        plan: &Plan,
+        problem: &Problem,
+        inputs: &Inputs<'_, Self, T>,
+        options: &Options,
+        h: &Tensor<Self, T>,
+        saved: &Saved<Self, T>,
+        given: &OutputGradients<'_, Self, T>,
+        gradients: &Gradients<Self, T>,
+    ) -> Result<()> {
+        h.buffer().check_usages(NAME, "h")?;
+        let named = [inputs.named(), saved.named(), given.named(), gradients.named()];
+        for (name, view) in named.into_iter().flatten() {
+            view.buffer().check_usages(NAME, name)?;
+        }
+        let device = self;
+        recorded(self, plan.variant, |recorder| {
+            backward::Call { device, plan, problem, inputs, options, h, saved, given, gradients }
+                .record(recorder)
+        })
+    }
+
+    fn preload(&self, plan: &Plan) -> Result<()> {
+        let element = T::DTYPE.name();
+        let chosen = |info: &crate::backend::kernel::VariantInfo| info.name == plan.variant;
+        let helps = |info: &crate::backend::kernel::VariantInfo| {
+            info.parameter("element").is_none_or(|of| of == element || of == DType::F32.name())
+        };
+        let passes = (ForwardWgsl::VARIANTS.iter().map(|one| one.info))
+            .chain(BackwardWgsl::VARIANTS.iter().map(|one| one.info));
+        let helpers = (GatherWgsl::VARIANTS.iter().map(|one| one.info))
+            .chain(LengthsWgsl::VARIANTS.iter().map(|one| one.info))
+            .chain(BackwardProductWgsl::VARIANTS.iter().map(|one| one.info))
+            .chain(SumWgsl::VARIANTS.iter().map(|one| one.info));
+        let needed = passes.filter(|&info| chosen(info)).chain(helpers.filter(|&info| helps(info)));
+        for info in needed {
+            Wgpu::preload(self, info)?;
+        }
+        Ok(())
+    }
+}
+
+/// Records into an encoder of our own and submits it.
+fn recorded(
+    device: &Wgpu,
+    label: &str,
+    record: impl FnOnce(&mut Recorder<'_>) -> Result<()>,
+) -> Result<()> {
+    let descriptor = ::wgpu::CommandEncoderDescriptor { label: Some(label) };
+    let mut encoder = device.device().create_command_encoder(&descriptor);
+    record(&mut Recorder::new(device, &mut encoder))?;
+    device.submit(encoder)
+}
+
+/// The sizes of a problem, as kernels take them.
+#[derive(Clone, Copy)]
+struct Sizes {
+    batch: u32,
+    steps: u32,
+    heads: u32,
+    width: u32,
+}
+
+impl Sizes {
+    fn of(device: &Wgpu, problem: &Problem) -> Result<Self> {
+        Ok(Self {
+            batch: word(device, "rows", problem.batch)?,
+            steps: word(device, "steps", problem.steps)?,
+            heads: word(device, "heads", problem.heads)?,
+            width: word(device, "units", problem.width)?,
+        })
+    }
+}
+
+/// The flags that all kernels share.
+fn shared_flags<T: DeviceFloat>(inputs: &Inputs<'_, Wgpu, T>, options: &Options) -> u32 {
+    /// As kernels/rnn/*.wgsl number them.
+    const LENGTHS: u32 = 1;
+    const REVERSE: u32 = 2;
+    const CLIP: u32 = 4;
+    flags_of([
+        (inputs.lengths.is_some(), LENGTHS),
+        (options.direction == Direction::Reverse, REVERSE),
+        (options.output_clip.is_some(), CLIP),
+    ])
+}
+
+/// All flags that are set.
+fn flags_of<const N: usize>(flags: [(bool, u32); N]) -> u32 {
+    flags.into_iter().fold(0, |all, (set, flag)| if set { all | flag } else { all })
+}
+
+/// A sequence as a kernel finds it: the first element's index in its binding, and the strides of
+/// rows, steps, gates and heads.
+#[derive(Clone, Copy)]
+struct Lines<'a> {
+    /// `None` where it has no elements.
+    slice: Option<Slice<'a>>,
+    at: u32,
+    row: u32,
+    step: u32,
+    /// 0 where it has no gates.
+    gate: u32,
+    head: u32,
+}
+
+impl<'a> Lines<'a> {
+    const ABSENT: Self = Self { slice: None, at: 0, row: 0, step: 0, gate: 0, head: 0 };
+
+    /// (B, T, G, N, D) or (B, T, N, D).
+    fn of(device: &Wgpu, view: &'a View<Wgpu>) -> Result<Self> {
+        if view.elements() == 0 {
+            return Ok(Self::ABSENT);
+        }
+        let Placed { slice, at } = Placed::of(device, view);
+        let stride = |axis| stride(device, view, axis);
+        let (gate, head) = match view.shape().len() {
+            5 => (stride(2)?, stride(3)?),
+            _ => (0, stride(2)?),
+        };
+        Ok(Self { slice: Some(slice), at, row: stride(0)?, step: stride(1)?, gate, head })
+    }
+
+    fn optional(device: &Wgpu, view: Option<&'a View<Wgpu>>) -> Result<Self> {
+        view.map_or(Ok(Self::ABSENT), |view| Self::of(device, view))
+    }
+
+    /// The binding; what is absent is bound to scratch, which no kernel reads then.
+    fn bound(&self, scratch: Slice<'a>) -> Slice<'a> {
+        self.slice.unwrap_or(scratch)
+    }
+}
+
+fn stride(device: &Wgpu, view: &View<Wgpu>, axis: usize) -> Result<u32> {
+    match view.shape()[axis] {
+        // The stride of a lone entry is never used, and may be anything.
+        1 => Ok(0),
+        _ => word(device, "elements of a stride", view.strides()[axis]),
+    }
+}
+
+/// A size as kernels take it.
+fn word(device: &Wgpu, what: &str, size: usize) -> Result<u32> {
+    u32::try_from(size).map_err(|_| refused(NAME, device, format!("{size} {what}")))
+}
+
+/// So many workgroups, and the grid that holds them.
+fn workgroups(device: &Wgpu, sizes: &[usize]) -> Result<(u32, [u32; 3])> {
+    let count = sizes.iter().fold(1u64, |count, &size| count.saturating_mul(size as u64));
+    folded(count, device.limits().grid)
+        .map(|grid| (count as u32, grid))
+        .ok_or_else(|| refused(NAME, device, format!("{count} workgroups")))
+}
+
+/// The variant whose parameters are these.
+fn variant_of<E>(
+    device: &Wgpu,
+    table: &'static [Variant<E>],
+    parameters: &[(&str, &str)],
+) -> Result<&'static Variant<E>> {
+    let fits = |one: &&Variant<E>| {
+        parameters.iter().all(|&(name, value)| {
+            one.info.parameters.iter().any(|&(key, of)| key == name && of == value)
+        })
+    };
+    table.iter().find(fits).ok_or_else(|| Error::Unsupported {
+        operation: NAME,
+        backend: device.name(),
+        what: format!("kernels of {parameters:?}"),
+        instead: "use `cpu`".to_owned(),
+    })
+}
+
+/// The planned variant.
+fn planned<E>(
+    device: &Wgpu,
+    table: &'static [Variant<E>],
+    plan: &Plan,
+) -> Result<&'static Variant<E>> {
+    table.iter().find(|one| one.info.name == plan.variant).ok_or_else(|| Error::Unsupported {
+        operation: NAME,
+        backend: device.name(),
+        what: format!("the plan of another device, {}", plan.variant),
+        instead: "plan for this device".to_owned(),
+    })
+}
+
+/// Scratch while it is laid out: how long it gets, and what goes into it before the steps begin.
+struct Rooms<'a> {
+    device: &'a Wgpu,
+    scratch: Scratch<'a>,
+    jobs: Vec<Job<'a>>,
+}
+
+/// How a piece of scratch is filled.
+enum Job<'a> {
+    Gather(Gathered<'a>),
+    Lengths { source: Indices<'a, Wgpu>, steps: u32, at: u32 },
+}
+
+/// A strided tensor that is laid down without gaps in f32.
+struct Gathered<'a> {
+    /// `None` for zeros.
+    source: Option<&'a View<Wgpu>>,
+    /// Of the target, as its axes lie.
+    sizes: [usize; 4],
+    /// Of the source, in the same order.
+    strides: [u32; 4],
+    /// Indices of the last axis that the source has.
+    there: usize,
+    /// The first word.
+    at: u32,
+}
+
+impl<'a> Rooms<'a> {
+    fn new(device: &'a Wgpu) -> Self {
+        Self { device, scratch: Scratch::new(NAME), jobs: Vec::new() }
+    }
+
+    /// Room for results.
+    fn room(&mut self, sizes: &[usize]) -> Result<u32> {
+        let words = sizes.iter().fold(1u64, |words, &size| words.saturating_mul(size as u64));
+        self.scratch.reserve(self.device, words)
+    }
+
+    /// Room for a state (B, N, D), or for another tensor of three or four axes, filled with
+    /// `source`, or with zeros.
+    fn filled(&mut self, source: Option<&'a View<Wgpu>>, sizes: &[usize]) -> Result<u32> {
+        let at = self.room(sizes)?;
+        self.fill_at(source, sizes, at)?;
+        Ok(at)
+    }
+
+    /// Fills room that is there.
+    fn fill_at(&mut self, source: Option<&'a View<Wgpu>>, sizes: &[usize], at: u32) -> Result<()> {
+        let lone = 4 - sizes.len();
+        let (mut all, mut strides) = ([1; 4], [0; 4]);
+        all[lone..].copy_from_slice(sizes);
+        if let Some(view) = source {
+            for axis in 0..sizes.len() {
+                strides[lone + axis] = stride(self.device, view, axis)?;
+            }
+        }
+        let there = if source.is_some() { all[3] } else { 0 };
+        self.jobs.push(Job::Gather(Gathered { source, sizes: all, strides, there, at }));
+        Ok(())
+    }
+
+    /// A parameter that may be absent, and is not read then.
+    fn optional(&mut self, parameter: Option<Parameter<'a, Wgpu>>, sizes: &[usize]) -> Result<u32> {
+        parameter.map_or(Ok(0), |parameter| self.filled(Some(parameter.view()), sizes))
+    }
+
+    /// The steps of each row.
+    fn lengths(&mut self, lengths: Option<Indices<'a, Wgpu>>, problem: &Problem) -> Result<u32> {
+        let Some(source) = lengths else { return Ok(0) };
+        let at = self.room(&[problem.batch])?;
+        let steps = word(self.device, "steps", problem.steps)?;
+        self.jobs.push(Job::Lengths { source, steps, at });
+        Ok(at)
+    }
+
+    /// Allocates scratch and records what goes into it.
+    fn fill(self, recorder: &mut Recorder<'_>) -> Result<crate::backend::wgpu::WgpuBuffer> {
+        let Self { device, scratch, jobs } = self;
+        let buffer = scratch.fill(device, recorder)?;
+        let target = Slice::whole(&buffer);
+        for job in &jobs {
+            match job {
+                Job::Gather(gathered) => gathered.record(device, recorder, target)?,
+                Job::Lengths { source, steps, at } => {
+                    record_lengths(device, recorder, source.view(), [*steps, *at], target)?;
+                }
+            }
+        }
+        Ok(buffer)
+    }
+}
+
+impl Gathered<'_> {
+    /// Records the copy into a buffer of words.
+    fn record(&self, device: &Wgpu, recorder: &mut Recorder<'_>, target: Slice<'_>) -> Result<()> {
+        let &Self { source, sizes, strides, there, at } = self;
+        let count = sizes.iter().fold(1usize, |count, &size| count.saturating_mul(size));
+        if count == 0 {
+            return Ok(());
+        }
+        let dtype = source.map_or(DType::F32, View::dtype);
+        let variant = variant_of(device, GatherWgsl::VARIANTS, &[("element", dtype.name())])?;
+        let (_, grid) = workgroups(device, &[count.div_ceil(variant.info.block[0] as usize)])?;
+        let placed = source.map(|view| Placed::of(device, view));
+        let [_, size_1, size_2, size_3] = sizes;
+        let [stride_0, stride_1, stride_2, stride_3] = strides;
+        let params = GatherWgslParams {
+            count: word(device, "elements", count)?,
+            size_1: word(device, "heads", size_1)?,
+            size_2: word(device, "units", size_2)?,
+            size_3: word(device, "units", size_3)?,
+            there: word(device, "units", there)?,
+            source_at: placed.map_or(0, |placed| placed.at),
+            stride_0,
+            stride_1,
+            stride_2,
+            stride_3,
+            target_at: at,
+        };
+        let source = placed.map_or(target, |placed| placed.slice);
+        GatherWgsl { params, source, target_words: target }.record(recorder, variant, grid)
+    }
+}
+
+/// Records the lengths of rows, brought within 0 and T, to a word of scratch.
+fn record_lengths(
+    device: &Wgpu,
+    recorder: &mut Recorder<'_>,
+    view: &View<Wgpu>,
+    [steps, target_at]: [u32; 2],
+    target: Slice<'_>,
+) -> Result<()> {
+    let count = view.elements();
+    if count == 0 {
+        return Ok(());
+    }
+    let variant = &LengthsWgsl::VARIANTS[0];
+    let (_, grid) = workgroups(device, &[count.div_ceil(variant.info.block[0] as usize)])?;
+    let source = Slice::new(view.buffer(), view.byte_range());
+    let bytes = view.dtype().bytes() as u32;
+    let params = LengthsWgslParams {
+        count: word(device, "rows", count)?,
+        steps,
+        bytes,
+        is_signed: u32::from(matches!(view.dtype(), DType::I32 | DType::I64)),
+        source_at: source.skipped(device) as u32,
+        stride: stride(device, view, 0)?.saturating_mul(bytes),
+        target_at,
+    };
+    LengthsWgsl { params, source, target_words: target }.record(recorder, variant, grid)
+}
+
+/// Lays down the matrices (Gr, N, out, in) with their gates last, by head and then by the axis
+/// that is summed over: the inner one forward, the outer one backward.
+fn record_matrices(
+    device: &Wgpu,
+    recorder: &mut Recorder<'_>,
+    problem: &Problem,
+    r: &View<Wgpu>,
+    pass: Pass,
+    target: Slice<'_>,
+) -> Result<()> {
+    let &Problem { cell, heads, width, .. } = problem;
+    let [gate, head, out, inner] = [0, 1, 2, 3].map(|axis| stride(device, r, axis));
+    let [gate, head, out, inner] = [gate?, head?, out?, inner?];
+    let strides = match pass {
+        Pass::Forward => [head, inner, out, gate],
+        Pass::Backward => [head, out, inner, gate],
+    };
+    Gathered {
+        source: Some(r),
+        sizes: [heads, width, width, padded_gates(cell)],
+        strides,
+        there: cell.recurrent_gates().len(),
+        at: 0,
+    }
+    .record(device, recorder, target)
+}
+
+/// Bytes of the matrices as they are laid down.
+fn matrix_bytes(problem: &Problem) -> u64 {
+    let &Problem { cell, heads, width, .. } = problem;
+    let sizes = [heads, width, width, padded_gates(cell)];
+    sizes.iter().fold(4u64, |bytes, &size| bytes.saturating_mul(size as u64))
+}
+
+/// Sums parts that lie in f32 words behind each other into a tensor of as many elements as one of
+/// them; one part is a copy.
+fn record_sum(
+    device: &Wgpu,
+    recorder: &mut Recorder<'_>,
+    parts: Slice<'_>,
+    [at, count]: [u32; 2],
+    target: &View<Wgpu>,
+) -> Result<()> {
+    let elements = target.elements();
+    if elements == 0 {
+        return Ok(());
+    }
+    let variant = variant_of(device, SumWgsl::VARIANTS, &[("element", DType::F32.name())])?;
+    let (_, grid) = workgroups(device, &[elements.div_ceil(variant.info.block[0] as usize)])?;
+    let Placed { slice: out, at: out_at } = Placed::of(device, target);
+    let elements = word(device, "elements", elements)?;
+    let params = SumWgslParams {
+        count: elements,
+        heads: 1,
+        steps: 1,
+        width: elements,
+        parts: count,
+        line_stride: 0,
+        part_stride: elements,
+        parts_at: at,
+        out_at,
+        out_batch: 0,
+        out_head: 0,
+        out_time: 0,
+        out_width: 1,
+        goes_on: 0,
+    };
+    SumWgsl { params, scratch: parts, out }.record(recorder, variant, grid)
+}
+
+/// Copies words of scratch to their place.
+fn copy_out(recorder: &mut Recorder<'_>, scratch: Slice<'_>, at: u32, target: &View<Wgpu>) {
+    let target = Slice::new(target.buffer(), target.byte_range());
+    recorder.copy(scratch.part(at, target.bytes()), target);
+}
+
+/// Steps of one dispatch: all workgroups of a step by step plan are in one step; otherwise as many
+/// as end long before a system takes the device for lost.
+fn steps_at_once(plan: &Plan, problem: &Problem) -> usize {
+    /// Multiplications of a workgroup.
+    const MULTIPLICATIONS: usize = 1 << 27;
+    let of_step = ROWS * problem.cell.recurrent_gates().len() * problem.width * problem.width;
+    match plan.path {
+        Path::Resident => (MULTIPLICATIONS / of_step).clamp(1, 1 << 10),
+        Path::Stepwise => 1,
+    }
+}
