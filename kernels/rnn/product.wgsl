@@ -3,10 +3,10 @@
 {%- set V = "f32" if gates == 1 else "vec4<f32>" -%}
 // Recurrent cells, backward: what some steps give to the gradients of the matrices, {{ gates }} for a head; {{ element }}.
 //
-//   dR[k, n, d, p] (+)= Σ_{steps, b} D[step, b, n, d, k] h'[b, n, p]
+//   dR[k, n, d, p] (+)= Σ_{lines} D[line, n, d, k] h'[line, n, p]
 //
 // A workgroup of 256 has 16 rows and 64 columns of all matrices of a head, an invocation one row and four
-// columns. Lines, a step of a row each, are walked 16 at a time, in their order; lines behind the end of a row
+// columns. Lines, of a step of a row each, are walked 16 at a time, in their order; lines behind the end of a row
 // count as zeros, whatever lies there.
 // Workgroup memory: D [line][d], {{ 1024 if gates == 1 else 4096 }} bytes; h' [line][p] in fours, 4096 bytes.
 // Reads {{ 4 if gates == 1 else 16 }} bytes of D per 64 columns and {{ 4 if element == "f32" else 2 }} of h' per 16 rows; bound by workgroup memory.
@@ -16,13 +16,14 @@ struct Params {
   steps: u32,
   heads: u32,
   width: u32,
-  first: u32,        // step
-  lines: u32,        // steps from there on, times rows
+  first_step: u32,   // of the lines
+  first: u32,        // line that is walked
+  end: u32,          // behind the last one
   tile_rows: u32,    // workgroups along d
   tile_columns: u32, // and along p
   workgroups: u32,   // with work
   flags: u32,
-  goes_on: u32,      // 1: dR holds what later steps have given
+  goes_on: u32,      // 1: dR holds what other lines have given
   slots: u32,        // steps that lie in the workspace
   h_at: u32, h_batch: u32, h_time: u32, h_head: u32,
   dr_at: u32,
@@ -76,12 +77,12 @@ fn {{ entry_name }}(
   let fast = thread % 16u;
   // Of columns 4 fast to 4 fast + 3.
   var sums = array<{{ V }}, 4>();
-  for (var first = 0u; first < params.lines; first += 16u) {
+  for (var first = params.first; first < params.end; first += 16u) {
     let line = first + slow;
     var gradients = {{ V }}();
     var states = vec4<f32>();
-    if (line < params.lines) {
-      let step = params.first + line / params.batch;
+    if (line < params.end) {
+      let step = params.first_step + line / params.batch;
       let row = line % params.batch;
       let length = length_of(row);
       if (step < length) {

@@ -9,7 +9,9 @@ use crate::variant::{forced, no_such_variant};
 #[cfg(feature = "wgpu")]
 mod wgpu;
 #[cfg(feature = "wgpu")]
-pub(super) use wgpu::{history_steps, padded_gates, wgpu, wgpu_variants};
+pub(super) use wgpu::{
+    ITERATIONS, history_steps, padded_gates, steps_at_once, wgpu, wgpu_variants,
+};
 
 /// How heads of rows are run through time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

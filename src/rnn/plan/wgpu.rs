@@ -16,6 +16,11 @@ const ROWS: usize = 4;
 /// device to begin with another step: those of LSTM with 128 units.
 const MATRICES_OF_A_WORKGROUP: usize = 1 << 18;
 
+/// Iterations of all loops that an invocation does in one dispatch, about: it ends long before the
+/// watchdog of a desktop comes. lavapipe counts them and leaves the loops, wherever they are, after
+/// 65,535.
+pub(in crate::rnn) const ITERATIONS: usize = 1 << 15;
+
 /// Numbers of D that stay in the workspace at once, about: 32 MiB.
 const HISTORY: usize = 8 << 20;
 
@@ -33,7 +38,9 @@ pub(in crate::rnn) fn wgpu(
     let (tiles, small) = (heads * batch.div_ceil(ROWS), matrices <= MATRICES_OF_A_WORKGROUP);
     // On a program that runs on the CPU, a core without a head of its own is all there is to gain.
     let busy = limits.units > 0 && tiles >= limits.units as usize;
-    let wanted = if small || busy { Path::Resident } else { Path::Stepwise };
+    let has_resident = fitting.iter().any(|(_, path)| *path == Path::Resident);
+    let resident = has_resident && (small || busy);
+    let wanted = if resident { Path::Resident } else { Path::Stepwise };
     let chosen = match pass.forced(options) {
         Some(asked) => match fitting.iter().find(|(info, _)| info.name == asked) {
             Some(chosen) => Some(chosen),
@@ -56,10 +63,10 @@ pub(in crate::rnn) fn wgpu(
         Path::Resident => tiles,
         Path::Stepwise => tiles.saturating_mul(width.div_ceil(info.block[0] as usize)),
     };
-    let reason = match (small, busy) {
-        (true, _) => format!("{matrices} bytes of matrices are read faster than a step begins"),
-        (false, true) => format!("{tiles} heads of {ROWS} rows keep all cores busy"),
-        (false, false) => format!("{matrices} bytes of matrices are shared out to workgroups"),
+    let reason = match (resident, small) {
+        (true, true) => format!("{matrices} bytes of matrices are read faster than a step begins"),
+        (true, false) => format!("{tiles} heads of {ROWS} rows keep all cores busy"),
+        (false, _) => format!("{matrices} bytes of matrices are shared out to workgroups"),
     };
     Ok(Plan {
         variant: info.name,
@@ -102,7 +109,26 @@ fn fitting(pass: Pass, problem: &Problem) -> Vec<(&'static VariantInfo, Path)> {
         Some("head") => (info, Path::Resident),
         _ => (info, Path::Stepwise),
     };
-    all.into_iter().filter(|info| fits(info)).map(with_path).collect()
+    let ends = |&(info, path): &(&VariantInfo, Path)| {
+        path == Path::Stepwise || iterations(info, problem) <= ITERATIONS
+    };
+    all.into_iter().filter(|info| fits(info)).map(with_path).filter(ends).collect()
+}
+
+/// Iterations of all loops of an invocation that walks a head through a step.
+fn iterations(info: &VariantInfo, problem: &Problem) -> usize {
+    let width = problem.width;
+    let blocks = width.div_ceil(info.block[0] as usize);
+    // Units of the products, and for each piece of them the loops over rows and pieces.
+    blocks.saturating_mul(width.saturating_add((2 * blocks + 2) * ROWS))
+}
+
+/// Steps of one dispatch.
+pub(in crate::rnn) fn steps_at_once(path: Path, info: &VariantInfo, problem: &Problem) -> usize {
+    match path {
+        Path::Resident => (ITERATIONS / iterations(info, problem)).max(1),
+        Path::Stepwise => 1,
+    }
 }
 
 /// Steps whose D stays in the workspace at once. At least two: a step is written while the one

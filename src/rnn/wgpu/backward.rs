@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::super::{Gradients, Inputs, Options, OutputGradients, Path, Plan, Problem, Save, Saved};
 use super::{
     Lines, ROWS, Rooms, Sizes, copy_out, flags_of, matrix_bytes, planned, record_matrices,
-    record_sum, shared_flags, steps_at_once, variant_of, word, workgroups,
+    record_sum, shared_flags, variant_of, word, workgroups,
 };
 use crate::Result;
 use crate::backend::Backend;
@@ -15,7 +15,7 @@ use crate::element::DeviceFloat;
 use crate::rnn::kernels::{
     BackwardProductWgsl, BackwardProductWgslParams, BackwardWgsl, BackwardWgslParams,
 };
-use crate::rnn::plan::{Pass, history_steps, padded_gates};
+use crate::rnn::plan::{ITERATIONS, Pass, history_steps, padded_gates, steps_at_once};
 use crate::tensor::{Tensor, View};
 
 /// The flags of kernels/rnn/backward.wgsl, but for those that all kernels have.
@@ -33,6 +33,9 @@ mod flag {
 
 /// Rows and columns of a matrix that a workgroup of the product has.
 const TILE: [usize; 2] = [16, 64];
+
+/// Lines, a step of a row each, of one dispatch of it: each takes a little more than an iteration.
+const LINES: u32 = (ITERATIONS / 2) as u32;
 
 /// A checked call.
 pub(super) struct Call<'a, T: DeviceFloat> {
@@ -178,7 +181,7 @@ impl<T: DeviceFloat> Call<'_, T> {
         let [dh, h, gates, c, n, dwx] = [dh, h, gates, c, n, dwx].map(|one| one.bound(scratch));
         let mut end = behind.end;
         while end > behind.start {
-            let count = steps_at_once(plan, problem).min(end - behind.start);
+            let count = steps_at_once(plan.path, variant.info, problem).min(end - behind.start);
             let params = BackwardWgslParams {
                 behind: word(device, "steps", end - 1)?,
                 count: word(device, "steps", count)?,
@@ -278,13 +281,14 @@ impl<T: DeviceFloat> Call<'_, T> {
             steps,
             heads,
             width,
-            first: word(device, "steps", span.start)?,
-            lines: word(device, "steps of rows", span.len().saturating_mul(problem.batch))?,
+            first_step: word(device, "steps", span.start)?,
+            first: 0,
+            end: 0,
             tile_rows: word(device, "tiles", tile_rows)?,
             tile_columns: word(device, "tiles", tile_columns)?,
             workgroups: count,
             flags: shared_flags(inputs, options),
-            goes_on: u32::from(span.end < problem.steps),
+            goes_on: 0,
             slots: word(device, "steps", slots)?,
             h_at: h.at,
             h_batch: h.row,
@@ -295,8 +299,21 @@ impl<T: DeviceFloat> Call<'_, T> {
             lengths_at: places.lengths,
             initial_at: places.initial,
         };
-        BackwardProductWgsl { params, h: h.bound(scratch), work, dr, scratch }
-            .record(recorder, variant, grid)
+        let lines = span.len().saturating_mul(problem.batch);
+        let lines = word(device, "steps of rows", lines)?;
+        let mut first = 0;
+        loop {
+            let end = lines.min(first + LINES);
+            // What later steps have given stays; where there are no lines, zeros are written.
+            let goes_on = u32::from(span.end < problem.steps || first > 0);
+            let params = BackwardProductWgslParams { first, end, goes_on, ..params };
+            BackwardProductWgsl { params, h: h.bound(scratch), work, dr, scratch }
+                .record(recorder, variant, grid)?;
+            first = end;
+            if first == lines {
+                return Ok(());
+            }
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use super::super::{Inputs, Options, OutputsMut, Plan, Problem, Save};
 use super::{
     Lines, ROWS, Rooms, Sizes, copy_out, flags_of, matrix_bytes, planned, record_matrices,
-    record_sum, shared_flags, steps_at_once, word, workgroups,
+    record_sum, shared_flags, word, workgroups,
 };
 use crate::Result;
 use crate::backend::Backend;
@@ -11,7 +11,7 @@ use crate::backend::wgpu::{Placed, Recorder, Slice, Wgpu};
 use crate::element::DeviceFloat;
 use crate::rnn::Path;
 use crate::rnn::kernels::{ForwardWgsl, ForwardWgslParams};
-use crate::rnn::plan::Pass;
+use crate::rnn::plan::{Pass, steps_at_once};
 use crate::tensor::View;
 
 /// The flags of kernels/rnn/forward.wgsl, but for those that all kernels have.
@@ -162,7 +162,7 @@ impl<T: DeviceFloat> Call<'_, T> {
             lengths_at: places.lengths,
             states_at: places.states[0],
         };
-        let at_once = word(device, "steps", steps_at_once(plan, problem))?;
+        let at_once = word(device, "steps", steps_at_once(plan.path, variant.info, problem))?;
         for first in (0..steps).step_by(at_once as usize) {
             let params = ForwardWgslParams { first, count: at_once.min(steps - first), ..params };
             let (wx, h, gates) = (wx.bound(scratch), h.bound(scratch), gates.bound(scratch));

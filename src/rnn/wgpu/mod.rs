@@ -9,10 +9,10 @@ use super::kernels::{
     BackwardProductWgsl, BackwardWgsl, ForwardWgsl, GatherWgsl, GatherWgslParams, LengthsWgsl,
     LengthsWgslParams,
 };
-use super::plan::{self, Pass, padded_gates};
+use super::plan::{self, ITERATIONS, Pass, padded_gates};
 use super::{
-    Direction, Gradients, Inputs, NAME, Options, OutputGradients, OutputsMut, Path, Plan, Problem,
-    Rnn, Saved,
+    Direction, Gradients, Inputs, NAME, Options, OutputGradients, OutputsMut, Plan, Problem, Rnn,
+    Saved,
 };
 use crate::backend::Backend;
 use crate::backend::kernel::Variant;
@@ -437,7 +437,7 @@ fn matrix_bytes(problem: &Problem) -> u64 {
 }
 
 /// Sums parts that lie in f32 words behind each other into a tensor of as many elements as one of
-/// them; one part is a copy.
+/// them; one part is a copy, none are zeros.
 fn record_sum(
     device: &Wgpu,
     recorder: &mut Recorder<'_>,
@@ -445,6 +445,8 @@ fn record_sum(
     [at, count]: [u32; 2],
     target: &View<Wgpu>,
 ) -> Result<()> {
+    /// Parts of a dispatch.
+    const PARTS: u32 = ITERATIONS as u32;
     let elements = target.elements();
     if elements == 0 {
         return Ok(());
@@ -458,10 +460,10 @@ fn record_sum(
         heads: 1,
         steps: 1,
         width: elements,
-        parts: count,
+        parts: 0,
         line_stride: 0,
         part_stride: elements,
-        parts_at: at,
+        parts_at: 0,
         out_at,
         out_batch: 0,
         out_head: 0,
@@ -469,23 +471,21 @@ fn record_sum(
         out_width: 1,
         goes_on: 0,
     };
-    SumWgsl { params, scratch: parts, out }.record(recorder, variant, grid)
+    for first in (0..count.max(1)).step_by(PARTS as usize) {
+        let params = SumWgslParams {
+            parts: PARTS.min(count - first),
+            // All parts lie in one binding, whose words have numbers.
+            parts_at: at + first * elements,
+            goes_on: u32::from(first > 0),
+            ..params
+        };
+        SumWgsl { params, scratch: parts, out }.record(recorder, variant, grid)?;
+    }
+    Ok(())
 }
 
 /// Copies words of scratch to their place.
 fn copy_out(recorder: &mut Recorder<'_>, scratch: Slice<'_>, at: u32, target: &View<Wgpu>) {
     let target = Slice::new(target.buffer(), target.byte_range());
     recorder.copy(scratch.part(at, target.bytes()), target);
-}
-
-/// Steps of one dispatch: all workgroups of a step by step plan are in one step; otherwise as many
-/// as end long before a system takes the device for lost.
-fn steps_at_once(plan: &Plan, problem: &Problem) -> usize {
-    /// Multiplications of a workgroup.
-    const MULTIPLICATIONS: usize = 1 << 27;
-    let of_step = ROWS * problem.cell.recurrent_gates().len() * problem.width * problem.width;
-    match plan.path {
-        Path::Resident => (MULTIPLICATIONS / of_step).clamp(1, 1 << 10),
-        Path::Stepwise => 1,
-    }
 }
