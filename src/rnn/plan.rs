@@ -10,7 +10,7 @@ use crate::variant::{forced, no_such_variant};
 mod wgpu;
 #[cfg(feature = "wgpu")]
 pub(super) use wgpu::{
-    ITERATIONS, history_steps, padded_gates, steps_at_once, wgpu, wgpu_variants,
+    ITERATIONS, ROWS, history_steps, padded_gates, steps_at_once, wgpu, wgpu_variants,
 };
 
 /// How heads of rows are run through time.

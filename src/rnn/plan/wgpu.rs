@@ -10,7 +10,7 @@ use crate::variant::no_such_variant;
 use crate::{Error, Result};
 
 /// Rows of a workgroup.
-const ROWS: usize = 4;
+pub(in crate::rnn) const ROWS: usize = 4;
 
 /// Bytes of a head's matrices that a workgroup reads at each step in less time than it takes a
 /// device to begin with another step: those of LSTM with 128 units.
@@ -170,4 +170,80 @@ fn workspace(pass: Pass, problem: &Problem) -> u64 {
         }
     };
     rest.saturating_add(lengths).saturating_add(matrices)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::element::DType;
+
+    /// A device of WebGPU's default limits, with so many cores where it is software.
+    fn limits(units: u32) -> Limits {
+        Limits {
+            units,
+            block_threads: 256,
+            shared_bytes: 16384,
+            grid: [65535; 3],
+            binding_bytes: 1 << 27,
+            storage_bindings: 8,
+            subgroups: None,
+            tier: None,
+        }
+    }
+
+    fn problem(cell: Cell, sizes: [usize; 4]) -> Problem {
+        Problem::new(DType::F32, sizes, &Options::new(cell)).unwrap()
+    }
+
+    fn plan(cell: Cell, sizes: [usize; 4], units: u32) -> Plan {
+        let (problem, options) = (problem(cell, sizes), Options::new(cell));
+        wgpu(Pass::Forward, "a device", &limits(units), &problem, &options).unwrap()
+    }
+
+    #[test]
+    fn small_heads_are_walked_by_themselves_and_large_ones_shared_out() {
+        let small = plan(Cell::Lstm, [16, 256, 12, 64], 0);
+        assert_eq!((small.path, small.blocks), (Path::Resident, 12 * 4));
+        assert_eq!(small.variant, "rnn_forward_head_wgsl_lstm_f32");
+        let large = plan(Cell::Lstm, [16, 256, 1, 768], 0);
+        assert_eq!((large.path, large.blocks), (Path::Stepwise, 4 * 12));
+        assert_eq!(large.variant, "rnn_forward_step_wgsl_lstm_f32");
+    }
+
+    #[test]
+    fn cores_that_all_have_a_head_are_not_shared_out() {
+        assert_eq!(plan(Cell::Gru, [16, 256, 1, 768], 4).path, Path::Resident);
+        assert_eq!(plan(Cell::Gru, [4, 256, 1, 768], 4).path, Path::Stepwise);
+    }
+
+    #[test]
+    fn a_head_whose_step_takes_too_long_is_always_shared_out() {
+        let cell = Cell::RELU;
+        assert_eq!(plan(cell, [64, 3, 1, 4096], 2).path, Path::Stepwise);
+        let (problem, options) = (problem(cell, [64, 3, 1, 4096]), Options::new(cell));
+        let all = wgpu_variants(Pass::Backward, "a device", &limits(0), &problem, &options);
+        assert_eq!(all.unwrap(), ["rnn_backward_step_wgsl_relu_f32"]);
+    }
+
+    #[test]
+    fn a_variant_is_forced_in_its_own_pass_only() {
+        let asked = "rnn_backward_step_wgsl_gru_f32";
+        let options = Options::new(Cell::Gru).with_variant(asked);
+        let problem = problem(Cell::Gru, [2, 3, 1, 4]);
+        let variant =
+            |pass| wgpu(pass, "a device", &limits(0), &problem, &options).unwrap().variant;
+        assert_eq!(variant(Pass::Backward), asked);
+        assert_eq!(variant(Pass::Forward), "rnn_forward_head_wgsl_gru_f32");
+        let options = Options::new(Cell::Gru).with_variant("rnn_forward_head_wgsl_lstm_f32");
+        assert!(wgpu(Pass::Forward, "a device", &limits(0), &problem, &options).is_err());
+    }
+
+    #[test]
+    fn the_workspace_holds_two_steps_at_least_and_all_at_most() {
+        assert_eq!(history_steps(&problem(Cell::Lstm, [1 << 16, 100, 1, 1 << 10])), 2);
+        assert_eq!(history_steps(&problem(Cell::Lstm, [1, 100, 1, 1])), 100);
+        assert_eq!(history_steps(&problem(Cell::Lstm, [1, 0, 1, 1])), 2);
+        let spans = history_steps(&problem(Cell::ELMAN, [16, 1 << 20, 1, 64]));
+        assert_eq!(spans, HISTORY / (16 * 64));
+    }
 }

@@ -4,9 +4,10 @@
 use std::ops::Range;
 
 use super::super::{Gradients, Inputs, Options, OutputGradients, Path, Plan, Problem, Save, Saved};
+use super::rooms::Rooms;
 use super::{
-    Lines, ROWS, Rooms, Sizes, copy_out, flags_of, matrix_bytes, planned, record_matrices,
-    record_sum, shared_flags, variant_of, word, workgroups,
+    Lines, Sizes, copy_out, flags_of, matrix_bytes, planned, record_matrices, record_sum,
+    shared_flags, variant_of, word, workgroups,
 };
 use crate::Result;
 use crate::backend::Backend;
@@ -15,7 +16,7 @@ use crate::element::DeviceFloat;
 use crate::rnn::kernels::{
     BackwardProductWgsl, BackwardProductWgslParams, BackwardWgsl, BackwardWgslParams,
 };
-use crate::rnn::plan::{ITERATIONS, Pass, history_steps, padded_gates, steps_at_once};
+use crate::rnn::plan::{ITERATIONS, Pass, ROWS, history_steps, padded_gates, steps_at_once};
 use crate::tensor::{Tensor, View};
 
 /// The flags of kernels/rnn/backward.wgsl, but for those that all kernels have.

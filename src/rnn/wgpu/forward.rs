@@ -1,9 +1,10 @@
 //! The forward pass.
 
 use super::super::{Inputs, Options, OutputsMut, Plan, Problem, Save};
+use super::rooms::Rooms;
 use super::{
-    Lines, ROWS, Rooms, Sizes, copy_out, flags_of, matrix_bytes, planned, record_matrices,
-    record_sum, shared_flags, word, workgroups,
+    Lines, Sizes, copy_out, flags_of, matrix_bytes, planned, record_matrices, record_sum,
+    shared_flags, word, workgroups,
 };
 use crate::Result;
 use crate::backend::Backend;
@@ -11,7 +12,7 @@ use crate::backend::wgpu::{Placed, Recorder, Slice, Wgpu};
 use crate::element::DeviceFloat;
 use crate::rnn::Path;
 use crate::rnn::kernels::{ForwardWgsl, ForwardWgslParams};
-use crate::rnn::plan::{Pass, steps_at_once};
+use crate::rnn::plan::{Pass, ROWS, steps_at_once};
 use crate::tensor::View;
 
 /// The flags of kernels/rnn/forward.wgsl, but for those that all kernels have.
