@@ -94,6 +94,7 @@ mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
 mod inputs;
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
 mod kernels;
 mod named;
 mod options;

@@ -11,6 +11,13 @@ mod cuda;
 #[cfg(feature = "cuda")]
 pub(super) use cuda::{Slots, cuda, cuda_variants};
 
+#[cfg(feature = "wgpu")]
+mod wgpu;
+#[cfg(feature = "wgpu")]
+pub(super) use wgpu::{
+    ITERATIONS, ROWS, history_steps, padded_gates, steps_at_once, wgpu, wgpu_variants,
+};
+
 /// How heads of rows are run through time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Path {
