@@ -7,8 +7,8 @@
 //! * [`causal_conv1d`]: the depthwise convolution in front of it, forward, backward and update.
 //! * [`scan_attention`]: attention with fixed queries as a recurrence (Aaren), forward, backward
 //!   and step by step.
-//! * [`rnn`]: recurrent cells with head-wise matrices (Elman, LSTM, GRU, sLSTM); their reference
-//!   in f64, and weights of other libraries, so far.
+//! * [`rnn`]: recurrent cells with head-wise matrices (Elman, LSTM, GRU, sLSTM), forward, backward
+//!   and step by step, and weights of other libraries.
 //! * [`spgemm`]: products of [`sparse`] matrices over semirings, with masks and plans, and the
 //!   triangles of graphs.
 //!

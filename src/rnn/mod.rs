@@ -78,6 +78,16 @@
 //! # Ok::<(), warpwright::Error>(())
 //! ```
 //!
+//! # How it runs
+//!
+//! W, dR and all that no step waits for is left to products over time; only R h' is walked step by
+//! step, in one of two [paths](Path). *Resident*: a task, or a workgroup, has a head of some rows,
+//! runs all of its steps and never waits for another; that is for matrices that it can keep at
+//! hand. *Stepwise*: all share the units of each step, and meet after it; that is for any size.
+//! The CPU takes the one or the other by the bytes of a head's matrices, WGSL has both, PTX is
+//! stepwise: a launch for each step, and backward one for some steps that adds what they give to
+//! the matrices. Nothing is added by floating-point atomics.
+//!
 //! Papers: K. Pöppel, M. Beck, S. Hochreiter, "FlashRNN: I/O-Aware Optimization of Traditional RNNs
 //! on modern hardware", 2024, arXiv 2412.07752; M. Beck et al., "xLSTM: Extended Long Short-Term
 //! Memory", 2024, arXiv 2405.04517.
