@@ -57,7 +57,7 @@ Training has strings of 1 to 40 bits, the test of 400. The cells have to pass, t
 Usage: parity [--device DEVICE] [--steps COUNT] [--seed SEED]
 
 DEVICE  where the kernels run: cpu (the default), wgpu, cuda or auto
-COUNT   steps of training of each model, each of 64 strings; 600 by default
+COUNT   steps of training of each model, each of 64 strings; 500 by default
 SEED    of the first parameters and of the strings; 1 by default";
 
 const RATE_OF_CELLS: Rate = Rate { highest: 1e-2, rising: 20 };
@@ -108,7 +108,7 @@ fn run() -> std::result::Result<bool, Box<dyn Error>> {
 
 /// None where help is asked for.
 fn arguments() -> std::result::Result<Option<Arguments>, Box<dyn Error>> {
-    let mut found = Arguments { device: "cpu".to_owned(), steps: 600, seed: 1 };
+    let mut found = Arguments { device: "cpu".to_owned(), steps: 500, seed: 1 };
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().ok_or(format!("{argument}: its value is missing"));

@@ -51,7 +51,7 @@ where
     println!("\n{name}\n{:>6} {:>10} {:>14} {:>14}", "step", "loss", "right at 40", "right at 400");
     let mut adam = Adam::new(model.parameters_mut());
     let mut losses = Vec::new();
-    let every = (steps / 8).max(1);
+    let every = (steps / 10).max(1);
     for step in 1..=steps {
         let lengths: Vec<usize> = (0..ROWS).map(|_| random.usize(1..=LONGEST)).collect();
         let batch = bits::batch(&lengths, &mut random);
