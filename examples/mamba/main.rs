@@ -5,7 +5,7 @@
 //! ```
 //!
 //! The block is made of this crate's kernels, forward and backward: the causal convolution and the
-//! selective scan with its gate (`model.rs` has the formulas). Projections are products by `gemm`
+//! selective scan with its gate (`shared/mamba` has the formulas). Projections are products by `gemm`
 //! on the CPU. The text is Jane Austen's *Emma*; its last tenth is held out, and the loss there is
 //! compared with that of a table of letter pairs, which knows one character of the past. Then the
 //! model writes, one character at a time, by the kernels that move a state on (`writer.rs`), and
@@ -23,16 +23,17 @@ use warpwright::causal_conv1d::{CausalConv1d, update::CausalConv1dUpdate};
 use warpwright::selective_scan::{SelectiveScan, state_update::StateUpdate};
 use warpwright::{Device, Result};
 
-use adam::Adam;
-use model::Model;
-use parameters::{Parameters, Sizes};
-use text::{Batch, Text};
+use shared::Model;
+use shared::adam::{Adam, Rate};
+use shared::batch::Batch;
+use shared::dense::cross_entropy;
+use shared::mamba::{Mamba, Parameters, Sizes};
+use shared::parameters::Learnt;
+use text::{Text, cut};
 use writer::Writer;
 
-mod adam;
-mod dense;
-mod model;
-mod parameters;
+#[path = "../shared/mod.rs"]
+mod shared;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -42,9 +43,7 @@ mod writer;
 const ROWS: usize = 8;
 const STEPS: usize = 256;
 
-/// The rate of learning, after it has risen over the first steps and before it falls to a tenth.
-const RATE: f32 = 5e-3;
-const RISING: usize = 20;
+const RATE: Rate = Rate { highest: 5e-3, rising: 20 };
 
 const USAGE: &str = "\
 Trains a small Mamba block on Jane Austen's Emma, and lets it write.
@@ -142,6 +141,7 @@ fn train_and_write<B: Kernels>(
     let mut random = Rng::with_seed(arguments.seed);
     let sizes = Sizes {
         symbols: text.characters.len(),
+        classes: text.characters.len(),
         width: 64,
         channels: 128,
         states: 16,
@@ -149,7 +149,7 @@ fn train_and_write<B: Kernels>(
         taps: 4,
     };
     let parameters = Parameters::random(sizes, &mut random);
-    let mut model = Model { device, sizes, parameters };
+    let mut model = Mamba { device, sizes, parameters };
     let learnt = train(&mut model, text, arguments.steps, &mut random)?;
     let agrees = write(&model, text, &prompt, &mut random)?;
     Ok(learnt && agrees)
@@ -157,7 +157,7 @@ fn train_and_write<B: Kernels>(
 
 /// Whether the model knows the text better than a table of pairs does.
 fn train<B: Kernels>(
-    model: &mut Model<'_, B>,
+    model: &mut Mamba<'_, B>,
     text: &Text,
     steps: usize,
     random: &mut Rng,
@@ -173,10 +173,9 @@ fn train<B: Kernels>(
     let every = (steps / 16).max(1);
     for step in 1..=steps {
         let began = Instant::now();
-        let (loss, gradients) = model.gradients(&batch(&text.training, random))?;
-        adam.step(&mut model.parameters, &gradients, rate(step, steps));
+        let batch = batch(&text.training, random);
+        losses.push(adam.learn(model, &batch, RATE.at(step, steps))?);
         time += began.elapsed();
-        losses.push(loss);
         if step % every == 0 {
             let speed = (step * ROWS * STEPS) as f64 / time.as_secs_f64();
             let mean = losses.iter().sum::<f64>() / losses.len() as f64;
@@ -194,7 +193,7 @@ fn train<B: Kernels>(
 
 /// Writes by steps, and scans what was written: whether the scores agree.
 fn write<B: Kernels>(
-    model: &Model<'_, B>,
+    model: &Mamba<'_, B>,
     text: &Text,
     prompt: &[usize],
     random: &mut Rng,
@@ -218,23 +217,17 @@ fn write<B: Kernels>(
 /// Rows from random places.
 fn batch(text: &[usize], random: &mut Rng) -> Batch {
     let starts: Vec<usize> = (0..ROWS).map(|_| random.usize(0..text.len() - STEPS)).collect();
-    Batch::cut(text, &starts, STEPS)
+    cut(text, &starts, STEPS)
 }
 
 /// The loss on 4 batches that lie evenly over the held-out text, the same each time.
-fn held_out<B: Kernels>(model: &Model<'_, B>, text: &Text) -> Result<f64> {
+fn held_out<B: Kernels>(model: &Mamba<'_, B>, text: &Text) -> Result<f64> {
     const BATCHES: usize = 4;
     let apart = (text.held_out.len() - STEPS - 1) / (BATCHES * ROWS);
     let losses = (0..BATCHES).map(|batch| {
         let starts: Vec<usize> = (0..ROWS).map(|row| (batch * ROWS + row) * apart).collect();
-        model.loss(&Batch::cut(&text.held_out, &starts, STEPS))
+        let batch = cut(&text.held_out, &starts, STEPS);
+        Ok(cross_entropy(&mut model.scores(&batch.read, batch.rows)?, &batch.wanted))
     });
     Ok(losses.sum::<Result<f64>>()? / BATCHES as f64)
-}
-
-/// Rises in a line, then falls along a cosine.
-fn rate(step: usize, steps: usize) -> f32 {
-    let risen = (step as f32 / RISING as f32).min(1.0);
-    let done = step as f32 / steps as f32;
-    RATE * risen * (0.55 + 0.45 * (std::f32::consts::PI * done).cos())
 }

@@ -2,6 +2,8 @@
 
 use std::error::Error;
 
+use crate::shared::batch::Batch;
+
 /// The characters of a text, each as its place among those that occur.
 pub struct Text {
     /// The characters that occur, in the order of their bytes.
@@ -57,19 +59,10 @@ impl Text {
     }
 }
 
-/// Rows of equal length, cut out of a text: what the model reads, and what comes next.
-pub struct Batch {
-    pub rows: usize,
-    pub read: Vec<usize>,
-    pub next: Vec<usize>,
-}
-
-impl Batch {
-    /// The `steps` characters from each of the starts, and their successors.
-    pub fn cut(text: &[usize], starts: &[usize], steps: usize) -> Self {
-        let cut = |ahead: usize| {
-            starts.iter().flat_map(|&start| &text[start + ahead..][..steps]).copied().collect()
-        };
-        Self { rows: starts.len(), read: cut(0), next: cut(1) }
-    }
+/// Rows of equal length, cut out of a text: the `steps` characters from each of the starts, and
+/// their successors.
+pub fn cut(text: &[usize], starts: &[usize], steps: usize) -> Batch {
+    let cut =
+        |ahead| starts.iter().flat_map(move |&start| &text[start + ahead..][..steps]).copied();
+    Batch { rows: starts.len(), read: cut(0).collect(), wanted: cut(1).map(Some).collect() }
 }

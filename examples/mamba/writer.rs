@@ -1,4 +1,4 @@
-//! The model one character at a time: the same formulas as in `model.rs`, by the kernels that move
+//! The model one character at a time: the same formulas as in `shared/mamba`, by the kernels that move
 //! the states of the convolution and of the scan on in place. A step costs the same however long
 //! the text before it is.
 
@@ -8,12 +8,12 @@ use warpwright::causal_conv1d::update::{self as conv_update, CausalConv1dUpdate}
 use warpwright::selective_scan::state_update::{self, StateUpdate};
 use warpwright::{Result, Tensor};
 
-use crate::dense::{normalise, project};
-use crate::model::{Model, Tensors, conv_options, embed};
+use crate::shared::dense::{normalise, project};
+use crate::shared::mamba::{Mamba, Tensors, conv_options, embed};
 
 /// A text that is being written.
 pub struct Writer<'a, B: Backend> {
-    model: &'a Model<'a, B>,
+    model: &'a Mamba<'a, B>,
     tensors: Tensors<B>,
     /// The last inputs of the convolution, (1, D, W - 1).
     conv_state: Tensor<B, f32>,
@@ -23,8 +23,8 @@ pub struct Writer<'a, B: Backend> {
 
 impl<'a, B: StateUpdate<f32> + CausalConv1dUpdate<f32>> Writer<'a, B> {
     /// Before the first character.
-    pub fn new(model: &'a Model<'a, B>) -> Result<Self> {
-        let &Model { device, sizes, ref parameters } = model;
+    pub fn new(model: &'a Mamba<'a, B>) -> Result<Self> {
+        let &Mamba { device, sizes, ref parameters } = model;
         let zeros = |entries: usize| {
             let zeros = vec![0.0; sizes.channels * entries];
             Tensor::from_slice(device, &zeros, &[1, sizes.channels, entries])
@@ -39,7 +39,7 @@ impl<'a, B: StateUpdate<f32> + CausalConv1dUpdate<f32>> Writer<'a, B> {
 
     /// Reads a character, and gives the scores of each next one.
     pub fn read(&mut self, character: usize) -> Result<Vec<f32>> {
-        let &Model { device, sizes, ref parameters } = self.model;
+        let &Mamba { device, sizes, ref parameters } = self.model;
         let tensors = &self.tensors;
         let (width, channels) = (sizes.width, sizes.channels);
         let upload = |row: &[f32]| Tensor::from_slice(device, row, &[1, row.len()]);
@@ -67,7 +67,7 @@ impl<'a, B: StateUpdate<f32> + CausalConv1dUpdate<f32>> Writer<'a, B> {
         let more = project(&y, &parameters.from_y, channels);
         out.iter_mut().zip(more).for_each(|(out, more)| *out += more);
         let last = normalise(&out, &parameters.scale_out);
-        Ok(project(&last, &parameters.to_symbols, width))
+        Ok(project(&last, &parameters.to_classes, width))
     }
 
     /// Reads what was given, then writes so many characters of its own. Gives all characters but

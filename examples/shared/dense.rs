@@ -1,19 +1,20 @@
-//! What is dense in the model: products by `gemm`, the norm, the loss. All matrices lie row by row.
+//! What is dense in a model: products by `gemm`, the norm, the loss. All matrices lie row by row.
 
 use gemm::{Parallelism, gemm};
+use warpwright::Float;
 
 /// A matrix of so many rows and columns, or the transpose of one.
 #[derive(Clone, Copy)]
-pub struct Matrix<'a> {
-    values: &'a [f32],
+pub struct Matrix<'a, T> {
+    values: &'a [T],
     rows: usize,
     columns: usize,
     strides: [isize; 2],
 }
 
-impl<'a> Matrix<'a> {
+impl<'a, T> Matrix<'a, T> {
     /// Values that lie row by row.
-    pub fn new(values: &'a [f32], columns: usize) -> Self {
+    pub fn new(values: &'a [T], columns: usize) -> Self {
         let rows = values.len() / columns;
         assert_eq!(values.len(), rows * columns, "whole rows of {columns}");
         Self { values, rows, columns, strides: [columns as isize, 1] }
@@ -26,14 +27,14 @@ impl<'a> Matrix<'a> {
 }
 
 /// `x · y`.
-pub fn product(x: Matrix<'_>, y: Matrix<'_>) -> Vec<f32> {
-    let mut product = vec![0.0; x.rows * y.columns];
+pub fn product<T: Float>(x: Matrix<'_, T>, y: Matrix<'_, T>) -> Vec<T> {
+    let mut product = vec![T::from_f32(0.0); x.rows * y.columns];
     add_product(&mut product, x, y);
     product
 }
 
-/// `sum += x · y`.
-pub fn add_product(sum: &mut [f32], x: Matrix<'_>, y: Matrix<'_>) {
+/// `sum += x · y`, of f32 or f64.
+pub fn add_product<T: Float>(sum: &mut [T], x: Matrix<'_, T>, y: Matrix<'_, T>) {
     assert_eq!(x.columns, y.rows, "the inner sizes agree");
     assert_eq!(sum.len(), x.rows * y.columns, "the sum has the size of the product");
     let ([x_down, x_right], [y_down, y_right]) = (x.strides, y.strides);
@@ -54,8 +55,8 @@ pub fn add_product(sum: &mut [f32], x: Matrix<'_>, y: Matrix<'_>) {
             y.values.as_ptr(),
             y_right,
             y_down,
-            1.0,
-            1.0,
+            T::from_f32(1.0),
+            T::from_f32(1.0),
             false,
             false,
             false,
@@ -65,18 +66,18 @@ pub fn add_product(sum: &mut [f32], x: Matrix<'_>, y: Matrix<'_>) {
 }
 
 /// y = x W, for rows x; W is (columns of x, columns of y).
-pub fn project(x: &[f32], weight: &[f32], inner: usize) -> Vec<f32> {
+pub fn project<T: Float>(x: &[T], weight: &[T], inner: usize) -> Vec<T> {
     product(Matrix::new(x, inner), Matrix::new(weight, weight.len() / inner))
 }
 
 /// Of y = x W: adds to dW, and gives dx.
-pub fn project_back(
-    x: &[f32],
-    weight: &[f32],
+pub fn project_back<T: Float>(
+    x: &[T],
+    weight: &[T],
     inner: usize,
-    dy: &[f32],
-    dweight: &mut [f32],
-) -> Vec<f32> {
+    dy: &[T],
+    dweight: &mut [T],
+) -> Vec<T> {
     let dy = Matrix::new(dy, weight.len() / inner);
     add_product(dweight, Matrix::new(x, inner).transposed(), dy);
     product(dy, Matrix::new(weight, dy.columns).transposed())
@@ -115,18 +116,23 @@ fn root_mean_square(row: &[f32]) -> f32 {
     (row.iter().map(|x| x * x).sum::<f32>() / row.len() as f32 + EPSILON).sqrt()
 }
 
-/// The mean of -ln softmax(row)[next] over the rows, and its gradient in place of the rows.
-pub fn cross_entropy(rows: &mut [f32], next: &[usize]) -> f64 {
-    let (symbols, count) = (rows.len() / next.len(), next.len());
+/// The mean of -ln softmax(row)[wanted] over the rows where something is wanted, and its gradient
+/// in place of the rows.
+pub fn cross_entropy<T: Float>(rows: &mut [T], wanted: &[Option<usize>]) -> f64 {
+    let (symbols, count) = (rows.len() / wanted.len(), wanted.iter().flatten().count() as f64);
     let mut loss = 0.0;
-    for (row, &next) in rows.chunks_exact_mut(symbols).zip(next) {
-        let largest = row.iter().copied().fold(f32::MIN, f32::max);
-        let expected = row[next] - largest;
-        row.iter_mut().for_each(|x| *x = (*x - largest).exp());
-        let sum: f32 = row.iter().sum();
-        loss += f64::from(sum.ln() - expected);
-        row.iter_mut().for_each(|x| *x /= sum * count as f32);
-        row[next] -= 1.0 / count as f32;
+    for (row, &wanted) in rows.chunks_exact_mut(symbols).zip(wanted) {
+        let Some(wanted) = wanted else {
+            row.fill(T::from_f32(0.0));
+            continue;
+        };
+        let largest = row.iter().fold(f64::MIN, |largest, x| largest.max(x.to_f64()));
+        let sum: f64 = row.iter().map(|x| (x.to_f64() - largest).exp()).sum();
+        loss += sum.ln() + largest - row[wanted].to_f64();
+        for (symbol, x) in row.iter_mut().enumerate() {
+            let likelihood = (x.to_f64() - largest).exp() / sum;
+            *x = T::from_f64((likelihood - f64::from(u8::from(symbol == wanted))) / count);
+        }
     }
-    loss / count as f64
+    loss / count
 }

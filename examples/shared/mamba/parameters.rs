@@ -1,13 +1,17 @@
-//! What the model learns.
+//! What the block learns.
 
 use fastrand::Rng;
+
+use crate::shared::parameters::{parameters, random_matrix};
 
 /// Sizes of the model.
 #[derive(Clone, Copy)]
 pub struct Sizes {
-    /// Characters that occur.
+    /// Symbols that are read.
     pub symbols: usize,
-    /// Numbers that stand for a character in front of the block and behind it.
+    /// Symbols or classes that are scored.
+    pub classes: usize,
+    /// Numbers that stand for a symbol in front of the block and behind it.
     pub width: usize,
     /// Channels D inside of the block.
     pub channels: usize,
@@ -19,31 +23,9 @@ pub struct Sizes {
     pub taps: usize,
 }
 
-macro_rules! parameters {
-    ($($(#[$what:meta])* $name:ident,)*) => {
-        /// The parameters of the model, or their gradients; matrices row by row.
-        pub struct Parameters {
-            $($(#[$what])* pub $name: Vec<f32>,)*
-        }
-
-        impl Parameters {
-            pub fn tensors(&self) -> Vec<&Vec<f32>> {
-                vec![$(&self.$name),*]
-            }
-
-            pub fn tensors_mut(&mut self) -> Vec<&mut Vec<f32>> {
-                vec![$(&mut self.$name),*]
-            }
-
-            /// As many zeros.
-            pub fn zeros(&self) -> Self {
-                Self { $($name: vec![0.0; self.$name.len()]),* }
-            }
-        }
-    };
-}
-
 parameters! {
+    /// The parameters of the model, or their gradients; matrices row by row.
+    Parameters:
     /// (symbols, width)
     embedding,
     /// (width): the scale of the norm in front of the block
@@ -74,19 +56,15 @@ parameters! {
     from_y,
     /// (width): the scale of the norm behind the block
     scale_out,
-    /// (width, symbols)
-    to_symbols,
+    /// (width, classes)
+    to_classes,
 }
 
 impl Parameters {
     /// As Mamba begins: A = -(1 .. N), step sizes from 0.001 to 0.1, all else small.
     pub fn random(sizes: Sizes, random: &mut Rng) -> Self {
-        let Sizes { symbols, width, channels, states, rank, taps } = sizes;
-        // Uniform with the variance of 1 / inner.
-        let mut matrix = |inner: usize, outer: usize| -> Vec<f32> {
-            let largest = (3.0 / inner as f32).sqrt();
-            (0..inner * outer).map(|_| largest * (2.0 * random.f32() - 1.0)).collect()
-        };
+        let Sizes { symbols, classes, width, channels, states, rank, taps } = sizes;
+        let mut matrix = |inner, outer| random_matrix(inner, outer, random);
         let mut parameters = Self {
             embedding: matrix(symbols, width),
             scale_in: vec![1.0; width],
@@ -103,7 +81,7 @@ impl Parameters {
             skip: vec![1.0; channels],
             from_y: matrix(channels, width),
             scale_out: vec![1.0; width],
-            to_symbols: matrix(width, symbols),
+            to_classes: matrix(width, classes),
         };
         let smallest_step = || (random.f32() * (0.1f32 / 0.001).ln()).exp() * 0.001;
         // The inverse of softplus.

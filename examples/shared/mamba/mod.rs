@@ -1,12 +1,12 @@
-//! The model: one Mamba block between an embedding and a projection onto characters.
+//! One Mamba block between an embedding and a projection onto symbols or classes.
 //!
 //! ```text
-//! e = embedding[character]                    n = norm(e)
+//! e = embedding[symbol]                       n = norm(e)
 //! x = n · to_x                                z = n · to_gate
 //! u = silu(causal_conv1d(x))                                         kernel
 //! B = u · to_b,  C = u · to_c,  delta = u · to_low · low_to_delta
 //! y = selective_scan(u, delta, A, B, C, skip, z)                     kernel
-//! o = e + y · from_y                          score = norm(o) · to_symbols
+//! o = e + y · from_y                          score = norm(o) · to_classes
 //! ```
 //!
 //! Rows are (batch entry, step): what a projection gives is what the kernels read in the layout
@@ -17,12 +17,17 @@ use warpwright::causal_conv1d::{self, Activation, CausalConv1d};
 use warpwright::selective_scan::{self, Layout, SelectiveScan};
 use warpwright::{Result, Tensor};
 
-use crate::dense::{cross_entropy, normalise, normalise_back, project, project_back};
-use crate::parameters::{Parameters, Sizes};
-use crate::text::Batch;
+use super::Model;
+use super::batch::Batch;
+use super::dense::{cross_entropy, normalise, normalise_back, project, project_back};
+use super::parameters::Learnt;
+
+pub use parameters::{Parameters, Sizes};
+
+mod parameters;
 
 /// The model, whose kernels run on a device.
-pub struct Model<'a, B> {
+pub struct Mamba<'a, B> {
     pub device: &'a B,
     pub sizes: Sizes,
     pub parameters: Parameters,
@@ -57,29 +62,30 @@ fn scan_options(save: bool) -> selective_scan::Options {
         .with_save(save)
 }
 
-impl<B: SelectiveScan<f32> + CausalConv1d<f32>> Model<'_, B> {
-    /// The scores of each next character, row by row.
-    pub fn scores(&self, read: &[usize], rows: usize) -> Result<Vec<f32>> {
+impl<B: SelectiveScan<f32> + CausalConv1d<f32>> Model for Mamba<'_, B> {
+    type Parameters = Parameters;
+
+    fn parameters_mut(&mut self) -> &mut Parameters {
+        &mut self.parameters
+    }
+
+    fn scores(&self, read: &[usize], rows: usize) -> Result<Vec<f32>> {
         let (trace, _) = self.forward(read, rows, false)?;
         Ok(self.score(&trace.last))
     }
 
-    /// The mean loss of a batch, in nats for each character.
-    pub fn loss(&self, batch: &Batch) -> Result<f64> {
-        Ok(cross_entropy(&mut self.scores(&batch.read, batch.rows)?, &batch.next))
-    }
-
-    /// The mean loss of a batch, and its gradients.
-    pub fn gradients(&self, batch: &Batch) -> Result<(f64, Parameters)> {
+    fn gradients(&self, batch: &Batch) -> Result<(f64, Parameters)> {
         let (trace, saved) = self.forward(&batch.read, batch.rows, true)?;
         let mut dscores = self.score(&trace.last);
-        let loss = cross_entropy(&mut dscores, &batch.next);
+        let loss = cross_entropy(&mut dscores, &batch.wanted);
         let gradients = self.backward(batch, &trace, saved.as_ref(), &dscores)?;
         Ok((loss, gradients))
     }
+}
 
+impl<B: SelectiveScan<f32> + CausalConv1d<f32>> Mamba<'_, B> {
     fn score(&self, last: &[f32]) -> Vec<f32> {
-        project(last, &self.parameters.to_symbols, self.sizes.width)
+        project(last, &self.parameters.to_classes, self.sizes.width)
     }
 
     /// Up to the norm behind the block, and the states that the scan saved.
@@ -133,10 +139,10 @@ impl<B: SelectiveScan<f32> + CausalConv1d<f32>> Model<'_, B> {
         let mut gradients = parameters.zeros();
         let dlast = project_back(
             &trace.last,
-            &parameters.to_symbols,
+            &parameters.to_classes,
             width,
             dscores,
-            &mut gradients.to_symbols,
+            &mut gradients.to_classes,
         );
         let mut dout = vec![0.0; trace.out.len()];
         normalise_back(
@@ -162,8 +168,8 @@ impl<B: SelectiveScan<f32> + CausalConv1d<f32>> Model<'_, B> {
             &mut gradients.scale_in,
             &mut dembedded,
         );
-        for (&character, row) in batch.read.iter().zip(dembedded.chunks_exact(width)) {
-            add(&mut gradients.embedding[character * width..][..width], row);
+        for (&symbol, row) in batch.read.iter().zip(dembedded.chunks_exact(width)) {
+            add(&mut gradients.embedding[symbol * width..][..width], row);
         }
         Ok(gradients)
     }
@@ -290,9 +296,9 @@ impl<B: Backend> Tensors<B> {
     }
 }
 
-/// The rows of the embedding that stand for these characters.
+/// The rows of the embedding that stand for these symbols.
 pub fn embed(embedding: &[f32], width: usize, read: &[usize]) -> Vec<f32> {
-    read.iter().flat_map(|&character| &embedding[character * width..][..width]).copied().collect()
+    read.iter().flat_map(|&symbol| &embedding[symbol * width..][..width]).copied().collect()
 }
 
 fn add(sum: &mut [f32], more: &[f32]) {
