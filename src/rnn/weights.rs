@@ -7,7 +7,8 @@ use crate::backend::Cpu;
 use crate::element::Float;
 use crate::tensor::Tensor;
 
-/// Whose order the gates of weights are in.
+/// Whose order the gates of weights are in. Those of FlashRNN need none: its R (G, N, D, P), its b
+/// (G, N, D) and its Wx (B, T, G, N, D) are this crate's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Order {
     /// PyTorch's `nn.RNN`, `nn.LSTM` and `nn.GRU`, and candle's: i f g o; r z n.

@@ -1,6 +1,6 @@
 //! Recurrent cells on every device: what holds to the bit, and what must stay apart.
 
-use warpwright::rnn::{Cell, Direction, Inputs, Options, StepInputs, check_named, run_named};
+use warpwright::rnn::{Cell, Direction, Inputs, Options, Rnn, StepInputs, check_named, run_named};
 use warpwright::verify::rnn::{Before, Case, Given, Lengths};
 use warpwright::{Cpu, Device, Named, Tensor, View, rnn};
 
@@ -107,28 +107,47 @@ fn a_row_may_be_cut_anywhere() {
 /// One step at a time, in place.
 #[test]
 fn steps_are_the_steps_of_a_recurrence() {
-    const SIZES: [usize; 4] = [3, 6, 2, 21];
-    for cell in Cell::ALL {
-        let case = Case { before: Before::Nothing, ..Case::new(cell, SIZES) };
-        let named = case.tensors::<f32>().expect("tensors");
-        let mut inputs = named.clone();
-        inputs.remove("dh");
-        let whole = run(&Device::Cpu(Cpu), &inputs, &Options::new(cell));
-        let typed = Inputs::<Cpu, f32>::from_named(&inputs).expect("they fit");
-        let options = Options::new(cell);
-        let problem = rnn::Problem::check(&typed, &options).expect("it fits");
-        let mut state = rnn::State::<Cpu, f32>::zeros(&Cpu, &problem).expect("memory");
-        for t in 0..SIZES[1] {
-            let wx = values(&part(&inputs["wx"], 1, t..t + 1));
-            let shape = [SIZES[0], cell.input_gates().len(), SIZES[2], SIZES[3]];
-            let wx = Tensor::from_slice(&Cpu, &wx, &shape).expect("fits");
-            let step = StepInputs { wx: &wx, r: typed.r, b: typed.b };
-            let h = rnn::step(&step, &options, &mut state).expect("it runs");
-            let expected = part(&whole["h"], 1, t..t + 1);
-            assert_eq!(h.to_vec().expect("not in use"), values(&expected), "{cell}, step {t}");
+    for device in devices() {
+        for cell in Cell::ALL {
+            match device {
+                Device::Cpu(backend) => steps_are_a_recurrence(backend, cell),
+                #[cfg(feature = "wgpu")]
+                Device::Wgpu(backend) => steps_are_a_recurrence(backend, cell),
+                #[cfg(feature = "cuda")]
+                Device::Cuda(backend) => steps_are_a_recurrence(backend, cell),
+                other => panic!("{} is not known here", other.name()),
+            }
         }
-        assert_eq!(state.h.to_vec().expect("not in use"), values(&whole["last_h"]), "{cell}");
     }
+}
+
+fn steps_are_a_recurrence<B: Rnn<f32>>(backend: &B, cell: Cell) {
+    const SIZES: [usize; 4] = [3, 6, 2, 21];
+    let case = Case { before: Before::Nothing, ..Case::new(cell, SIZES) };
+    let mut named = case.tensors::<f32>().expect("tensors");
+    named.remove("dh");
+    let there: Named<B> = named
+        .iter()
+        .map(|(name, view)| (name.clone(), view.to_backend(backend).expect("copied")))
+        .collect();
+    let (inputs, options) = (Inputs::<B, f32>::from_named(&there), Options::new(cell));
+    let inputs = inputs.expect("they fit");
+    let whole = rnn::forward(&inputs, &options).expect("it runs");
+    let h = whole.h.to_backend(&Cpu).expect("read");
+    let problem = rnn::Problem::check(&inputs, &options).expect("it fits");
+    let mut state = rnn::State::<B, f32>::zeros(backend, &problem).expect("memory");
+    let what = format!("{cell} on {}", backend.name());
+    for t in 0..SIZES[1] {
+        let wx = values(&part(&named["wx"], 1, t..t + 1));
+        let shape = [SIZES[0], cell.input_gates().len(), SIZES[2], SIZES[3]];
+        let wx = Tensor::from_slice(backend, &wx, &shape).expect("fits");
+        let step = StepInputs { wx: &wx, r: inputs.r, b: inputs.b };
+        let stepped = rnn::step(&step, &options, &mut state).expect("it runs");
+        let expected = values(&part(&h, 1, t..t + 1));
+        assert_eq!(stepped.to_vec().expect("read"), expected, "{what}, step {t}");
+    }
+    let last = [state.h.to_vec(), whole.last.h.to_vec()].map(|h| h.expect("read"));
+    assert_eq!(last[0], last[1], "{what}");
 }
 
 /// Steps turned round, run in reverse.

@@ -230,8 +230,8 @@ pub(crate) fn tanh<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     let power = exp2(simd, simd.mul_f32s(simd.abs_f32s(x), simd.splat_f32s(-2.0 * LOG2_E)));
     let below = simd.sub_f32s(power.scale, simd.splat_f32s(1.0));
     let e = simd.mul_add_f32s(power.scale, power.above, below);
-    let tanh = simd.div_f32s(simd.neg_f32s(e), simd.add_f32s(simd.splat_f32s(2.0), e));
-    // It is not negative: its sign bit is free, but for a NaN, which does not mind.
+    let tanh = simd.div_f32s(simd.abs_f32s(e), simd.add_f32s(simd.splat_f32s(2.0), e));
+    // Its sign bit is 0, and free; a NaN does not mind.
     simd.or_f32s(tanh, sign)
 }
 
