@@ -22,6 +22,7 @@ mod forward;
 mod group;
 mod history;
 mod product;
+mod sources;
 mod tensors;
 
 /// The CPU's kernels.
