@@ -31,8 +31,10 @@ impl Strides {
         }
     }
 
-    fn index(self, place: Place) -> usize {
-        self.0.iter().zip(place).map(|(stride, index)| stride * index).sum()
+    #[inline(always)]
+    fn index(self, [row, step, gate, head]: Place) -> usize {
+        let [rows, steps, gates, heads] = self.0;
+        rows * row + steps * step + gates * gate + heads * head
     }
 }
 
