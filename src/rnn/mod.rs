@@ -126,7 +126,7 @@ pub(crate) use named::split;
 pub use named::{check_named, run_named};
 pub use options::{Direction, Options, Save};
 pub use outputs::{Gradients, Outputs, OutputsMut, Saved, Sequences, State};
-pub use plan::{Path, Plan};
+pub use plan::{Binding, Cost, Path, Plan, Tiling};
 pub use step::{StepInputs, step, step_into};
 pub use weights::{Order, Parameters, Weights};
 

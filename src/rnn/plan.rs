@@ -6,10 +6,13 @@ use super::{NAME, Options, Problem};
 use crate::Result;
 use crate::variant::{forced, no_such_variant};
 
+mod tiler;
+pub use tiler::{Binding, Cost, Tiling};
+
 #[cfg(feature = "cuda")]
 mod cuda;
 #[cfg(feature = "cuda")]
-pub(super) use cuda::{Slots, cuda, cuda_variants};
+pub(super) use cuda::{cuda, cuda_variants};
 
 #[cfg(feature = "wgpu")]
 mod wgpu;
@@ -37,7 +40,7 @@ impl fmt::Display for Path {
 }
 
 /// The kernel that was chosen for a call.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 #[must_use]
 pub struct Plan {
@@ -53,16 +56,19 @@ pub struct Plan {
     pub workspace: u64,
     /// Why, in a sentence.
     pub reason: String,
+    /// The layouts of a CUDA device that fit, the chosen one first, then by their cost.
+    pub layouts: Vec<Tiling>,
 }
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { variant, path, rows, blocks, workspace, reason } = self;
+        let Self { variant, path, rows, blocks, workspace, reason, layouts } = self;
         writeln!(f, "variant    {variant}")?;
         writeln!(f, "path       {path}")?;
         writeln!(f, "blocks     {blocks}, of {rows} rows each")?;
         writeln!(f, "workspace  {workspace} bytes")?;
-        write!(f, "because    {reason}")
+        write!(f, "because    {reason}")?;
+        tiler::write_table(f, layouts)
     }
 }
 
@@ -118,7 +124,15 @@ pub(super) fn cpu(
     };
     let word = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
     let blocks = if rows == 0 { 0 } else { heads * batch.div_ceil(rows) };
-    Ok(Plan { variant, path, rows: word(rows), blocks: word(blocks), workspace: 0, reason })
+    Ok(Plan {
+        variant,
+        path,
+        rows: word(rows),
+        blocks: word(blocks),
+        workspace: 0,
+        reason,
+        layouts: Vec::new(),
+    })
 }
 
 /// Rows that share what is read of the matrices.

@@ -102,7 +102,7 @@ impl Stream {
         let launch = Launch {
             function: kernel.function,
             grid: grid.blocks,
-            block: info.block,
+            block: grid.threads.map_or(info.block, |threads| [threads, 1, 1]),
             cluster: grid.cluster,
             dynamic_shared: grid.dynamic_shared,
             cooperative: grid.cooperative,
@@ -195,11 +195,13 @@ impl Drop for Event {
     }
 }
 
-/// How a launch is laid out; the threads of a block are the variant's.
+/// How a launch is laid out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Grid {
     /// Blocks along each axis. Nothing is launched where one is 0.
     pub blocks: [u32; 3],
+    /// Threads of a block, of a kernel that takes fewer than its variant's.
+    pub threads: Option<u32>,
     /// Blocks of a cluster along each axis.
     pub cluster: Option<[u32; 3]>,
     /// Bytes of shared memory besides those that the kernel declares.
@@ -220,6 +222,11 @@ impl Address {
     /// The address of a tensor's first element.
     pub fn of(view: &View<Cuda>) -> Self {
         Self(view.buffer().address() + view.offset())
+    }
+
+    /// Whether it is a multiple of some bytes.
+    pub fn is_multiple_of(self, bytes: u64) -> bool {
+        self.0.is_multiple_of(bytes)
     }
 
     /// The address of a byte in workspace.

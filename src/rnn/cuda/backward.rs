@@ -1,8 +1,9 @@
-//! The backward pass: a launch for every step, from the last to the first; some of them lay down
-//! what one launch then adds to the gradients of the matrices.
+//! The backward pass: all steps in one launch, or a launch for each, from the last to the first;
+//! then one for the gradients of the matrices, and one for those of the bias.
 
 use super::{
-    Lengths, Numbers, address, begin, flags, for_element, gate_strides, grid, or_infinite, strides,
+    Lengths, Numbers, address, begin, flags, for_element, gate_strides, grid, or_infinite, paired,
+    strides,
 };
 use crate::Result;
 use crate::backend::cuda::{
@@ -10,9 +11,10 @@ use crate::backend::cuda::{
 };
 use crate::element::{DType, DeviceFloat};
 use crate::parameter::Parameter;
-use crate::rnn::kernels::{BackwardStepPtx, BiasPtx, MatricesPtx};
-use crate::rnn::plan::Slots;
-use crate::rnn::{Gradients, Inputs, NAME, Options, OutputGradients, Plan, Problem, Saved};
+use crate::rnn::kernels::{BackwardResidentPtx, BackwardStepPtx, BiasPtx, MatricesPtx};
+use crate::rnn::{
+    Cell, Gradients, Inputs, NAME, Options, OutputGradients, Path, Plan, Problem, Saved,
+};
 use crate::tensor::{Tensor, View};
 
 /// States that have gradients.
@@ -34,9 +36,8 @@ pub(super) struct Call<'a, T: DeviceFloat> {
     /// Gradients of the states on their way back, of the states that there are.
     carries: Vec<Numbers<'a>>,
     sums: Numbers<'a>,
-    slots: Slots,
-    /// D of steps.
-    laid_down: u64,
+    /// D of two steps, of which a step reads one and writes the other.
+    turns: [u64; 2],
     workspace: Workspace,
 }
 
@@ -68,8 +69,8 @@ impl<'a, T: DeviceFloat> Call<'a, T> {
         let gates = problem.cell.bias_gates().len();
         let [batch, heads, width] = shape;
         let sums = Numbers::of(None, &[gates, batch, heads, width], &mut workspace);
-        let slots = Slots::of(problem);
-        let laid_down = workspace.take(4 * slots.elements.saturating_mul(slots.count as u64));
+        let gates = problem.cell.recurrent_gates().len();
+        let turns = [(); 2].map(|()| workspace.take(bytes(&[batch, heads, gates, width], 4)));
         Self {
             problem,
             options,
@@ -83,8 +84,7 @@ impl<'a, T: DeviceFloat> Call<'a, T> {
             lengths,
             carries,
             sums,
-            slots,
-            laid_down,
+            turns,
             workspace,
         }
     }
@@ -95,20 +95,25 @@ impl<'a, T: DeviceFloat> Call<'a, T> {
         let workspace = workspace.as_ref();
         self.begin(stream, workspace)?;
         if plan.blocks > 0 {
-            let kernel =
-                variant(NAME, BackwardStepPtx::VARIANTS, |info| info.name == plan.variant)?;
-            let mut end = self.problem.steps;
-            while end > 0 {
-                let first = end.saturating_sub(self.slots.count);
-                for step in (first..end).rev() {
-                    self.step(workspace, Some(step)).launch(stream, kernel, grid(plan))?;
-                }
-                self.add(stream, workspace, first, end - first)?;
-                end = first;
-            }
-            self.step(workspace, None).launch(stream, kernel, grid(plan))?;
+            self.walk(plan, stream, workspace)?;
         }
+        self.sum_matrices(stream, workspace)?;
         self.sum_bias(stream, workspace)
+    }
+
+    /// All steps.
+    fn walk(&self, plan: &Plan, stream: &Stream, workspace: Option<&CudaBuffer>) -> Result<()> {
+        let grid = grid(plan);
+        if plan.path == Path::Resident {
+            let kernel =
+                variant(NAME, BackwardResidentPtx::VARIANTS, |info| info.name == plan.variant)?;
+            return self.all_steps(workspace, plan).launch(stream, kernel, grid);
+        }
+        let kernel = variant(NAME, BackwardStepPtx::VARIANTS, |info| info.name == plan.variant)?;
+        for step in (0..self.problem.steps).rev() {
+            self.step(workspace, Some(step)).launch(stream, kernel, grid)?;
+        }
+        self.step(workspace, None).launch(stream, kernel, grid)
     }
 
     /// What the first launch finds: gradients of the last states, and zeros.
@@ -125,15 +130,7 @@ impl<'a, T: DeviceFloat> Call<'a, T> {
             begin::<T>(stream, last, carry.address(workspace), &[batch, heads, width])?;
         }
         let gates = self.problem.cell.bias_gates().len();
-        begin::<T>(stream, None, self.sums.address(workspace), &[gates, batch, heads, width])?;
-        let matrices = &self.gradients.r;
-        begin::<T>(stream, None, Address::of(matrices), matrices.shape())
-    }
-
-    /// Where D of a step is laid down.
-    fn slot(&self, workspace: Option<&CudaBuffer>, step: usize) -> Address {
-        let slot = (step % self.slots.count) as u64;
-        within(workspace, self.laid_down + 4 * slot * self.slots.elements)
+        begin::<T>(stream, None, self.sums.address(workspace), &[gates, batch, heads, width])
     }
 
     /// A step, or what is left to do before the first.
@@ -157,8 +154,8 @@ impl<'a, T: DeviceFloat> Call<'a, T> {
         BackwardStepPtx {
             r: self.r.address(workspace),
             lengths: self.lengths.address(workspace),
-            behind: self.slot(workspace, behind),
-            own: self.slot(workspace, step.unwrap_or(0)),
+            behind: within(workspace, self.turns[behind % 2]),
+            own: within(workspace, self.turns[step.unwrap_or(0) % 2]),
             h: Address::of(self.h),
             h0,
             c0,
@@ -199,20 +196,82 @@ impl<'a, T: DeviceFloat> Call<'a, T> {
         }
     }
 
-    /// Adds what some steps have laid down to the gradients of the matrices.
-    fn add(
-        &self,
-        stream: &Stream,
-        workspace: Option<&CudaBuffer>,
-        first: usize,
-        count: usize,
-    ) -> Result<()> {
+    /// All steps in one launch.
+    fn all_steps(&self, workspace: Option<&CudaBuffer>, plan: &Plan) -> BackwardResidentPtx {
+        let problem = self.problem;
+        let carry = |state: usize| match self.carries.get(state) {
+            Some(numbers) => numbers.address(workspace),
+            None => Address::NULL,
+        };
+        let [h0, c0, n0] = [0, 1, 2].map(|state: usize| self.initial[state].address(workspace));
+        let [dc, dn] = [0, 1].map(|state: usize| self.sequences[state].address(workspace));
+        let dh = self.given.h.map(|dh| &**dh as &View<Cuda>);
+        let [h_row_stride, h_step_stride, h_head_stride] = strides(self.h);
+        let [dh_row_stride, dh_step_stride, dh_head_stride] = dh.map_or([0; 3], strides);
+        let [dwx_row_stride, dwx_step_stride, dwx_gate_stride, dwx_head_stride] =
+            gate_strides(&self.gradients.wx);
+        let gates = self.saved.gates.as_ref();
+        let [reverse, relu] = flags(self.options);
+        let [kept_c, kept_n] = [&self.saved.c, &self.saved.n].map(|kept| address(kept.as_deref()));
+        let [carry_h, carry_c, carry_n] = [0, 1, 2].map(carry);
+        let sums = self.sums.address(workspace);
+        let wide = [h0, c0, n0, kept_c, kept_n, dc, dn, carry_h, carry_c, carry_n, sums];
+        let narrow = [Some(&**self.h as &View<Cuda>), dh, gates, Some(&self.gradients.wx)];
+        BackwardResidentPtx {
+            r: self.r.address(workspace),
+            lengths: self.lengths.address(workspace),
+            h: Address::of(self.h),
+            h0,
+            c0,
+            n0,
+            kept_c,
+            kept_n,
+            gates: address(gates),
+            dh: address(dh),
+            dc,
+            dn,
+            dwx: Address::of(&self.gradients.wx),
+            carry_h,
+            carry_c,
+            carry_n,
+            sums,
+            h_row_stride,
+            h_step_stride,
+            h_head_stride,
+            dh_row_stride,
+            dh_step_stride,
+            dh_head_stride,
+            dwx_row_stride,
+            dwx_step_stride,
+            dwx_gate_stride,
+            dwx_head_stride,
+            batch: word(problem.batch),
+            steps: word(problem.steps),
+            heads: word(problem.heads),
+            width: word(problem.width),
+            rows: plan.rows,
+            paired: paired(problem.width, &wide, &narrow).into(),
+            reverse,
+            relu,
+            gate_bytes: word(gates.map_or(DType::F32, |gates| gates.dtype()).bytes()),
+            multiplies: (!self.options.grad_cut).into(),
+            nan_to_zero: self.options.nan_to_zero.into(),
+            clip: or_infinite(self.options.output_clip),
+            grad_clip: or_infinite(self.options.grad_clip),
+        }
+    }
+
+    fn sum_matrices(&self, stream: &Stream, workspace: Option<&CudaBuffer>) -> Result<()> {
         let &Problem { cell, batch, steps, heads, width, .. } = self.problem;
         let [h_row_stride, h_step_stride, h_head_stride] = strides(self.h);
+        let [dwx_row_stride, dwx_step_stride, dwx_gate_stride, dwx_head_stride] =
+            gate_strides(&self.gradients.wx);
         let (gates, tiles) = (cell.recurrent_gates().len(), width.div_ceil(32));
+        let kept = self.saved.gates.as_ref().filter(|_| cell == Cell::Gru);
         let [reverse, _] = flags(self.options);
         MatricesPtx {
-            gradients: within(workspace, self.laid_down),
+            dwx: Address::of(&self.gradients.wx),
+            kept: address(kept),
             h: Address::of(self.h),
             h0: self.initial[0].address(workspace),
             lengths: self.lengths.address(workspace),
@@ -220,14 +279,15 @@ impl<'a, T: DeviceFloat> Call<'a, T> {
             h_row_stride,
             h_step_stride,
             h_head_stride,
+            dwx_row_stride,
+            dwx_step_stride,
+            dwx_gate_stride,
+            dwx_head_stride,
             batch: word(batch),
             steps: word(steps),
-            gates: word(gates),
             heads: word(heads),
             width: word(width),
-            first: word(first),
-            count: word(count),
-            slots: word(self.slots.count),
+            gate_bytes: word(kept.map_or(DType::F32, |kept| kept.dtype()).bytes()),
             reverse,
         }
         .launch(

@@ -1,11 +1,13 @@
 //! The forward pass: states into the places where steps change them, then a launch for every step.
 
-use super::{Lengths, Numbers, address, begin, flags, gate_strides, grid, or_infinite, strides};
+use super::{
+    Lengths, Numbers, address, begin, flags, gate_strides, grid, or_infinite, paired, strides,
+};
 use crate::Result;
 use crate::backend::cuda::{Address, Cuda, CudaBuffer, Place, Stream, Workspace, variant, word};
 use crate::element::{DType, DeviceFloat};
-use crate::rnn::kernels::ForwardStepPtx;
-use crate::rnn::{Inputs, NAME, Options, OutputsMut, Plan, Problem};
+use crate::rnn::kernels::{ForwardResidentPtx, ForwardStepPtx};
+use crate::rnn::{Inputs, NAME, Options, OutputsMut, Path, Plan, Problem};
 use crate::tensor::View;
 
 /// A call, and where everything lies that the kernels take in another form or leave to each other.
@@ -63,6 +65,11 @@ impl<'a, T: DeviceFloat> Call<'a, T> {
         if plan.blocks == 0 {
             return Ok(());
         }
+        if plan.path == Path::Resident {
+            let kernel =
+                variant(NAME, ForwardResidentPtx::VARIANTS, |info| info.name == plan.variant)?;
+            return self.all_steps(workspace, plan).launch(stream, kernel, grid(plan));
+        }
         let kernel = variant(NAME, ForwardStepPtx::VARIANTS, |info| info.name == plan.variant)?;
         for step in 0..self.problem.steps {
             self.step(workspace, step).launch(stream, kernel, grid(plan))?;
@@ -114,6 +121,65 @@ impl<'a, T: DeviceFloat> Call<'a, T> {
             heads: word(problem.heads),
             width: word(problem.width),
             step: word(step),
+            reverse,
+            relu,
+            gate_bytes: word(gates.map_or(DType::F32, |gates| gates.dtype()).bytes()),
+            clip: or_infinite(self.options.output_clip),
+            floor: self.options.n_floor,
+        }
+    }
+
+    /// All steps in one launch.
+    fn all_steps(&self, workspace: Option<&CudaBuffer>, plan: &Plan) -> ForwardResidentPtx {
+        let (problem, inputs, outputs) = (self.problem, self.inputs, self.outputs);
+        let [wx_row_stride, wx_step_stride, wx_gate_stride, wx_head_stride] =
+            gate_strides(inputs.wx);
+        let [h_row_stride, h_step_stride, h_head_stride] = strides(outputs.h);
+        let cell = |i: usize| match self.cells.get(i) {
+            Some(numbers) => numbers.address(workspace),
+            None => Address::NULL,
+        };
+        let states = outputs.states.as_deref().map_or([None; 3], |states| states.all());
+        let [all_c, all_n, all_m] = states.map(|state| address(state.map(|state| &**state)));
+        let saved = outputs.saved.as_deref();
+        let gates = saved.and_then(|saved| saved.gates.as_ref());
+        let kept_c = address(saved.and_then(|saved| saved.c.as_deref()));
+        let kept_n = address(saved.and_then(|saved| saved.n.as_deref()));
+        let [before, after] = [0, problem.steps % 2].map(|turn| self.h[turn].address(workspace));
+        let [c, n, m] = [0, 1, 2].map(cell);
+        let wide = [before, after, c, n, m, all_c, all_n, all_m, kept_c, kept_n];
+        let narrow = [Some(&**inputs.wx as &View<Cuda>), Some(outputs.h), gates];
+        let [reverse, relu] = flags(self.options);
+        ForwardResidentPtx {
+            wx: Address::of(inputs.wx),
+            r: self.r.address(workspace),
+            b: self.b.address(workspace),
+            lengths: self.lengths.address(workspace),
+            before,
+            after,
+            c,
+            n,
+            m,
+            h: Address::of(outputs.h),
+            all_c,
+            all_n,
+            all_m,
+            kept_c,
+            kept_n,
+            gates: address(gates),
+            wx_row_stride,
+            wx_step_stride,
+            wx_gate_stride,
+            wx_head_stride,
+            h_row_stride,
+            h_step_stride,
+            h_head_stride,
+            batch: word(problem.batch),
+            steps: word(problem.steps),
+            heads: word(problem.heads),
+            width: word(problem.width),
+            rows: plan.rows,
+            paired: paired(problem.width, &wide, &narrow).into(),
             reverse,
             relu,
             gate_bytes: word(gates.map_or(DType::F32, |gates| gates.dtype()).bytes()),

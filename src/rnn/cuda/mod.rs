@@ -15,7 +15,8 @@ use crate::backend::kernel::Variant;
 use crate::element::{DType, DeviceFloat};
 use crate::parameter::Indices;
 use crate::rnn::kernels::{
-    BackwardStepPtx, BeginPtx, BiasPtx, ForwardStepPtx, LengthsPtx, MatricesPtx,
+    BackwardResidentPtx, BackwardStepPtx, BeginPtx, BiasPtx, ForwardResidentPtx, ForwardStepPtx,
+    LengthsPtx, MatricesPtx,
 };
 use crate::tensor::{Tensor, View};
 
@@ -83,7 +84,9 @@ impl<T: DeviceFloat> Rnn<T> for Cuda {
         }
         let element = Some(T::DTYPE.name());
         load! {
+            ForwardResidentPtx: |one| one.info.name == plan.variant;
             ForwardStepPtx: |one| one.info.name == plan.variant;
+            BackwardResidentPtx: |one| one.info.name == plan.variant;
             BackwardStepPtx: |one| one.info.name == plan.variant;
             BeginPtx: |one| one.info.parameter("element") == element;
             MatricesPtx: |one| one.info.parameter("element") == element;
@@ -103,9 +106,18 @@ fn for_element<E>(table: &'static [Variant<E>], dtype: DType) -> Result<&'static
     variant(NAME, table, |info| info.parameter("element") == Some(dtype.name()))
 }
 
-/// A grid of the plan's blocks.
+/// A grid of the plan's blocks, laid out as it says.
 fn grid(plan: &Plan) -> Grid {
-    Grid { blocks: [plan.blocks, 1, 1], ..Grid::default() }
+    let blocks = [plan.blocks, 1, 1];
+    match plan.layouts.first() {
+        Some(layout) => Grid {
+            blocks,
+            threads: Some(layout.threads),
+            dynamic_shared: layout.shared,
+            ..Grid::default()
+        },
+        None => Grid { blocks, ..Grid::default() },
+    }
 }
 
 /// Strides of rows, steps and heads of a tensor (B, T, N, D), in elements.
@@ -116,6 +128,19 @@ fn strides(view: &View<Cuda>) -> [u64; 3] {
 /// Strides of rows, steps, gates and heads of a tensor (B, T, G, N, D), in elements.
 fn gate_strides(view: &View<Cuda>) -> [u64; 4] {
     [0, 1, 2, 3].map(|axis| view.strides()[axis] as u64)
+}
+
+/// Whether the elements of an even unit and of the next lie at a multiple of their bytes in all of
+/// these: numbers in f32 without gaps, and tensors with strides.
+fn paired(width: usize, wide: &[Address], tensors: &[Option<&View<Cuda>>]) -> bool {
+    let even = |view: &&View<Cuda>| {
+        let outer = 0..view.shape().len() - 1;
+        Address::of(view).is_multiple_of(2 * view.dtype().bytes() as u64)
+            && outer.map(|axis| view.strides()[axis]).all(|stride| stride % 2 == 0)
+    };
+    width.is_multiple_of(2)
+        && wide.iter().all(|address| address.is_multiple_of(8))
+        && tensors.iter().flatten().all(even)
 }
 
 /// What an option of the kernels says of the direction and of the activation.

@@ -1,22 +1,18 @@
 //! The plans of a CUDA device.
 
+use super::tiler::{Tiling, tilings};
 use super::{Pass, Path, Plan};
 use crate::backend::Limits;
 use crate::backend::cuda::{bytes, grid_length};
 use crate::backend::kernel::VariantInfo;
-use crate::rnn::kernels::{BackwardStepPtx, ForwardStepPtx};
+use crate::rnn::kernels::{
+    BackwardResidentPtx, BackwardStepPtx, ForwardResidentPtx, ForwardStepPtx,
+};
 use crate::rnn::{NAME, Options, Problem};
 use crate::variant::no_such_variant;
 use crate::{Error, Result};
 
-/// Rows and units of a block.
-const ROWS: usize = 16;
-const UNITS: usize = 32;
-
-/// Bytes of D that steps lay down before they are added to the gradients of the matrices, about.
-const MOST_OF_STEPS: u64 = 64 << 20;
-
-/// Chooses the kernel of a pass.
+/// Chooses the kernel of a pass, and its layout.
 pub(in crate::rnn) fn cuda(
     pass: Pass,
     device: &str,
@@ -25,17 +21,34 @@ pub(in crate::rnn) fn cuda(
     options: &Options,
 ) -> Result<Plan> {
     check_sizes(device, problem)?;
-    let info = choose(pass, device, problem, options)?;
-    let &Problem { batch, steps, heads, width, .. } = problem;
-    let tiles = [batch.div_ceil(ROWS), heads, width.div_ceil(UNITS)];
-    let blocks = grid_length(NAME, device, limits, bytes(&tiles, 1))?;
+    let (infos, mut layouts) = fitting(pass, device, limits, problem)?;
+    if let Some(asked) = pass.forced(options) {
+        let forced = infos.iter().find(|(info, _)| info.name == asked);
+        let &(_, path) = forced.ok_or_else(|| {
+            no_such_variant(
+                NAME,
+                device.to_owned(),
+                &asked,
+                infos.iter().map(|(info, _)| info.name),
+            )
+        })?;
+        layouts.sort_by_key(|layout| layout.path != path);
+    }
+    let chosen = layouts[0];
+    let info = variant_of(&infos, chosen.path);
+    let blocks = grid_length(NAME, device, limits, chosen.blocks)?;
+    let reason = match chosen.path {
+        Path::Resident => format!("{} blocks walk all steps by themselves", chosen.blocks),
+        Path::Stepwise => format!("{} launches, each of which reads all matrices", problem.steps),
+    };
     Ok(Plan {
         variant: info.name,
-        path: Path::Stepwise,
-        rows: ROWS as u32,
+        path: chosen.path,
+        rows: chosen.rows,
         blocks,
         workspace: workspace(pass, problem),
-        reason: format!("{steps} launches, each of which reads all matrices"),
+        reason,
+        layouts,
     })
 }
 
@@ -47,82 +60,89 @@ pub(in crate::rnn) fn cuda_variants(
     problem: &Problem,
     options: &Options,
 ) -> Result<Vec<&'static str>> {
-    Ok(vec![cuda(pass, device, limits, problem, options)?.variant])
+    let planned = cuda(pass, device, limits, problem, options)?;
+    let (infos, _) = fitting(pass, device, limits, problem)?;
+    let others = planned.layouts.iter().map(|layout| variant_of(&infos, layout.path).name);
+    let mut names: Vec<_> = std::iter::once(planned.variant).chain(others).collect();
+    let mut seen = Vec::new();
+    names.retain(|name| {
+        !seen.contains(name) && {
+            seen.push(*name);
+            true
+        }
+    });
+    Ok(names)
 }
 
-/// The kernel of the cell and the type, or an error where another is forced.
-fn choose(
+/// The kernels of the cell and the type, by their path, and the layouts that they have.
+fn fitting(
     pass: Pass,
     device: &str,
+    limits: &Limits,
     problem: &Problem,
-    options: &Options,
-) -> Result<&'static VariantInfo> {
-    let fits = |info: &&VariantInfo| {
+) -> Result<(Vec<(&'static VariantInfo, Path)>, Vec<Tiling>)> {
+    let fits = |info: &VariantInfo| {
         info.parameter("cell") == Some(problem.cell.name())
             && info.parameter("element") == Some(problem.dtype.name())
     };
-    let mut all: Box<dyn Iterator<Item = &'static VariantInfo>> = match pass {
-        Pass::Forward => Box::new(ForwardStepPtx::VARIANTS.iter().map(|variant| variant.info)),
-        Pass::Backward => Box::new(BackwardStepPtx::VARIANTS.iter().map(|variant| variant.info)),
-    };
-    let info = all.find(fits).ok_or_else(|| Error::Unsupported {
-        operation: NAME,
-        backend: device.to_owned(),
-        what: format!("elements {}", problem.dtype),
-        instead: "use f32, bf16 or f16 elements".to_owned(),
-    })?;
-    match pass.forced(options) {
-        Some(asked) if asked != info.name => {
-            Err(no_such_variant(NAME, device.to_owned(), &asked, [info.name]))
-        }
-        _ => Ok(info),
+    macro_rules! kernels {
+        ($($entry:ident: $path:ident),*) => {
+            [$($entry::VARIANTS.iter().map(|one| one.info).find(|info| fits(info)).map(|info| (info, Path::$path))),*]
+        };
     }
+    let infos: Vec<_> = match pass {
+        Pass::Forward => kernels![ForwardResidentPtx: Resident, ForwardStepPtx: Stepwise],
+        Pass::Backward => kernels![BackwardResidentPtx: Resident, BackwardStepPtx: Stepwise],
+    }
+    .into_iter()
+    .flatten()
+    .collect();
+    if infos.is_empty() {
+        return Err(Error::Unsupported {
+            operation: NAME,
+            backend: device.to_owned(),
+            what: format!("elements {}", problem.dtype),
+            instead: "use f32, bf16 or f16 elements".to_owned(),
+        });
+    }
+    let resident = infos.iter().find(|(_, path)| *path == Path::Resident);
+    let threads = resident.map(|(info, _)| info.block[0]);
+    let mut layouts = tilings(pass, limits, problem, threads);
+    layouts.retain(|layout| infos.iter().any(|(_, path)| *path == layout.path));
+    Ok((infos, layouts))
 }
 
-/// Kernels count rows, steps, heads and units in words.
+/// The kernel that walks a path; each path that has a layout has one.
+fn variant_of(infos: &[(&'static VariantInfo, Path)], path: Path) -> &'static VariantInfo {
+    infos.iter().find(|(_, other)| *other == path).map_or(infos[0].0, |(info, _)| info)
+}
+
+/// Kernels count steps of all rows, heads and units in words.
 fn check_sizes(device: &str, problem: &Problem) -> Result<()> {
     let &Problem { batch, steps, heads, width, .. } = problem;
     let most = i32::MAX as usize;
-    let too_large = [batch, steps, heads, width].into_iter().find(|&size| size > most);
+    let together = batch.saturating_mul(steps);
+    let too_large = [heads, width, together].into_iter().find(|&size| size > most);
     match too_large {
         None => Ok(()),
         Some(size) => Err(Error::Unsupported {
             operation: NAME,
             backend: device.to_owned(),
-            what: format!("an axis of {size}, of {most} at the most"),
+            what: format!("{size} heads, units, or steps of all rows; {most} at the most"),
             instead: "split the call".to_owned(),
         }),
     }
 }
 
-/// Where D of a step is laid down, until it is added to the gradients of the matrices.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::rnn) struct Slots {
-    pub count: usize,
-    /// Elements of one.
-    pub elements: u64,
-}
-
-impl Slots {
-    /// Two at least, since a step reads what the one behind it has laid down.
-    pub fn of(problem: &Problem) -> Self {
-        let &Problem { cell, batch, steps, heads, width, .. } = problem;
-        let elements = bytes(&[batch, heads, cell.recurrent_gates().len(), width], 1);
-        let fitting = usize::try_from(MOST_OF_STEPS / 4 / elements.max(1)).unwrap_or(usize::MAX);
-        Self { count: fitting.clamp(2, steps.max(2)), elements }
-    }
-}
-
-/// Bytes besides the tensors, about: states, and backward D of some steps and the sums of the bias.
+/// Bytes besides the tensors, about: states, and backward D of two steps and the sums of the bias.
 fn workspace(pass: Pass, problem: &Problem) -> u64 {
     let &Problem { cell, batch, heads, width, .. } = problem;
     let state = bytes(&[batch, heads, width], 4);
     match pass {
         Pass::Forward => state.saturating_mul(1 + cell.states().len() as u64),
         Pass::Backward => {
-            let slots = Slots::of(problem);
-            let sums = state.saturating_mul(3 + cell.bias_gates().len() as u64);
-            sums.saturating_add(4 * slots.elements.saturating_mul(slots.count as u64))
+            let gates = cell.bias_gates().len() + 2 * cell.recurrent_gates().len();
+            state.saturating_mul(3 + gates as u64)
         }
     }
 }

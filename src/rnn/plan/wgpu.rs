@@ -75,6 +75,7 @@ pub(in crate::rnn) fn wgpu(
         blocks: u32::try_from(blocks).unwrap_or(u32::MAX),
         workspace: workspace(pass, problem),
         reason,
+        layouts: Vec::new(),
     })
 }
 

@@ -1,0 +1,344 @@
+//! The tiler of CUDA devices: every layout of a pass that the limits of a device allow, the
+//! cheapest first.
+//!
+//! A layout is a path, the rows of a block, and what follows from them: its threads, which chunks
+//! of the matrices lie in registers and which in shared memory, and how many blocks a
+//! multiprocessor holds. Whole numbers, few of each, and a cost that is not linear in them: all are
+//! tried, which takes less than a microsecond.
+//!
+//! The cost of a step is modelled, in microseconds, from what the kernels execute and from the
+//! throughput that NVIDIA documents; it has been checked against no device yet. It orders layouts, it does
+//! not promise times.
+
+use std::fmt;
+
+use super::{Pass, Path};
+use crate::backend::Limits;
+use crate::element::DType;
+use crate::rnn::{Cell, Problem};
+
+/// 32-bit registers of a multiprocessor, of which a warp gets multiples of 256; its threads; the
+/// shared memory that a block costs besides its own.
+const REGISTERS: u64 = 65_536;
+const THREADS: u64 = 2048;
+const RESERVED: u64 = 1024;
+
+/// Rows and units of a block of the stepwise kernels, and its threads.
+const STEPWISE: [usize; 2] = [16, 32];
+const STEPWISE_THREADS: u32 = 128;
+
+/// The clock, in cycles of a microsecond; bytes of global memory, and of the second cache, in one.
+const CLOCK: f32 = 1500.0;
+const MEMORY: f32 = 1.5e6;
+const CACHE: f32 = 4.0e6;
+/// Microseconds from the end of a kernel to the first instructions of the next.
+const LAUNCH: f32 = 2.5;
+
+/// What a step costs, in microseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Cost {
+    /// Passing h on to those who multiply it next: a barrier, or a launch.
+    pub exchange: f32,
+    /// The recurrent product.
+    pub product: f32,
+    /// The cells, element by element.
+    pub cells: f32,
+    /// Bytes from and to global memory; they move beside all else.
+    pub memory: f32,
+}
+
+impl Cost {
+    /// All of it.
+    pub fn total(&self) -> f32 {
+        (self.exchange + self.product + self.cells).max(self.memory)
+    }
+
+    fn times(self, waves: f32) -> Self {
+        let Self { exchange, product, cells, memory } = self;
+        Self {
+            exchange: exchange * waves,
+            product: product * waves,
+            cells: cells * waves,
+            memory: memory * waves,
+        }
+    }
+}
+
+/// What keeps another block from a multiprocessor, or leaves some without any.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Binding {
+    /// There are no more blocks than multiprocessors.
+    Blocks,
+    /// The registers of its threads.
+    Registers,
+    /// Shared memory.
+    Shared,
+    /// Threads.
+    Threads,
+}
+
+impl fmt::Display for Binding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Blocks => "blocks: no multiprocessor has two",
+            Self::Registers => "registers",
+            Self::Shared => "shared memory",
+            Self::Threads => "threads",
+        })
+    }
+}
+
+/// A layout of a pass, and what it costs.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Tiling {
+    /// How time is walked.
+    pub path: Path,
+    /// Rows of a block.
+    pub rows: u32,
+    /// Threads of a block.
+    pub threads: u32,
+    /// Bytes of shared memory that a block gets at its launch.
+    pub shared: u32,
+    /// Chunks of the matrices that each thread has, in registers and in shared memory.
+    pub chunks: [u32; 2],
+    /// Blocks of a launch.
+    pub blocks: u64,
+    /// Times that all multiprocessors are filled with blocks, one after the other.
+    pub waves: u64,
+    /// What holds it back.
+    pub binding: Binding,
+    /// Microseconds of a step, as modelled.
+    pub cost: Cost,
+}
+
+/// The chosen layout, what holds it back, and the runners-up; nothing where there are none.
+pub(super) fn write_table(f: &mut fmt::Formatter<'_>, layouts: &[Tiling]) -> fmt::Result {
+    let Some(chosen) = layouts.first() else { return Ok(()) };
+    let &Tiling { threads, shared, chunks: [near, far], waves, binding, .. } = chosen;
+    write!(f, "\nthreads    {threads} of a block, {shared} bytes of shared memory")?;
+    if near > 0 {
+        write!(f, "\nmatrices   {near} chunks of a thread in registers, {far} in shared memory")?;
+    }
+    write!(f, "\nwaves      {waves}; held by {binding}")?;
+    write!(f, "\n\nmicroseconds of a step, modelled, of each layout that fits")?;
+    write!(f, "\n  layout     rows  blocks  waves  exchange  product   cells  memory    all")?;
+    for layout in layouts {
+        let &Tiling { path, rows, blocks, waves, cost, .. } = layout;
+        let name = match path {
+            Path::Resident => "resident",
+            Path::Stepwise => "stepwise",
+        };
+        let Cost { exchange, product, cells, memory } = cost;
+        write!(f, "\n  {name:<9} {rows:>5} {blocks:>7} {waves:>6}")?;
+        write!(
+            f,
+            " {exchange:>9.2} {product:>8.2} {cells:>7.2} {memory:>7.2} {:>6.2}",
+            cost.total()
+        )?;
+    }
+    Ok(())
+}
+
+/// Every layout that fits, the cheapest first; the last resort fits always.
+///
+/// `threads` are the most that a block of the resident kernel has, if there is one.
+pub(super) fn tilings(
+    pass: Pass,
+    limits: &Limits,
+    problem: &Problem,
+    threads: Option<u32>,
+) -> Vec<Tiling> {
+    let most_threads = threads.unwrap_or(0);
+    let work = Work { most_threads, ..Work::of(pass, problem) };
+    let mut all: Vec<_> =
+        work.row_counts().into_iter().filter_map(|rows| work.resident(limits, rows)).collect();
+    all.push(work.stepwise(limits));
+    all.sort_by(|a, b| a.cost.total().total_cmp(&b.cost.total()));
+    all
+}
+
+/// What a pass has to do, as numbers.
+struct Work<'a> {
+    problem: &'a Problem,
+    pass: Pass,
+    gates: usize,
+    narrow: bool,
+    /// Of a resident block.
+    most_threads: u32,
+}
+
+impl<'a> Work<'a> {
+    fn of(pass: Pass, problem: &'a Problem) -> Self {
+        let gates = problem.cell.recurrent_gates().len();
+        Self { problem, pass, gates, narrow: problem.dtype != DType::F32, most_threads: 0 }
+    }
+
+    /// Rows that a resident block may have: all lines of its product, or half of them.
+    fn row_counts(&self) -> [usize; 2] {
+        if self.narrow { [4, 8] } else { [2, 4] }
+    }
+
+    /// Elements of a line: h' of a head, or D of all its gates.
+    fn columns(&self) -> usize {
+        let span = self.problem.width.next_multiple_of(4);
+        if self.pass == Pass::Backward { self.gates * span } else { span }
+    }
+
+    /// Whether a thread multiplies four units at a time instead of the gates of one.
+    fn across(&self) -> bool {
+        self.pass == Pass::Backward || (self.gates == 1 && !self.narrow)
+    }
+
+    /// Chunks of a line, the most of them that stay in registers, and quads of each.
+    fn chunks(&self) -> [usize; 3] {
+        let columns = self.columns();
+        match (self.narrow, self.across()) {
+            (true, true) => [2 * columns.div_ceil(32), 8 * self.gates, 1],
+            (true, false) => [2 * columns.div_ceil(32), 8, self.gates],
+            (false, true) => [columns.div_ceil(64), if self.gates == 1 { 2 } else { 4 }, 4],
+            (false, false) => [columns.div_ceil(16), 4, self.gates],
+        }
+    }
+
+    /// Registers of a thread, about; the kernels' own numbers are in kernels/rnn/resources.toml.
+    fn registers(&self) -> u64 {
+        match (self.narrow, self.gates) {
+            (false, _) => 128,
+            (true, 1) => 96,
+            (true, 3) => 192,
+            (true, _) => 255,
+        }
+    }
+
+    fn resident(&self, limits: &Limits, rows: usize) -> Option<Tiling> {
+        let &Problem { batch, heads, width, .. } = self.problem;
+        let warps = width.div_ceil(if self.narrow { 16 } else { 8 });
+        let threads = 32 * warps;
+        if threads > self.most_threads as usize {
+            return None;
+        }
+        let [chunks, most, each] = self.chunks();
+        let kept = chunks.min(most);
+        let quads = 16 * threads * each * kept.max(chunks - kept);
+        let pitch = self.columns().next_multiple_of(64) + 8;
+        let [lines, bytes] = if self.narrow { [8, 2] } else { [4, 4] };
+        let own = 16 * threads * if self.narrow { 4 } else { 1 };
+        let shared = 2 * lines * pitch * bytes + own + quads;
+        if shared as u64 > u64::from(limits.shared_bytes) {
+            return None;
+        }
+        let blocks = (heads as u64).saturating_mul(batch.div_ceil(rows) as u64);
+        let units = u64::from(limits.units.max(1));
+        let fitting = [
+            (REGISTERS / (self.registers() * threads as u64), Binding::Registers),
+            (
+                (u64::from(limits.shared_bytes) + RESERVED) / (shared as u64 + RESERVED),
+                Binding::Shared,
+            ),
+            (THREADS / threads as u64, Binding::Threads),
+        ];
+        let (fit, binding) = fitting.into_iter().min_by_key(|(fit, _)| *fit)?;
+        let fit = fit.max(1);
+        let binding = if blocks <= units { Binding::Blocks } else { binding };
+        let waves = blocks.div_ceil(units * fit);
+        let beside = blocks.div_ceil(units).min(fit) as f32;
+        let cost = Cost {
+            // Loads of lines, three exchanges of lanes, a barrier, and the longest way through a cell.
+            exchange: 300.0 / CLOCK,
+            product: beside * self.product_cycles(rows, warps) / CLOCK,
+            cells: beside * self.cell_cycles(rows, warps) / CLOCK,
+            memory: self.step_bytes() * (blocks.min(units * fit) as f32 / blocks.max(1) as f32)
+                / MEMORY,
+        };
+        Some(Tiling {
+            path: Path::Resident,
+            rows: rows as u32,
+            threads: threads as u32,
+            shared: shared as u32,
+            chunks: [kept as u32, (chunks - kept) as u32],
+            blocks,
+            waves,
+            binding,
+            cost: cost.times(waves as f32),
+        })
+    }
+
+    /// Cycles of a block's product: each of four schedulers issues a multiplication of 32 lanes, and
+    /// shared memory gives 128 bytes; a tensor core takes eight for one of its own.
+    fn product_cycles(&self, rows: usize, warps: usize) -> f32 {
+        let [chunks, most, each] = self.chunks();
+        if self.narrow {
+            return (warps * chunks * each) as f32 * 8.0 / 4.0;
+        }
+        let multiplications = warps * chunks * each * 4 * rows;
+        let lines = warps * chunks * rows * 4;
+        let far = warps * chunks.saturating_sub(most) * each * 4;
+        (multiplications as f32 / 4.0).max((lines + far) as f32)
+    }
+
+    /// Cycles of a block's cells: instructions of an element, of all warps, by four schedulers.
+    fn cell_cycles(&self, rows: usize, warps: usize) -> f32 {
+        let exact = match (self.problem.cell, self.pass) {
+            (Cell::Elman(_), _) => 40,
+            (Cell::Lstm, Pass::Forward) => 150,
+            (Cell::Gru, Pass::Forward) => 110,
+            (Cell::Slstm, Pass::Forward) => 170,
+            (Cell::Gru, Pass::Backward) => 70,
+            (_, Pass::Backward) => 110,
+        };
+        let of_a_lane = match self.narrow {
+            true => exact / 2 * (rows / 2),
+            false => exact,
+        };
+        // Where its tensors are, and moving them.
+        let around = 60 * (if self.narrow { rows / 4 } else { 1 });
+        (warps * (of_a_lane + around)) as f32 / 4.0
+    }
+
+    /// Bytes of a step of all rows, besides the matrices.
+    fn step_bytes(&self) -> f32 {
+        let steps = self.problem.steps.max(1) as f32;
+        let matrices = self.matrix_bytes();
+        let all = match self.pass {
+            Pass::Forward => self.problem.least_bytes_forward(),
+            Pass::Backward => self.problem.least_bytes_backward(),
+        };
+        (all as f32 - matrices).max(0.0) / steps
+    }
+
+    fn matrix_bytes(&self) -> f32 {
+        let &Problem { heads, width, .. } = self.problem;
+        self.gates as f32 * heads as f32 * (width as f32).powi(2) * 4.0
+    }
+
+    fn stepwise(&self, limits: &Limits) -> Tiling {
+        let &Problem { batch, heads, width, .. } = self.problem;
+        let [rows, units_of_a_block] = STEPWISE;
+        let tiles = batch.div_ceil(rows) as u64;
+        let across = width.div_ceil(units_of_a_block) as u64;
+        let blocks = tiles.saturating_mul(heads as u64).saturating_mul(across);
+        let units = u64::from(limits.units.max(1));
+        let beside = blocks.div_ceil(units) as f32;
+        let warps = STEPWISE_THREADS as usize / 32;
+        let multiplications = (warps * self.gates * 4 * width.next_multiple_of(32)) as f32;
+        let cost = Cost {
+            exchange: LAUNCH,
+            product: beside * multiplications / 4.0 * 2.0 / CLOCK,
+            cells: beside * self.cell_cycles(4, 4 * warps) / CLOCK,
+            memory: self.step_bytes() / MEMORY + tiles as f32 * self.matrix_bytes() / CACHE,
+        };
+        Tiling {
+            path: Path::Stepwise,
+            rows: rows as u32,
+            threads: STEPWISE_THREADS,
+            shared: 0,
+            chunks: [0, 0],
+            blocks,
+            waves: 1,
+            binding: if blocks <= units { Binding::Blocks } else { Binding::Threads },
+            cost,
+        }
+    }
+}
