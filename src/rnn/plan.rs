@@ -23,6 +23,7 @@ pub(super) use wgpu::{
 
 /// How heads of rows are run through time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Path {
     /// All steps at once: a block, or a task, has a head of some rows and never waits for others.
     Resident,

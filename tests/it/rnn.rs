@@ -2,13 +2,15 @@
 
 use warpwright::rnn::{Cell, Direction, Inputs, Options, Rnn, StepInputs, check_named, run_named};
 use warpwright::verify::rnn::{Before, Case, Given, Lengths};
-use warpwright::{Cpu, Device, Named, Tensor, View, rnn};
+use warpwright::{Cpu, DType, Device, Named, Tensor, View, rnn};
 
 use crate::devices::{devices, ieee_devices};
 
 mod errors;
 #[cfg(feature = "interpreter")]
 mod interpreter;
+#[cfg(feature = "interpreter")]
+mod resident;
 mod torch;
 
 fn run(device: &Device, named: &Named<Cpu>, options: &Options) -> Named<Cpu> {
@@ -36,6 +38,25 @@ fn part(view: &View<Cpu>, axis: usize, range: std::ops::Range<usize>) -> View<Cp
     view.narrowed(axis, range).expect("within the axis").to_backend(&Cpu).expect("memory")
 }
 
+/// The options of a case with every variant of a device that fits, of either pass.
+fn ways(device: &Device, case: &Case) -> Vec<Options> {
+    fn variants<B: Rnn<f32>>(backend: &B, case: &Case) -> Vec<&'static str> {
+        let (problem, options) = (case.problem(DType::F32).expect("it fits"), case.options());
+        let forward = backend.variants_forward(&problem, &options).expect("it fits");
+        let backward = backend.variants_backward(&problem, &options).expect("it fits");
+        [forward, backward].concat()
+    }
+    let names = match device {
+        Device::Cpu(backend) => variants(backend, case),
+        #[cfg(feature = "wgpu")]
+        Device::Wgpu(backend) => variants(backend, case),
+        #[cfg(feature = "cuda")]
+        Device::Cuda(backend) => variants(backend, case),
+        other => panic!("{} is not known here", other.name()),
+    };
+    names.into_iter().map(|name| case.options().with_variant(name)).collect()
+}
+
 /// What has steps, as the second axis.
 const SEQUENCES: [&str; 4] = ["wx", "dh", "dc", "dn"];
 
@@ -45,10 +66,12 @@ fn repeated_runs_give_equal_bits() {
         for cell in Cell::ALL {
             let case = Case { given: Given::Everything, ..Case::new(cell, [5, 11, 2, 37]) };
             let named = case.tensors::<f32>().expect("tensors");
-            let first = run(device, &named, &case.options());
-            let second = run(device, &named, &case.options());
-            for (name, view) in &first {
-                assert!(bits(view) == bits(&second[name]), "{cell}: {name} on {}", device.name());
+            for options in ways(device, &case) {
+                let [first, second] = [(); 2].map(|()| run(&device, &named, &options));
+                for (name, view) in &first {
+                    let same = bits(view) == bits(&second[name]);
+                    assert!(same, "{cell}: {name} on {}", device.name());
+                }
             }
         }
     }
@@ -61,45 +84,48 @@ fn a_row_may_be_cut_anywhere() {
     for device in devices() {
         for (cell, cut) in Cell::ALL.into_iter().zip([1, 5, 11, 4, 7]) {
             let case = Case { given: Given::Everything, ..Case::new(cell, [3, STEPS, 2, 21]) };
-            let named = case.tensors::<f32>().expect("tensors");
-            let whole = run(device, &named, &case.options());
-            let of = |range: std::ops::Range<usize>| -> Named<Cpu> {
-                let cut = |(name, view): (&String, &View<Cpu>)| match SEQUENCES
-                    .contains(&name.as_str())
-                {
-                    true => (name.clone(), part(view, 1, range.clone())),
-                    false => (name.clone(), view.clone()),
-                };
-                named.iter().map(cut).collect()
-            };
-            let (mut early, mut late) = (of(0..cut), of(cut..STEPS));
-            let forward = run(device, &early, &case.options());
-            for (from, to) in
-                [("last_h", "h0"), ("last_c", "c0"), ("last_n", "n0"), ("last_m", "m0")]
-            {
-                late.extend(forward.get(from).map(|state| (to.to_owned(), state.clone())));
+            for options in ways(device, &case) {
+                cut_in_two(device, &case, &options, cut);
             }
-            let late = run(device, &late, &case.options());
-            for (from, to) in [("dh0", "dlast_h"), ("dc0", "dlast_c"), ("dn0", "dlast_n")] {
-                early.extend(late.get(from).map(|state| (to.to_owned(), state.clone())));
-            }
-            let early = run(device, &early, &case.options());
-            let what = |name: &str| format!("{cell} cut at {cut}: {name} on {}", device.name());
-            for name in ["h", "c", "n", "m", "dwx"] {
-                let Some(view) = whole.get(name) else { continue };
-                assert_same_bits(&early[name], &part(view, 1, 0..cut), &what(name));
-                assert_same_bits(&late[name], &part(view, 1, cut..STEPS), &what(name));
-            }
-            for name in ["last_h", "last_c", "last_n", "last_m"] {
-                if let Some(view) = whole.get(name) {
-                    assert_same_bits(&late[name], view, &what(name));
-                }
-            }
-            for name in ["dh0", "dc0", "dn0"] {
-                if let Some(view) = whole.get(name) {
-                    assert_same_bits(&early[name], view, &what(name));
-                }
-            }
+        }
+    }
+}
+
+fn cut_in_two(device: &Device, case: &Case, options: &Options, cut: usize) {
+    let (cell, steps) = (case.cell, case.sizes.steps);
+    let named = case.tensors::<f32>().expect("tensors");
+    let whole = run(device, &named, options);
+    let of = |range: std::ops::Range<usize>| -> Named<Cpu> {
+        let cut = |(name, view): (&String, &View<Cpu>)| match SEQUENCES.contains(&name.as_str()) {
+            true => (name.clone(), part(view, 1, range.clone())),
+            false => (name.clone(), view.clone()),
+        };
+        named.iter().map(cut).collect()
+    };
+    let (mut early, mut late) = (of(0..cut), of(cut..steps));
+    let forward = run(device, &early, options);
+    for (from, to) in [("last_h", "h0"), ("last_c", "c0"), ("last_n", "n0"), ("last_m", "m0")] {
+        late.extend(forward.get(from).map(|state| (to.to_owned(), state.clone())));
+    }
+    let late = run(device, &late, options);
+    for (from, to) in [("dh0", "dlast_h"), ("dc0", "dlast_c"), ("dn0", "dlast_n")] {
+        early.extend(late.get(from).map(|state| (to.to_owned(), state.clone())));
+    }
+    let early = run(device, &early, options);
+    let what = |name: &str| format!("{cell} cut at {cut}: {name} on {}", device.name());
+    for name in ["h", "c", "n", "m", "dwx"] {
+        let Some(view) = whole.get(name) else { continue };
+        assert_same_bits(&early[name], &part(view, 1, 0..cut), &what(name));
+        assert_same_bits(&late[name], &part(view, 1, cut..steps), &what(name));
+    }
+    for name in ["last_h", "last_c", "last_n", "last_m"] {
+        if let Some(view) = whole.get(name) {
+            assert_same_bits(&late[name], view, &what(name));
+        }
+    }
+    for name in ["dh0", "dc0", "dn0"] {
+        if let Some(view) = whole.get(name) {
+            assert_same_bits(&early[name], view, &what(name));
         }
     }
 }
@@ -130,24 +156,26 @@ fn steps_are_a_recurrence<B: Rnn<f32>>(backend: &B, cell: Cell) {
         .iter()
         .map(|(name, view)| (name.clone(), view.to_backend(backend).expect("copied")))
         .collect();
-    let (inputs, options) = (Inputs::<B, f32>::from_named(&there), Options::new(cell));
-    let inputs = inputs.expect("they fit");
-    let whole = rnn::forward(&inputs, &options).expect("it runs");
-    let h = whole.h.to_backend(&Cpu).expect("read");
-    let problem = rnn::Problem::check(&inputs, &options).expect("it fits");
-    let mut state = rnn::State::<B, f32>::zeros(backend, &problem).expect("memory");
-    let what = format!("{cell} on {}", backend.name());
-    for t in 0..SIZES[1] {
-        let wx = values(&part(&named["wx"], 1, t..t + 1));
-        let shape = [SIZES[0], cell.input_gates().len(), SIZES[2], SIZES[3]];
-        let wx = Tensor::from_slice(backend, &wx, &shape).expect("fits");
-        let step = StepInputs { wx: &wx, r: inputs.r, b: inputs.b };
-        let stepped = rnn::step(&step, &options, &mut state).expect("it runs");
-        let expected = values(&part(&h, 1, t..t + 1));
-        assert_eq!(stepped.to_vec().expect("read"), expected, "{what}, step {t}");
+    let inputs = Inputs::<B, f32>::from_named(&there).expect("they fit");
+    let problem = rnn::Problem::check(&inputs, &Options::new(cell)).expect("it fits");
+    for variant in backend.variants_forward(&problem, &Options::new(cell)).expect("it fits") {
+        let options = Options::new(cell).with_variant(variant);
+        let whole = rnn::forward(&inputs, &options).expect("it runs");
+        let h = whole.h.to_backend(&Cpu).expect("read");
+        let mut state = rnn::State::<B, f32>::zeros(backend, &problem).expect("memory");
+        let what = format!("{cell} on {}", backend.name());
+        for t in 0..SIZES[1] {
+            let wx = values(&part(&named["wx"], 1, t..t + 1));
+            let shape = [SIZES[0], cell.input_gates().len(), SIZES[2], SIZES[3]];
+            let wx = Tensor::from_slice(backend, &wx, &shape).expect("fits");
+            let step = StepInputs { wx: &wx, r: inputs.r, b: inputs.b };
+            let stepped = rnn::step(&step, &options, &mut state).expect("it runs");
+            let expected = values(&part(&h, 1, t..t + 1));
+            assert_eq!(stepped.to_vec().expect("read"), expected, "{what}, step {t}");
+        }
+        let last = [state.h.to_vec(), whole.last.h.to_vec()].map(|h| h.expect("read"));
+        assert_eq!(last[0], last[1], "{what}");
     }
-    let last = [state.h.to_vec(), whole.last.h.to_vec()].map(|h| h.expect("read"));
-    assert_eq!(last[0], last[1], "{what}");
 }
 
 /// Steps turned round, run in reverse.
@@ -173,17 +201,18 @@ fn reverse_is_forward_of_what_is_turned_round() {
                     false => (name.clone(), view.clone()),
                 })
                 .collect();
-            let forward = run(device, &named, &case.options());
-            let options = case.options().with_direction(Direction::Reverse);
-            let reverse = run(device, &turned, &options);
-            for (name, view) in &forward {
-                let what = format!("{cell}: {name} on {}", device.name());
-                match name.as_str() {
-                    "h" | "c" | "n" | "m" | "dwx" => {
-                        assert_same_bits(&turn(&reverse[name]), view, &what);
+            for options in ways(device, &case) {
+                let forward = run(device, &named, &options);
+                let reverse = run(device, &turned, &options.with_direction(Direction::Reverse));
+                for (name, view) in &forward {
+                    let what = format!("{cell}: {name} on {}", device.name());
+                    match name.as_str() {
+                        "h" | "c" | "n" | "m" | "dwx" => {
+                            assert_same_bits(&turn(&reverse[name]), view, &what);
+                        }
+                        "dR" | "db" => {}
+                        _ => assert_same_bits(&reverse[name], view, &what),
                     }
-                    "dR" | "db" => {}
-                    _ => assert_same_bits(&reverse[name], view, &what),
                 }
             }
         }
@@ -199,7 +228,7 @@ fn a_nan_stays_in_its_head_of_its_row() {
         for cell in Cell::ALL {
             let case = Case { given: Given::Everything, ..Case::new(cell, SIZES) };
             let mut named = case.tensors::<f32>().expect("tensors");
-            let clean = run(device, &named, &case.options());
+            let clean = named.clone();
             let mut wx = values(&named["wx"]);
             let gates = cell.input_gates().len();
             let [row, t, head] = AT;
@@ -209,24 +238,31 @@ fn a_nan_stays_in_its_head_of_its_row() {
                 "wx".to_owned(),
                 Tensor::from_slice(&Cpu, &wx, &shape).expect("fits").into_view(),
             );
-            let hurt = run(device, &named, &case.options());
-            let what = format!("{cell} on {}", device.name());
-            // Of a tensor (rows, .., heads, D), which elements belong to the head of the row.
-            for (name, view) in &clean {
-                let (x, y) = (values(view), values(&hurt[name]));
-                let lines = x.len() / SIZES[0];
-                for (i, (x, y)) in x.iter().zip(&y).enumerate() {
-                    let here = i / lines == row && i / SIZES[3] % SIZES[2] == head;
-                    let shared = matches!(name.as_str(), "dR" | "db");
-                    assert!(here || shared || x.to_bits() == y.to_bits(), "{what}: {name}[{i}]");
+            for options in ways(device, &case) {
+                let clean = run(device, &clean, &options);
+                let hurt = run(device, &named, &options);
+                let what = format!("{cell} on {}", device.name());
+                // Of a tensor (rows, .., heads, D), which elements belong to the head of the row.
+                for (name, view) in &clean {
+                    let (x, y) = (values(view), values(&hurt[name]));
+                    let lines = x.len() / SIZES[0];
+                    for (i, (x, y)) in x.iter().zip(&y).enumerate() {
+                        let here = i / lines == row && i / SIZES[3] % SIZES[2] == head;
+                        let shared = matches!(name.as_str(), "dR" | "db");
+                        assert!(
+                            here || shared || x.to_bits() == y.to_bits(),
+                            "{what}: {name}[{i}]"
+                        );
+                    }
                 }
+                let h = values(&hurt["h"]);
+                let line = |t: usize| {
+                    &h[((row * SIZES[1] + t) * SIZES[2] + head) * SIZES[3]..][..SIZES[3]]
+                };
+                assert!(line(t)[4].is_nan(), "{what}");
+                assert!(line(t + 1).iter().all(|h| h.is_nan()), "{what}: a step later");
+                assert!(line(t - 1).iter().all(|h| h.is_finite()), "{what}: a step before");
             }
-            let h = values(&hurt["h"]);
-            let line =
-                |t: usize| &h[((row * SIZES[1] + t) * SIZES[2] + head) * SIZES[3]..][..SIZES[3]];
-            assert!(line(t)[4].is_nan(), "{what}");
-            assert!(line(t + 1).iter().all(|h| h.is_nan()), "{what}: a step later");
-            assert!(line(t - 1).iter().all(|h| h.is_finite()), "{what}: a step before");
         }
     }
 }
