@@ -106,3 +106,20 @@ pub struct Limits {
     /// The PTX that the device takes.
     pub tier: Option<Tier>,
 }
+
+#[cfg(all(test, feature = "cuda"))]
+impl Limits {
+    /// Those of an H100, for tests of plans.
+    pub(crate) fn of_h100() -> Self {
+        Self {
+            units: 132,
+            block_threads: 1024,
+            shared_bytes: 227 << 10,
+            grid: [i32::MAX as u32, 65535, 65535],
+            binding_bytes: u64::MAX,
+            storage_bindings: u32::MAX,
+            subgroups: Some((32, 32)),
+            tier: Some(Tier::Sm90a),
+        }
+    }
+}

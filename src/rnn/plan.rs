@@ -6,11 +6,13 @@ use super::{NAME, Options, Problem};
 use crate::Result;
 use crate::variant::{forced, no_such_variant};
 
-mod tiler;
-pub use tiler::{Binding, Cost, Tiling};
+mod layout;
+pub use layout::{Binding, Cost, Tiling};
 
 #[cfg(feature = "cuda")]
 mod cuda;
+#[cfg(feature = "cuda")]
+mod tiler;
 #[cfg(feature = "cuda")]
 pub(super) use cuda::{cuda, cuda_variants};
 
@@ -69,7 +71,7 @@ impl fmt::Display for Plan {
         writeln!(f, "blocks     {blocks}, of {rows} rows each")?;
         writeln!(f, "workspace  {workspace} bytes")?;
         write!(f, "because    {reason}")?;
-        tiler::write_table(f, layouts)
+        layout::write_table(f, layouts)
     }
 }
 

@@ -1,7 +1,7 @@
 //! The plans of a CUDA device.
 
-use super::tiler::{Tiling, tilings};
-use super::{Pass, Path, Plan};
+use super::tiler::tilings;
+use super::{Pass, Path, Plan, Tiling};
 use crate::backend::Limits;
 use crate::backend::cuda::{bytes, grid_length};
 use crate::backend::kernel::VariantInfo;

@@ -15,16 +15,16 @@
 //!
 //! Two more paths will have their place here: a head within a cluster, and within the whole grid.
 
-use std::fmt;
-
+use super::layout::{Binding, Cost, Tiling};
 use super::{Pass, Path};
 use crate::backend::Limits;
 use crate::element::DType;
 use crate::rnn::{Cell, Problem};
 
-/// 32-bit registers of a multiprocessor, of which a warp gets multiples of 256; its threads; the
-/// shared memory that a block costs besides its own.
-const REGISTERS: u64 = 65_536;
+/// Of a multiprocessor: its parts, with a scheduler and a tensor core each; the 32-bit registers of
+/// a part; threads; the shared memory that a block costs besides its own.
+const PARTS: u64 = 4;
+const REGISTERS: u64 = 16_384;
 const THREADS: u64 = 2048;
 const RESERVED: u64 = 1024;
 
@@ -39,113 +39,6 @@ const CACHE: f32 = 4.0e6;
 /// Microseconds from the end of a kernel to the first instructions of the next.
 const LAUNCH: f32 = 2.5;
 
-/// What a step costs, in microseconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Cost {
-    /// Passing h on to those who multiply it next: a barrier, or a launch.
-    pub exchange: f32,
-    /// The recurrent product.
-    pub product: f32,
-    /// The cells, element by element.
-    pub cells: f32,
-    /// Bytes from and to global memory; they move beside all else.
-    pub memory: f32,
-}
-
-impl Cost {
-    /// All of it.
-    pub fn total(&self) -> f32 {
-        (self.exchange + self.product + self.cells).max(self.memory)
-    }
-
-    fn times(self, waves: f32) -> Self {
-        let Self { exchange, product, cells, memory } = self;
-        Self {
-            exchange: exchange * waves,
-            product: product * waves,
-            cells: cells * waves,
-            memory: memory * waves,
-        }
-    }
-}
-
-/// What keeps another block from a multiprocessor, or leaves some without any.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Binding {
-    /// There are no more blocks than multiprocessors.
-    Blocks,
-    /// The registers of its threads.
-    Registers,
-    /// Shared memory.
-    Shared,
-    /// Threads.
-    Threads,
-}
-
-impl fmt::Display for Binding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Blocks => "blocks: no multiprocessor has two",
-            Self::Registers => "registers",
-            Self::Shared => "shared memory",
-            Self::Threads => "threads",
-        })
-    }
-}
-
-/// A layout of a pass, and what it costs.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct Tiling {
-    /// How time is walked.
-    pub path: Path,
-    /// Rows of a block.
-    pub rows: u32,
-    /// Threads of a block.
-    pub threads: u32,
-    /// Bytes of shared memory that a block gets at its launch.
-    pub shared: u32,
-    /// Chunks of the matrices that each thread has, in registers and in shared memory.
-    pub chunks: [u32; 2],
-    /// Blocks of a launch.
-    pub blocks: u64,
-    /// Times that all multiprocessors are filled with blocks, one after the other.
-    pub waves: u64,
-    /// What holds it back.
-    pub binding: Binding,
-    /// Microseconds of a step, as modelled.
-    pub cost: Cost,
-}
-
-/// The chosen layout, what holds it back, and the runners-up; nothing where there are none.
-pub(super) fn write_table(f: &mut fmt::Formatter<'_>, layouts: &[Tiling]) -> fmt::Result {
-    let Some(chosen) = layouts.first() else { return Ok(()) };
-    let &Tiling { threads, shared, chunks: [near, far], waves, binding, .. } = chosen;
-    write!(f, "\nthreads    {threads} of a block, {shared} bytes of shared memory")?;
-    if near > 0 {
-        write!(f, "\nmatrices   {near} chunks of a thread in registers, {far} in shared memory")?;
-    }
-    write!(f, "\nwaves      {waves}; held by {binding}")?;
-    write!(f, "\n\nmicroseconds of a step, modelled, of each layout that fits")?;
-    write!(f, "\n  layout     rows  blocks  waves  exchange  product   cells  memory    all")?;
-    for layout in layouts {
-        let &Tiling { path, rows, blocks, waves, cost, .. } = layout;
-        let name = match path {
-            Path::Resident => "resident",
-            Path::Stepwise => "stepwise",
-        };
-        let Cost { exchange, product, cells, memory } = cost;
-        write!(f, "\n  {name:<9} {rows:>5} {blocks:>7} {waves:>6}")?;
-        write!(
-            f,
-            " {exchange:>9.2} {product:>8.2} {cells:>7.2} {memory:>7.2} {:>6.2}",
-            cost.total()
-        )?;
-    }
-    Ok(())
-}
-
 /// Every layout that fits, the cheapest first; the last resort fits always.
 ///
 /// `threads` are the most that a block of the resident kernel has, if there is one.
@@ -155,8 +48,13 @@ pub(super) fn tilings(
     problem: &Problem,
     threads: Option<u32>,
 ) -> Vec<Tiling> {
-    let most_threads = threads.unwrap_or(0);
-    let work = Work { most_threads, ..Work::of(pass, problem) };
+    let work = Work {
+        problem,
+        pass,
+        gates: problem.cell.recurrent_gates().len(),
+        narrow: problem.dtype != DType::F32,
+        most_threads: threads.unwrap_or(0) as usize,
+    };
     let mut all: Vec<_> =
         work.row_counts().into_iter().filter_map(|rows| work.resident(limits, rows)).collect();
     all.push(work.stepwise(limits));
@@ -171,15 +69,10 @@ struct Work<'a> {
     gates: usize,
     narrow: bool,
     /// Of a resident block.
-    most_threads: u32,
+    most_threads: usize,
 }
 
-impl<'a> Work<'a> {
-    fn of(pass: Pass, problem: &'a Problem) -> Self {
-        let gates = problem.cell.recurrent_gates().len();
-        Self { problem, pass, gates, narrow: problem.dtype != DType::F32, most_threads: 0 }
-    }
-
+impl Work<'_> {
     /// Rows that a resident block may have: all lines of its product, or half of them.
     fn row_counts(&self) -> [usize; 2] {
         if self.narrow { [4, 8] } else { [2, 4] }
@@ -213,7 +106,7 @@ impl<'a> Work<'a> {
             (false, _) => 128,
             (true, 1) => 96,
             (true, 3) => 192,
-            (true, _) => 255,
+            (true, _) => 256,
         }
     }
 
@@ -221,7 +114,7 @@ impl<'a> Work<'a> {
         let &Problem { batch, heads, width, .. } = self.problem;
         let warps = width.div_ceil(if self.narrow { 16 } else { 8 });
         let threads = 32 * warps;
-        if threads > self.most_threads as usize {
+        if threads > self.most_threads {
             return None;
         }
         let [chunks, most, each] = self.chunks();
@@ -237,7 +130,7 @@ impl<'a> Work<'a> {
         let blocks = (heads as u64).saturating_mul(batch.div_ceil(rows) as u64);
         let units = u64::from(limits.units.max(1));
         let fitting = [
-            (REGISTERS / (self.registers() * threads as u64), Binding::Registers),
+            (PARTS * (REGISTERS / (32 * self.registers())) / warps as u64, Binding::Registers),
             (
                 (u64::from(limits.shared_bytes) + RESERVED) / (shared as u64 + RESERVED),
                 Binding::Shared,
@@ -355,11 +248,6 @@ mod tests {
     use super::*;
     use crate::rnn::Options;
 
-    /// A device like an H100.
-    fn limits() -> Limits {
-        Limits { units: 132, block_threads: 1024, shared_bytes: 227 << 10, ..Limits::default() }
-    }
-
     fn layouts(pass: Pass, dtype: DType, sizes: [usize; 4], limits: &Limits) -> Vec<Tiling> {
         let problem = Problem::new(dtype, sizes, &Options::new(Cell::Lstm)).expect("it fits");
         let threads = if dtype == DType::F32 { 512 } else { 256 };
@@ -369,7 +257,7 @@ mod tests {
     #[test]
     fn small_heads_stay_in_registers() {
         for pass in [Pass::Forward, Pass::Backward] {
-            let all = layouts(pass, DType::F32, [16, 9, 12, 64], &limits());
+            let all = layouts(pass, DType::F32, [16, 9, 12, 64], &Limits::of_h100());
             let Tiling { path, rows, threads, chunks, blocks, binding, .. } = all[0];
             assert_eq!((path, rows, threads, blocks), (Path::Resident, 2, 256, 96));
             assert_eq!((chunks, binding), ([4, 0], Binding::Blocks));
@@ -379,9 +267,9 @@ mod tests {
 
     #[test]
     fn larger_heads_go_on_in_shared_memory_as_far_as_there_is_some() {
-        let all = layouts(Pass::Forward, DType::F32, [16, 9, 6, 128], &limits());
+        let all = layouts(Pass::Forward, DType::F32, [16, 9, 6, 128], &Limits::of_h100());
         assert_eq!((all[0].path, all[0].chunks), (Path::Resident, [4, 4]));
-        let little = Limits { shared_bytes: 100 << 10, ..limits() };
+        let little = Limits { shared_bytes: 100 << 10, ..Limits::of_h100() };
         let all = layouts(Pass::Forward, DType::F32, [16, 9, 6, 128], &little);
         assert_eq!(all.iter().map(|one| one.path).collect::<Vec<_>>(), [Path::Stepwise]);
     }
@@ -389,23 +277,25 @@ mod tests {
     #[test]
     fn heads_that_fit_nowhere_are_walked_step_by_step() {
         for (dtype, width) in [(DType::F32, 129), (DType::BF16, 129), (DType::F16, 768)] {
-            let all = layouts(Pass::Backward, dtype, [16, 9, 1, width], &limits());
+            let all = layouts(Pass::Backward, dtype, [16, 9, 1, width], &Limits::of_h100());
             assert_eq!(all.iter().map(|one| one.path).collect::<Vec<_>>(), [Path::Stepwise]);
         }
     }
 
     #[test]
     fn many_rows_share_blocks() {
-        let all = layouts(Pass::Forward, DType::F32, [64, 9, 12, 64], &limits());
+        let all = layouts(Pass::Forward, DType::F32, [64, 9, 12, 64], &Limits::of_h100());
         assert_eq!((all[0].rows, all[0].waves, all[0].binding), (4, 1, Binding::Registers));
-        let all = layouts(Pass::Forward, DType::BF16, [256, 9, 12, 64], &limits());
+        let all = layouts(Pass::Forward, DType::BF16, [256, 9, 12, 64], &Limits::of_h100());
         assert_eq!(all[0].rows, 8);
     }
 
     #[test]
     fn where_a_row_is_cut_changes_nothing() {
         for width in [1, 33, 64, 100, 128, 300] {
-            let of = |steps| layouts(Pass::Forward, DType::F32, [7, steps, 3, width], &limits());
+            let of = |steps| {
+                layouts(Pass::Forward, DType::F32, [7, steps, 3, width], &Limits::of_h100())
+            };
             assert_eq!(of(1), of(1000));
             assert_eq!(of(1), of(0));
         }

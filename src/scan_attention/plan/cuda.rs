@@ -286,24 +286,10 @@ fn unsupported(device: &str, what: String) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::Tier;
-
-    fn limits() -> Limits {
-        Limits {
-            units: 132,
-            block_threads: 1024,
-            shared_bytes: 227 << 10,
-            grid: [i32::MAX as u32, 65535, 65535],
-            binding_bytes: u64::MAX,
-            storage_bindings: u32::MAX,
-            subgroups: Some((32, 32)),
-            tier: Some(Tier::Sm90a),
-        }
-    }
 
     fn planned(pass: Pass, sizes: [usize; 6]) -> Plan {
         let problem = Problem::new(DType::BF16, sizes, &Options::default()).unwrap();
-        cuda(pass, "cuda", &limits(), &problem, &Options::default()).unwrap()
+        cuda(pass, "cuda", &Limits::of_h100(), &problem, &Options::default()).unwrap()
     }
 
     #[test]
@@ -331,9 +317,10 @@ mod tests {
     fn what_does_not_fit_says_so() {
         let problem = Problem::new(DType::F32, [1, 1, 1, 100, 0, 5], &Options::default()).unwrap();
         let options = Options::default().with_variant("scan_attention_forward_fast");
-        let error = cuda(Pass::Forward, "cuda", &limits(), &problem, &options).unwrap_err();
+        let error =
+            cuda(Pass::Forward, "cuda", &Limits::of_h100(), &problem, &options).unwrap_err();
         assert!(error.to_string().contains("serial_f32"), "{error}");
         // A variant of the other pass leaves this one alone.
-        assert!(cuda(Pass::Backward, "cuda", &limits(), &problem, &options).is_ok());
+        assert!(cuda(Pass::Backward, "cuda", &Limits::of_h100(), &problem, &options).is_ok());
     }
 }
