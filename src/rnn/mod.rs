@@ -84,9 +84,13 @@
 //! step, in one of two [paths](Path). *Resident*: a task, or a workgroup, has a head of some rows,
 //! runs all of its steps and never waits for another; that is for matrices that it can keep at
 //! hand. *Stepwise*: all share the units of each step, and meet after it; that is for any size.
-//! The CPU takes the one or the other by the bytes of a head's matrices, WGSL has both, PTX is
-//! stepwise: a launch for each step, and backward one for some steps that adds what they give to
-//! the matrices. Nothing is added by floating-point atomics.
+//! The CPU and WGSL take the one or the other by the bytes of a head's matrices, PTX by a model of
+//! what a step costs: a block holds a head of up to 128 units in its registers and shared memory,
+//! in 16 bits as fragments of the tensor cores, and walks all steps in one launch; larger heads
+//! take a launch for each. [`Plan`] prints the layouts that fit. Nothing is added by floating-point
+//! atomics.
+//!
+//! In 16 bits products take h, D and R as they are stored, rounded to T; states and gates are f32.
 //!
 //! Papers: K. Pöppel, M. Beck, S. Hochreiter, "FlashRNN: I/O-Aware Optimization of Traditional RNNs
 //! on modern hardware", 2024, arXiv 2412.07752; M. Beck et al., "xLSTM: Extended Long Short-Term
