@@ -127,10 +127,10 @@ impl<'a, T: DeviceFloat> Call<'a, T> {
         let last = [self.given.last.h, self.given.last.c, self.given.last.n];
         for (carry, last) in self.carries.iter().zip(last) {
             let last = last.map(|last| last.view());
-            begin::<T>(stream, last, carry.address(workspace), &[batch, heads, width])?;
+            begin(stream, last, carry.address(workspace), &[batch, heads, width])?;
         }
         let gates = self.problem.cell.bias_gates().len();
-        begin::<T>(stream, None, self.sums.address(workspace), &[gates, batch, heads, width])
+        begin(stream, None, self.sums.address(workspace), &[gates, batch, heads, width])
     }
 
     /// A step, or what is left to do before the first.

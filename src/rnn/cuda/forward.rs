@@ -60,7 +60,7 @@ impl<'a, T: DeviceFloat> Call<'a, T> {
         let initial = self.inputs.initial.all().map(|state| state.map(|state| state.view()));
         let places = self.h[..1].iter().chain(&self.cells);
         for (state, place) in initial.into_iter().zip(places) {
-            begin::<T>(stream, state, place.address(workspace), &self.problem.state_shape())?;
+            begin(stream, state, place.address(workspace), &self.problem.state_shape())?;
         }
         if plan.blocks == 0 {
             return Ok(());
