@@ -2,8 +2,8 @@
 //! then one for the gradients of the matrices, and one for those of the bias.
 
 use super::{
-    Lengths, Numbers, address, begin, flags, for_element, gate_strides, grid, or_infinite, paired,
-    strides,
+    Lengths, Numbers, address, begin, element, flags, for_element, gate_strides, grid, or_infinite,
+    paired, strides,
 };
 use crate::Result;
 use crate::backend::cuda::{
@@ -188,6 +188,7 @@ impl<'a, T: DeviceFloat> Call<'a, T> {
             step: step.map_or(u32::MAX, word),
             reverse,
             relu,
+            element: element(T::DTYPE),
             gate_bytes: word(gates.map_or(DType::F32, |gates| gates.dtype()).bytes()),
             multiplies: multiplies.into(),
             nan_to_zero: self.options.nan_to_zero.into(),

@@ -1,7 +1,8 @@
 //! The forward pass: states into the places where steps change them, then a launch for every step.
 
 use super::{
-    Lengths, Numbers, address, begin, flags, gate_strides, grid, or_infinite, paired, strides,
+    Lengths, Numbers, address, begin, element, flags, gate_strides, grid, or_infinite, paired,
+    strides,
 };
 use crate::Result;
 use crate::backend::cuda::{Address, Cuda, CudaBuffer, Place, Stream, Workspace, variant, word};
@@ -123,6 +124,7 @@ impl<'a, T: DeviceFloat> Call<'a, T> {
             step: word(step),
             reverse,
             relu,
+            element: element(T::DTYPE),
             gate_bytes: word(gates.map_or(DType::F32, |gates| gates.dtype()).bytes()),
             clip: or_infinite(self.options.output_clip),
             floor: self.options.n_floor,
