@@ -75,13 +75,16 @@ pub(in crate::rnn) fn cuda_variants(
     Ok(names)
 }
 
+/// Kernels by their path.
+type Kernels = Vec<(&'static VariantInfo, Path)>;
+
 /// The kernels of the cell and the type, by their path, and the layouts that they have.
 fn fitting(
     pass: Pass,
     device: &str,
     limits: &Limits,
     problem: &Problem,
-) -> Result<(Vec<(&'static VariantInfo, Path)>, Vec<Tiling>)> {
+) -> Result<(Kernels, Vec<Tiling>)> {
     // A kernel that is made for no element type takes all that devices have.
     let fits = |info: &VariantInfo| {
         info.parameter("cell") == Some(problem.cell.name())
@@ -93,7 +96,7 @@ fn fitting(
             [$($entry::VARIANTS.iter().map(|one| one.info).find(|info| fits(info)).map(|info| (info, Path::$path))),*]
         };
     }
-    let infos: Vec<_> = match pass {
+    let infos: Kernels = match pass {
         Pass::Forward => kernels![ForwardResidentPtx: Resident, ForwardStepPtx: Stepwise],
         Pass::Backward => kernels![BackwardResidentPtx: Resident, BackwardStepPtx: Stepwise],
     }
