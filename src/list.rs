@@ -15,7 +15,7 @@ pub struct Listed {
     pub pass: String,
     /// `cpu`, `wgpu` or `cuda`.
     pub backend: &'static str,
-    /// The element types of the activations.
+    /// The element types of the activations, where the variant is made for some.
     pub elements: String,
     /// The layout of the activations, where the variant is made for one.
     pub layout: String,

@@ -2,8 +2,8 @@
 //! then one for the gradients of the matrices, and one for those of the bias.
 
 use super::{
-    Lengths, Numbers, address, begin, flags, for_element, gate_strides, grid, or_infinite, paired,
-    strides,
+    Lengths, Numbers, address, begin, element, flags, for_element, gate_strides, grid, or_infinite,
+    paired, strides,
 };
 use crate::Result;
 use crate::backend::cuda::{
@@ -127,10 +127,10 @@ impl<'a, T: DeviceFloat> Call<'a, T> {
         let last = [self.given.last.h, self.given.last.c, self.given.last.n];
         for (carry, last) in self.carries.iter().zip(last) {
             let last = last.map(|last| last.view());
-            begin::<T>(stream, last, carry.address(workspace), &[batch, heads, width])?;
+            begin(stream, last, carry.address(workspace), &[batch, heads, width])?;
         }
         let gates = self.problem.cell.bias_gates().len();
-        begin::<T>(stream, None, self.sums.address(workspace), &[gates, batch, heads, width])
+        begin(stream, None, self.sums.address(workspace), &[gates, batch, heads, width])
     }
 
     /// A step, or what is left to do before the first.
@@ -188,6 +188,7 @@ impl<'a, T: DeviceFloat> Call<'a, T> {
             step: step.map_or(u32::MAX, word),
             reverse,
             relu,
+            element: element(T::DTYPE),
             gate_bytes: word(gates.map_or(DType::F32, |gates| gates.dtype()).bytes()),
             multiplies: multiplies.into(),
             nan_to_zero: self.options.nan_to_zero.into(),

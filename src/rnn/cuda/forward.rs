@@ -1,7 +1,8 @@
 //! The forward pass: states into the places where steps change them, then a launch for every step.
 
 use super::{
-    Lengths, Numbers, address, begin, flags, gate_strides, grid, or_infinite, paired, strides,
+    Lengths, Numbers, address, begin, element, flags, gate_strides, grid, or_infinite, paired,
+    strides,
 };
 use crate::Result;
 use crate::backend::cuda::{Address, Cuda, CudaBuffer, Place, Stream, Workspace, variant, word};
@@ -60,7 +61,7 @@ impl<'a, T: DeviceFloat> Call<'a, T> {
         let initial = self.inputs.initial.all().map(|state| state.map(|state| state.view()));
         let places = self.h[..1].iter().chain(&self.cells);
         for (state, place) in initial.into_iter().zip(places) {
-            begin::<T>(stream, state, place.address(workspace), &self.problem.state_shape())?;
+            begin(stream, state, place.address(workspace), &self.problem.state_shape())?;
         }
         if plan.blocks == 0 {
             return Ok(());
@@ -123,6 +124,7 @@ impl<'a, T: DeviceFloat> Call<'a, T> {
             step: word(step),
             reverse,
             relu,
+            element: element(T::DTYPE),
             gate_bytes: word(gates.map_or(DType::F32, |gates| gates.dtype()).bytes()),
             clip: or_infinite(self.options.output_clip),
             floor: self.options.n_floor,

@@ -88,7 +88,7 @@ impl<T: DeviceFloat> Rnn<T> for Cuda {
             ForwardStepPtx: |one| one.info.name == plan.variant;
             BackwardResidentPtx: |one| one.info.name == plan.variant;
             BackwardStepPtx: |one| one.info.name == plan.variant;
-            BeginPtx: |one| one.info.parameter("element") == element;
+            BeginPtx: |_| true;
             MatricesPtx: |one| one.info.parameter("element") == element;
             LengthsPtx: |_| true;
             BiasPtx: |_| true;
@@ -104,6 +104,15 @@ fn address(view: Option<&View<Cuda>>) -> Address {
 /// The variant for an element type.
 fn for_element<E>(table: &'static [Variant<E>], dtype: DType) -> Result<&'static Variant<E>> {
     variant(NAME, table, |info| info.parameter("element") == Some(dtype.name()))
+}
+
+/// How a launch tells its kernel the element type, one of those that devices have.
+fn element(dtype: DType) -> u32 {
+    match dtype {
+        DType::BF16 => 1,
+        DType::F16 => 2,
+        _ => 0,
+    }
 }
 
 /// A grid of the plan's blocks, laid out as it says.
@@ -179,7 +188,7 @@ impl<'a> Numbers<'a> {
 }
 
 /// Fills numbers in f32 with those of a tensor, or with zeros.
-fn begin<T: DeviceFloat>(
+fn begin(
     stream: &Stream,
     from: Option<&View<Cuda>>,
     to: Address,
@@ -189,10 +198,10 @@ fn begin<T: DeviceFloat>(
     if count == 0 {
         return Ok(());
     }
-    let variant = for_element(BeginPtx::VARIANTS, T::DTYPE)?;
+    let variant = only(NAME, BeginPtx::VARIANTS)?;
     let grid = linear(NAME, stream, count.div_ceil(u64::from(variant.info.block[0])))?;
-    let from_bytes = word(from.map_or(DType::F32, |from| from.dtype()).bytes());
-    BeginPtx { from: address(from), to, count, from_bytes }.launch(stream, variant, grid)
+    let element = element(from.map_or(DType::F32, |from| from.dtype()));
+    BeginPtx { from: address(from), to, count, element }.launch(stream, variant, grid)
 }
 
 /// The lengths of rows as words in workspace; nothing where all rows have all steps.

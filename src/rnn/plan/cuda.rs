@@ -5,6 +5,7 @@ use super::{Pass, Path, Plan, Tiling};
 use crate::backend::Limits;
 use crate::backend::cuda::{bytes, grid_length};
 use crate::backend::kernel::VariantInfo;
+use crate::element::DType;
 use crate::rnn::kernels::{
     BackwardResidentPtx, BackwardStepPtx, ForwardResidentPtx, ForwardStepPtx,
 };
@@ -74,23 +75,28 @@ pub(in crate::rnn) fn cuda_variants(
     Ok(names)
 }
 
+/// Kernels by their path.
+type Kernels = Vec<(&'static VariantInfo, Path)>;
+
 /// The kernels of the cell and the type, by their path, and the layouts that they have.
 fn fitting(
     pass: Pass,
     device: &str,
     limits: &Limits,
     problem: &Problem,
-) -> Result<(Vec<(&'static VariantInfo, Path)>, Vec<Tiling>)> {
+) -> Result<(Kernels, Vec<Tiling>)> {
+    // A kernel that is made for no element type takes all that devices have.
     let fits = |info: &VariantInfo| {
         info.parameter("cell") == Some(problem.cell.name())
-            && info.parameter("element") == Some(problem.dtype.name())
+            && problem.dtype != DType::F64
+            && info.parameter("element").is_none_or(|element| element == problem.dtype.name())
     };
     macro_rules! kernels {
         ($($entry:ident: $path:ident),*) => {
             [$($entry::VARIANTS.iter().map(|one| one.info).find(|info| fits(info)).map(|info| (info, Path::$path))),*]
         };
     }
-    let infos: Vec<_> = match pass {
+    let infos: Kernels = match pass {
         Pass::Forward => kernels![ForwardResidentPtx: Resident, ForwardStepPtx: Stepwise],
         Pass::Backward => kernels![BackwardResidentPtx: Resident, BackwardStepPtx: Stepwise],
     }
@@ -144,5 +150,38 @@ fn workspace(pass: Pass, problem: &Problem) -> u64 {
             let gates = cell.bias_gates().len() + 2 * cell.recurrent_gates().len();
             state.saturating_mul(3 + gates as u64)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::Tier;
+    use crate::rnn::Cell;
+
+    fn limits() -> Limits {
+        Limits {
+            units: 132,
+            block_threads: 1024,
+            shared_bytes: 227 << 10,
+            grid: [i32::MAX as u32, 65535, 65535],
+            binding_bytes: u64::MAX,
+            storage_bindings: u32::MAX,
+            subgroups: Some((32, 32)),
+            tier: Some(Tier::Sm90a),
+        }
+    }
+
+    #[test]
+    fn the_stepwise_kernels_take_every_type_that_devices_have() {
+        for dtype in [DType::F32, DType::BF16, DType::F16] {
+            let options = Options::new(Cell::Lstm).with_variant("rnn_forward_step_lstm");
+            let problem = Problem::new(dtype, [2, 3, 1, 4], &options).unwrap();
+            let plan = cuda(Pass::Forward, "cuda", &limits(), &problem, &options).unwrap();
+            assert_eq!((plan.variant, plan.path), ("rnn_forward_step_lstm", Path::Stepwise));
+        }
+        let options = Options::new(Cell::Lstm);
+        let problem = Problem::new(DType::F64, [2, 3, 1, 4], &options).unwrap();
+        assert!(cuda(Pass::Forward, "cuda", &limits(), &problem, &options).is_err());
     }
 }
