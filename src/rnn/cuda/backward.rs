@@ -2,8 +2,8 @@
 //! then one for the gradients of the matrices, and one for those of the bias.
 
 use super::{
-    Lengths, Numbers, address, begin, element, flags, for_element, gate_strides, grid, or_infinite,
-    paired, strides,
+    Lengths, Numbers, address, begin, element, flags, gate_strides, grid, or_infinite, paired,
+    strides,
 };
 use crate::Result;
 use crate::backend::cuda::{
@@ -288,12 +288,13 @@ impl<'a, T: DeviceFloat> Call<'a, T> {
             steps: word(steps),
             heads: word(heads),
             width: word(width),
+            element: element(T::DTYPE),
             gate_bytes: word(kept.map_or(DType::F32, |kept| kept.dtype()).bytes()),
             reverse,
         }
         .launch(
             stream,
-            for_element(MatricesPtx::VARIANTS, T::DTYPE)?,
+            only(NAME, MatricesPtx::VARIANTS)?,
             linear(NAME, stream, bytes(&[gates, heads, tiles, tiles], 1))?,
         )
     }

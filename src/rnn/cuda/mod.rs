@@ -8,10 +8,8 @@ use super::{
 use crate::Result;
 use crate::backend::Backend;
 use crate::backend::cuda::{
-    Address, Cuda, CudaBuffer, Grid, Stream, Workspace, bytes, linear, only, sign_at, variant,
-    within, word,
+    Address, Cuda, CudaBuffer, Grid, Stream, Workspace, bytes, linear, only, sign_at, within, word,
 };
-use crate::backend::kernel::Variant;
 use crate::element::{DType, DeviceFloat};
 use crate::parameter::Indices;
 use crate::rnn::kernels::{
@@ -82,14 +80,13 @@ impl<T: DeviceFloat> Rnn<T> for Cuda {
                 })*
             };
         }
-        let element = Some(T::DTYPE.name());
         load! {
             ForwardResidentPtx: |one| one.info.name == plan.variant;
             ForwardStepPtx: |one| one.info.name == plan.variant;
             BackwardResidentPtx: |one| one.info.name == plan.variant;
             BackwardStepPtx: |one| one.info.name == plan.variant;
             BeginPtx: |_| true;
-            MatricesPtx: |one| one.info.parameter("element") == element;
+            MatricesPtx: |_| true;
             LengthsPtx: |_| true;
             BiasPtx: |_| true;
         }
@@ -99,11 +96,6 @@ impl<T: DeviceFloat> Rnn<T> for Cuda {
 
 fn address(view: Option<&View<Cuda>>) -> Address {
     view.map_or(Address::NULL, Address::of)
-}
-
-/// The variant for an element type.
-fn for_element<E>(table: &'static [Variant<E>], dtype: DType) -> Result<&'static Variant<E>> {
-    variant(NAME, table, |info| info.parameter("element") == Some(dtype.name()))
 }
 
 /// How a launch tells its kernel the element type, one of those that devices have.

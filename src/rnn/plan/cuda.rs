@@ -22,21 +22,16 @@ pub(in crate::rnn) fn cuda(
     options: &Options,
 ) -> Result<Plan> {
     check_sizes(device, problem)?;
-    let (infos, mut layouts) = fitting(pass, device, limits, problem)?;
+    let mut all = candidates(pass, device, limits, problem)?;
     if let Some(asked) = pass.forced(options) {
-        let forced = infos.iter().find(|(info, _)| info.name == asked);
-        let &(_, path) = forced.ok_or_else(|| {
-            no_such_variant(
-                NAME,
-                device.to_owned(),
-                &asked,
-                infos.iter().map(|(info, _)| info.name),
-            )
-        })?;
-        layouts.sort_by_key(|layout| layout.path != path);
+        let names = all.iter().map(|(info, _)| info.name);
+        if !names.clone().any(|name| name == asked) {
+            return Err(no_such_variant(NAME, device.to_owned(), &asked, distinct(names)));
+        }
+        // A stable sort: those of the other path stay in their order.
+        all.sort_by_key(|(info, _)| info.name != asked);
     }
-    let chosen = layouts[0];
-    let info = variant_of(&infos, chosen.path);
+    let (info, chosen) = all[0];
     let blocks = grid_length(NAME, device, limits, chosen.blocks)?;
     let reason = match chosen.path {
         Path::Resident => format!("{} blocks walk all steps by themselves", chosen.blocks),
@@ -49,7 +44,7 @@ pub(in crate::rnn) fn cuda(
         blocks,
         workspace: workspace(pass, problem),
         reason,
-        layouts,
+        layouts: all.into_iter().map(|(_, layout)| layout).collect(),
     })
 }
 
@@ -61,66 +56,59 @@ pub(in crate::rnn) fn cuda_variants(
     problem: &Problem,
     options: &Options,
 ) -> Result<Vec<&'static str>> {
-    let planned = cuda(pass, device, limits, problem, options)?;
-    let (infos, _) = fitting(pass, device, limits, problem)?;
-    let others = planned.layouts.iter().map(|layout| variant_of(&infos, layout.path).name);
-    let mut names: Vec<_> = std::iter::once(planned.variant).chain(others).collect();
-    let mut seen = Vec::new();
-    names.retain(|name| {
-        !seen.contains(name) && {
-            seen.push(*name);
-            true
-        }
-    });
-    Ok(names)
+    let planned = cuda(pass, device, limits, problem, options)?.variant;
+    let others = candidates(pass, device, limits, problem)?;
+    let others = others.iter().map(|(info, _)| info.name);
+    Ok(distinct(std::iter::once(planned).chain(others)))
 }
 
-/// Kernels by their path.
-type Kernels = Vec<(&'static VariantInfo, Path)>;
+/// Names, each once.
+fn distinct(names: impl Iterator<Item = &'static str>) -> Vec<&'static str> {
+    let mut found = Vec::new();
+    for name in names {
+        if !found.contains(&name) {
+            found.push(name);
+        }
+    }
+    found
+}
 
-/// The kernels of the cell and the type, by their path, and the layouts that they have.
-fn fitting(
+/// The layouts that fit, the cheapest first, each with the kernel of the cell and the type that
+/// walks its path.
+fn candidates(
     pass: Pass,
     device: &str,
     limits: &Limits,
     problem: &Problem,
-) -> Result<(Kernels, Vec<Tiling>)> {
+) -> Result<Vec<(&'static VariantInfo, Tiling)>> {
     // A kernel that is made for no element type takes all that devices have.
     let fits = |info: &VariantInfo| {
         info.parameter("cell") == Some(problem.cell.name())
-            && problem.dtype != DType::F64
             && info.parameter("element").is_none_or(|element| element == problem.dtype.name())
     };
-    macro_rules! kernels {
-        ($($entry:ident: $path:ident),*) => {
-            [$($entry::VARIANTS.iter().map(|one| one.info).find(|info| fits(info)).map(|info| (info, Path::$path))),*]
+    macro_rules! kernel {
+        ($entry:ident) => {
+            $entry::VARIANTS.iter().map(|one| one.info).find(|info| fits(info))
         };
     }
-    let infos: Kernels = match pass {
-        Pass::Forward => kernels![ForwardResidentPtx: Resident, ForwardStepPtx: Stepwise],
-        Pass::Backward => kernels![BackwardResidentPtx: Resident, BackwardStepPtx: Stepwise],
-    }
-    .into_iter()
-    .flatten()
-    .collect();
-    if infos.is_empty() {
+    let (resident, stepwise) = match pass {
+        _ if problem.dtype == DType::F64 => (None, None),
+        Pass::Forward => (kernel!(ForwardResidentPtx), kernel!(ForwardStepPtx)),
+        Pass::Backward => (kernel!(BackwardResidentPtx), kernel!(BackwardStepPtx)),
+    };
+    let (Some(resident), Some(stepwise)) = (resident, stepwise) else {
         return Err(Error::Unsupported {
             operation: NAME,
             backend: device.to_owned(),
             what: format!("elements {}", problem.dtype),
             instead: "use f32, bf16 or f16 elements".to_owned(),
         });
-    }
-    let resident = infos.iter().find(|(_, path)| *path == Path::Resident);
-    let threads = resident.map(|(info, _)| info.block[0]);
-    let mut layouts = tilings(pass, limits, problem, threads);
-    layouts.retain(|layout| infos.iter().any(|(_, path)| *path == layout.path));
-    Ok((infos, layouts))
-}
-
-/// The kernel that walks a path; each path that has a layout has one.
-fn variant_of(infos: &[(&'static VariantInfo, Path)], path: Path) -> &'static VariantInfo {
-    infos.iter().find(|(_, other)| *other == path).map_or(infos[0].0, |(info, _)| info)
+    };
+    let with_kernel = |layout: Tiling| match layout.path {
+        Path::Resident => (resident, layout),
+        Path::Stepwise => (stepwise, layout),
+    };
+    Ok(tilings(pass, limits, problem, resident.block[0]).into_iter().map(with_kernel).collect())
 }
 
 /// Kernels count steps of all rows, heads and units in words.

@@ -41,19 +41,14 @@ const LAUNCH: f32 = 2.5;
 
 /// Every layout that fits, the cheapest first; the last resort fits always.
 ///
-/// `threads` are the most that a block of the resident kernel has, if there is one.
-pub(super) fn tilings(
-    pass: Pass,
-    limits: &Limits,
-    problem: &Problem,
-    threads: Option<u32>,
-) -> Vec<Tiling> {
+/// `threads` are the most that a block of the resident kernel has.
+pub(super) fn tilings(pass: Pass, limits: &Limits, problem: &Problem, threads: u32) -> Vec<Tiling> {
     let work = Work {
         problem,
         pass,
         gates: problem.cell.recurrent_gates().len(),
         narrow: problem.dtype != DType::F32,
-        most_threads: threads.unwrap_or(0) as usize,
+        most_threads: threads as usize,
     };
     let mut all: Vec<_> =
         work.row_counts().into_iter().filter_map(|rows| work.resident(limits, rows)).collect();
@@ -251,7 +246,7 @@ mod tests {
     fn layouts(pass: Pass, dtype: DType, sizes: [usize; 4], limits: &Limits) -> Vec<Tiling> {
         let problem = Problem::new(dtype, sizes, &Options::new(Cell::Lstm)).expect("it fits");
         let threads = if dtype == DType::F32 { 512 } else { 256 };
-        tilings(pass, limits, &problem, Some(threads))
+        tilings(pass, limits, &problem, threads)
     }
 
     #[test]
