@@ -67,7 +67,7 @@ fn repeated_runs_give_equal_bits() {
             let case = Case { given: Given::Everything, ..Case::new(cell, [5, 11, 2, 37]) };
             let named = case.tensors::<f32>().expect("tensors");
             for options in ways(device, &case) {
-                let [first, second] = [(); 2].map(|()| run(&device, &named, &options));
+                let [first, second] = [(); 2].map(|()| run(device, &named, &options));
                 for (name, view) in &first {
                     let same = bits(view) == bits(&second[name]);
                     assert!(same, "{cell}: {name} on {}", device.name());
