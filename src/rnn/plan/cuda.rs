@@ -35,7 +35,13 @@ pub(in crate::rnn) fn cuda(
     let blocks = grid_length(NAME, device, limits, chosen.blocks)?;
     let reason = match chosen.path {
         Path::Resident => format!("{} blocks walk all steps by themselves", chosen.blocks),
-        Path::Stepwise => format!("{} launches, each of which reads all matrices", problem.steps),
+        Path::Stepwise => {
+            let fits = all.iter().any(|(_, layout)| layout.path == Path::Resident);
+            let why =
+                if fits { "blocks would take longer with heads" } else { "no block holds a head" };
+            let &Problem { width, steps, .. } = problem;
+            format!("{why} of {width} units: {steps} launches, each of which reads all matrices")
+        }
     };
     Ok(Plan {
         variant: info.name,

@@ -190,6 +190,7 @@ impl Arrays {
     /// What the gates of a head's units are made of at a step.
     fn gates(&self, place: Place, t: usize, before: &[States]) -> Vec<Gates> {
         let Problem { cell, width, .. } = self.problem;
+        let h = outputs(before);
         let mut gates = vec![Gates::default(); width];
         for (d, gates) in gates.iter_mut().enumerate() {
             for k in 0..cell.input_gates().len() {
@@ -197,7 +198,7 @@ impl Arrays {
             }
             for k in 0..cell.recurrent_gates().len() {
                 let row = &self.r[(self.at_gate(place.head, k) + d) * width..][..width];
-                gates.recurrent[k] = row.iter().zip(before).map(|(r, state)| r * state[0]).sum();
+                gates.recurrent[k] = dot(row, &h);
             }
             for k in 0..cell.bias_gates().len() {
                 gates.bias[k] = value(&self.b, self.at_gate(place.head, k) + d);
@@ -211,8 +212,7 @@ impl Arrays {
     }
 
     /// The states of a head's units after a step.
-    fn step(&self, place: Place, t: usize, before: &[States]) -> Vec<States> {
-        let gates = self.gates(place, t, before);
+    fn step(&self, gates: &[Gates], before: &[States]) -> Vec<States> {
         let step = |(gates, before): (&Gates, &States)| {
             let mut after = element::step(self.problem.cell, self.floor(), gates, *before);
             if let Some(clip) = self.options.output_clip.map(f64::from) {
@@ -227,7 +227,7 @@ impl Arrays {
     fn run(&self, place: Place, exact: &mut Exact) {
         let mut states = self.initial(place);
         for t in self.order(place) {
-            states = self.step(place, t, &states);
+            states = self.step(&self.gates(place, t, &states), &states);
             store(&states, &mut exact.states, self.at_step(place, t));
         }
         store(&states, &mut exact.last, self.at_row(place));
@@ -237,9 +237,14 @@ impl Arrays {
     fn run_back(&self, place: Place, given: &Given, exact: &mut ExactGradients) {
         let width = self.problem.width;
         let order = self.order(place);
-        let mut trace = vec![self.initial(place)];
+        // The states before each step, and its gates.
+        let mut trace = Vec::with_capacity(order.len());
+        let mut states = self.initial(place);
         for &t in &order {
-            trace.extend(trace.last().map(|before| self.step(place, t, before)));
+            let gates = self.gates(place, t, &states);
+            let after = self.step(&gates, &states);
+            trace.push((states, gates));
+            states = after;
         }
         let first = self.at_row(place);
         let last = |d| std::array::from_fn(|i| value(&given.last[i], first + d));
@@ -254,7 +259,8 @@ impl Arrays {
                     *carry += value(given, at + d);
                 }
             }
-            carry = self.step_back(place, t, &trace[i], &carry, exact);
+            let (before, gates) = &trace[i];
+            carry = self.step_back((place, t), before, gates, &carry, exact);
         }
         for (d, carry) in carry.iter().enumerate() {
             for (initial, carry) in exact.initial.iter_mut().zip(carry) {
@@ -276,15 +282,15 @@ impl Arrays {
     /// The gradients of one step, from those of the states after it to those before it.
     fn step_back(
         &self,
-        place: Place,
-        t: usize,
+        (place, t): (Place, usize),
         before: &[States],
+        gates: &[Gates],
         total: &[[f64; 3]],
         exact: &mut ExactGradients,
     ) -> Vec<[f64; 3]> {
         let Problem { cell, width, .. } = self.problem;
         let mut carry = vec![[0.0; 3]; width];
-        let gates = self.gates(place, t, before);
+        let (h, mut through) = (outputs(before), vec![0.0; width]);
         for d in 0..width {
             let mut total = total[d];
             let candidate = element::step(cell, self.floor(), &gates[d], before[d])[0];
@@ -301,17 +307,40 @@ impl Arrays {
                 exact.b[self.at_gate(place.head, k) + d] += back.gates.bias[k];
             }
             for k in 0..cell.recurrent_gates().len() {
-                let row = (self.at_gate(place.head, k) + d) * width;
-                for p in 0..width {
-                    exact.r[row + p] += back.gates.recurrent[k] * before[p][0];
-                    if !self.options.grad_cut {
-                        carry[p][0] += self.r[row + p] * back.gates.recurrent[k];
-                    }
+                let (row, gradient) =
+                    ((self.at_gate(place.head, k) + d) * width, back.gates.recurrent[k]);
+                add(&mut exact.r[row..][..width], gradient, &h);
+                if !self.options.grad_cut {
+                    add(&mut through, gradient, &self.r[row..][..width]);
                 }
             }
         }
+        carry.iter_mut().zip(through).for_each(|(carry, through)| carry[0] += through);
         carry
     }
+}
+
+/// h of a head's units.
+fn outputs(states: &[States]) -> Vec<f64> {
+    states.iter().map(|state| state[0]).collect()
+}
+
+/// The sum of products, in eight sums side by side: most of the reference's time.
+fn dot(x: &[f64], y: &[f64]) -> f64 {
+    let ((x, x_rest), (y, y_rest)) = (x.as_chunks::<8>(), y.as_chunks::<8>());
+    let mut sums = [0.0; 8];
+    for (x, y) in x.iter().zip(y) {
+        for ((sum, x), y) in sums.iter_mut().zip(x).zip(y) {
+            *sum += x * y;
+        }
+    }
+    let rest: f64 = x_rest.iter().zip(y_rest).map(|(x, y)| x * y).sum();
+    sums.iter().sum::<f64>() + rest
+}
+
+/// Adds a multiple.
+fn add(to: &mut [f64], factor: f64, values: &[f64]) {
+    to.iter_mut().zip(values).for_each(|(to, value)| *to += factor * value);
 }
 
 /// Writes the states of a head's units to their tensors.
