@@ -53,7 +53,7 @@ impl Operation for RunTime {
         dispatch!(NAME, device, dtype, |backend, T| {
             let forward = Rnn::<T>::plan_forward(backend, &problem, &options)?;
             let backward = Rnn::<T>::plan_backward(backend, &problem, &options)?;
-            Ok(format!("{forward}\n{backward}"))
+            Ok(format!("{forward}\n\n{backward}"))
         })
     }
 }
