@@ -193,27 +193,13 @@ fn unsupported(device: &str, what: String) -> Error {
 mod tests {
     use super::*;
     use crate::DType;
-    use crate::backend::Tier;
-
-    fn limits() -> Limits {
-        Limits {
-            units: 132,
-            block_threads: 1024,
-            shared_bytes: 227 << 10,
-            grid: [i32::MAX as u32, 65_535, 65_535],
-            binding_bytes: u64::MAX,
-            storage_bindings: u32::MAX,
-            subgroups: Some((32, 32)),
-            tier: Some(Tier::Sm90a),
-        }
-    }
 
     fn problem(sizes: [usize; 4], layout: Layout) -> Problem {
         Problem::new(DType::F32, sizes, &Options::default().with_layout(layout)).unwrap()
     }
 
     fn plan(pass: Pass, problem: &Problem) -> Result<Plan> {
-        cuda("cuda:0", &limits(), pass, problem, &Options::default())
+        cuda("cuda:0", &Limits::of_h100(), pass, problem, &Options::default())
     }
 
     #[test]
@@ -283,7 +269,13 @@ mod tests {
     fn a_variant_can_be_forced_where_it_fits() {
         let small = problem([1, 2, 3, 4], Layout::Bdl);
         let force = |pass, name: &str, problem: &Problem| {
-            cuda("cuda:0", &limits(), pass, problem, &Options::default().with_variant(name))
+            cuda(
+                "cuda:0",
+                &Limits::of_h100(),
+                pass,
+                problem,
+                &Options::default().with_variant(name),
+            )
         };
         let wider = "causal_conv1d_forward_f32_bdl_w8";
         assert_eq!(force(Pass::Forward, wider, &small).unwrap().variant, wider);
@@ -294,7 +286,8 @@ mod tests {
         let narrow = "causal_conv1d_forward_f32_bdl_w4";
         let error = force(Pass::Forward, narrow, &wide).unwrap_err().to_string();
         assert!(error.ends_with("use causal_conv1d_forward_f32_bdl_w8"), "{error}");
-        let all = cuda_variants("cuda:0", &limits(), Pass::Forward, &small, &Options::default());
+        let all =
+            cuda_variants("cuda:0", &Limits::of_h100(), Pass::Forward, &small, &Options::default());
         assert_eq!(all.unwrap(), [narrow, wider]);
     }
 }

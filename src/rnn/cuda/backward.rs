@@ -197,69 +197,23 @@ impl<'a, T: DeviceFloat> Call<'a, T> {
         }
     }
 
-    /// All steps in one launch.
+    /// All steps in one launch: what is left to do before the first, as far as it is the same.
     fn all_steps(&self, workspace: Option<&CudaBuffer>, plan: &Plan) -> BackwardResidentPtx {
-        let problem = self.problem;
-        let carry = |state: usize| match self.carries.get(state) {
-            Some(numbers) => numbers.address(workspace),
-            None => Address::NULL,
-        };
-        let [h0, c0, n0] = [0, 1, 2].map(|state: usize| self.initial[state].address(workspace));
-        let [dc, dn] = [0, 1].map(|state: usize| self.sequences[state].address(workspace));
-        let dh = self.given.h.map(|dh| &**dh as &View<Cuda>);
-        let [h_row_stride, h_step_stride, h_head_stride] = strides(self.h);
-        let [dh_row_stride, dh_step_stride, dh_head_stride] = dh.map_or([0; 3], strides);
-        let [dwx_row_stride, dwx_step_stride, dwx_gate_stride, dwx_head_stride] =
-            gate_strides(&self.gradients.wx);
-        let gates = self.saved.gates.as_ref();
-        let [reverse, relu] = flags(self.options);
-        let [kept_c, kept_n] = [&self.saved.c, &self.saved.n].map(|kept| address(kept.as_deref()));
-        let [carry_h, carry_c, carry_n] = [0, 1, 2].map(carry);
-        let sums = self.sums.address(workspace);
+        let step = self.step(workspace, None);
+        let BackwardStepPtx { h0, c0, n0, kept_c, kept_n, dc, dn, sums, .. } = step;
+        let BackwardStepPtx { carry_h, carry_c, carry_n, .. } = step;
         let wide = [h0, c0, n0, kept_c, kept_n, dc, dn, carry_h, carry_c, carry_n, sums];
-        let narrow = [Some(&**self.h as &View<Cuda>), dh, gates, Some(&self.gradients.wx)];
-        BackwardResidentPtx {
-            r: self.r.address(workspace),
-            lengths: self.lengths.address(workspace),
-            h: Address::of(self.h),
-            h0,
-            c0,
-            n0,
-            kept_c,
-            kept_n,
-            gates: address(gates),
-            dh: address(dh),
-            dc,
-            dn,
-            dwx: Address::of(&self.gradients.wx),
-            carry_h,
-            carry_c,
-            carry_n,
-            sums,
-            h_row_stride,
-            h_step_stride,
-            h_head_stride,
-            dh_row_stride,
-            dh_step_stride,
-            dh_head_stride,
-            dwx_row_stride,
-            dwx_step_stride,
-            dwx_gate_stride,
-            dwx_head_stride,
-            batch: word(problem.batch),
-            steps: word(problem.steps),
-            heads: word(problem.heads),
-            width: word(problem.width),
+        let (gates, dwx) = (self.saved.gates.as_ref(), Some(&*self.gradients.wx));
+        let narrow = [Some(&**self.h), self.given.h.map(|dh| &**dh), gates, dwx];
+        as_of!(step => BackwardResidentPtx {
+            r lengths h h0 c0 n0 kept_c kept_n gates dh dc dn dwx carry_h carry_c carry_n sums
+            h_row_stride h_step_stride h_head_stride dh_row_stride dh_step_stride dh_head_stride
+            dwx_row_stride dwx_step_stride dwx_gate_stride dwx_head_stride
+            batch steps heads width reverse relu gate_bytes nan_to_zero clip grad_clip;
             rows: plan.rows,
-            paired: paired(problem.width, &wide, &narrow).into(),
-            reverse,
-            relu,
-            gate_bytes: word(gates.map_or(DType::F32, |gates| gates.dtype()).bytes()),
+            paired: paired(self.problem.width, &wide, &narrow).into(),
             multiplies: (!self.options.grad_cut).into(),
-            nan_to_zero: self.options.nan_to_zero.into(),
-            clip: or_infinite(self.options.output_clip),
-            grad_clip: or_infinite(self.options.grad_clip),
-        }
+        })
     }
 
     fn sum_matrices(&self, stream: &Stream, workspace: Option<&CudaBuffer>) -> Result<()> {

@@ -131,62 +131,22 @@ impl<'a, T: DeviceFloat> Call<'a, T> {
         }
     }
 
-    /// All steps in one launch.
+    /// All steps in one launch: the first, as far as it is the same for all.
     fn all_steps(&self, workspace: Option<&CudaBuffer>, plan: &Plan) -> ForwardResidentPtx {
-        let (problem, inputs, outputs) = (self.problem, self.inputs, self.outputs);
-        let [wx_row_stride, wx_step_stride, wx_gate_stride, wx_head_stride] =
-            gate_strides(inputs.wx);
-        let [h_row_stride, h_step_stride, h_head_stride] = strides(outputs.h);
-        let cell = |i: usize| match self.cells.get(i) {
-            Some(numbers) => numbers.address(workspace),
-            None => Address::NULL,
-        };
-        let states = outputs.states.as_deref().map_or([None; 3], |states| states.all());
-        let [all_c, all_n, all_m] = states.map(|state| address(state.map(|state| &**state)));
-        let saved = outputs.saved.as_deref();
-        let gates = saved.and_then(|saved| saved.gates.as_ref());
-        let kept_c = address(saved.and_then(|saved| saved.c.as_deref()));
-        let kept_n = address(saved.and_then(|saved| saved.n.as_deref()));
-        let [before, after] = [0, problem.steps % 2].map(|turn| self.h[turn].address(workspace));
-        let [c, n, m] = [0, 1, 2].map(cell);
+        let step = self.step(workspace, 0);
+        let after = self.h[self.problem.steps % 2].address(workspace);
+        let ForwardStepPtx { before, c, n, m, all_c, all_n, all_m, kept_c, kept_n, .. } = step;
         let wide = [before, after, c, n, m, all_c, all_n, all_m, kept_c, kept_n];
-        let narrow = [Some(&**inputs.wx as &View<Cuda>), Some(outputs.h), gates];
-        let [reverse, relu] = flags(self.options);
-        ForwardResidentPtx {
-            wx: Address::of(inputs.wx),
-            r: self.r.address(workspace),
-            b: self.b.address(workspace),
-            lengths: self.lengths.address(workspace),
-            before,
-            after,
-            c,
-            n,
-            m,
-            h: Address::of(outputs.h),
-            all_c,
-            all_n,
-            all_m,
-            kept_c,
-            kept_n,
-            gates: address(gates),
-            wx_row_stride,
-            wx_step_stride,
-            wx_gate_stride,
-            wx_head_stride,
-            h_row_stride,
-            h_step_stride,
-            h_head_stride,
-            batch: word(problem.batch),
-            steps: word(problem.steps),
-            heads: word(problem.heads),
-            width: word(problem.width),
+        let gates = self.outputs.saved.as_deref().and_then(|saved| saved.gates.as_ref());
+        let narrow = [Some(&**self.inputs.wx as &View<Cuda>), Some(self.outputs.h), gates];
+        as_of!(step => ForwardResidentPtx {
+            wx r b lengths before c n m h all_c all_n all_m kept_c kept_n gates
+            wx_row_stride wx_step_stride wx_gate_stride wx_head_stride
+            h_row_stride h_step_stride h_head_stride
+            batch steps heads width reverse relu gate_bytes clip floor;
+            after: after,
             rows: plan.rows,
-            paired: paired(problem.width, &wide, &narrow).into(),
-            reverse,
-            relu,
-            gate_bytes: word(gates.map_or(DType::F32, |gates| gates.dtype()).bytes()),
-            clip: or_infinite(self.options.output_clip),
-            floor: self.options.n_floor,
-        }
+            paired: paired(self.problem.width, &wide, &narrow).into(),
+        })
     }
 }

@@ -18,6 +18,13 @@ use crate::rnn::kernels::{
 };
 use crate::tensor::{Tensor, View};
 
+/// The arguments of a kernel: some as another takes them, and its own.
+macro_rules! as_of {
+    ($other:ident => $entry:ident { $($same:ident)*; $($own:ident: $value:expr,)* }) => {
+        $entry { $($same: $other.$same,)* $($own: $value,)* }
+    };
+}
+
 mod backward;
 mod forward;
 

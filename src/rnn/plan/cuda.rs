@@ -150,32 +150,18 @@ fn workspace(pass: Pass, problem: &Problem) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::Tier;
     use crate::rnn::Cell;
-
-    fn limits() -> Limits {
-        Limits {
-            units: 132,
-            block_threads: 1024,
-            shared_bytes: 227 << 10,
-            grid: [i32::MAX as u32, 65535, 65535],
-            binding_bytes: u64::MAX,
-            storage_bindings: u32::MAX,
-            subgroups: Some((32, 32)),
-            tier: Some(Tier::Sm90a),
-        }
-    }
 
     #[test]
     fn the_stepwise_kernels_take_every_type_that_devices_have() {
         for dtype in [DType::F32, DType::BF16, DType::F16] {
             let options = Options::new(Cell::Lstm).with_variant("rnn_forward_step_lstm");
             let problem = Problem::new(dtype, [2, 3, 1, 4], &options).unwrap();
-            let plan = cuda(Pass::Forward, "cuda", &limits(), &problem, &options).unwrap();
+            let plan = cuda(Pass::Forward, "cuda", &Limits::of_h100(), &problem, &options).unwrap();
             assert_eq!((plan.variant, plan.path), ("rnn_forward_step_lstm", Path::Stepwise));
         }
         let options = Options::new(Cell::Lstm);
         let problem = Problem::new(DType::F64, [2, 3, 1, 4], &options).unwrap();
-        assert!(cuda(Pass::Forward, "cuda", &limits(), &problem, &options).is_err());
+        assert!(cuda(Pass::Forward, "cuda", &Limits::of_h100(), &problem, &options).is_err());
     }
 }

@@ -325,19 +325,6 @@ fn unsupported(device: &str, what: String) -> Error {
 mod tests {
     use super::*;
 
-    pub(super) fn limits() -> Limits {
-        Limits {
-            units: 132,
-            block_threads: 1024,
-            shared_bytes: 227 << 10,
-            grid: [i32::MAX as u32, 65_535, 65_535],
-            binding_bytes: u64::MAX,
-            storage_bindings: u32::MAX,
-            subgroups: Some((32, 32)),
-            tier: Some(Tier::Sm90a),
-        }
-    }
-
     pub(super) fn problem() -> Problem {
         Problem {
             batch: 8,
@@ -357,7 +344,7 @@ mod tests {
     }
 
     fn plan(problem: &Problem) -> Result<Plan> {
-        cuda("cuda:0", &limits(), problem, &Options::default())
+        cuda("cuda:0", &Limits::of_h100(), problem, &Options::default())
     }
 
     #[test]
@@ -412,11 +399,11 @@ mod tests {
             Options::default().with_delta_clamp(0.0, 1.0),
             Options::default().with_accurate_decays(true),
         ] {
-            let accurate = cuda("cuda:0", &limits(), &many, &options).unwrap();
+            let accurate = cuda("cuda:0", &Limits::of_h100(), &many, &options).unwrap();
             assert!(accurate.variant.ends_with("_n16x1"), "{accurate}");
         }
         // Where shared memory holds no four blocks, schedulers would stand idle.
-        let small = Limits { shared_bytes: 99 << 10, ..limits() };
+        let small = Limits { shared_bytes: 99 << 10, ..Limits::of_h100() };
         let narrow = cuda("cuda:0", &small, &many, &Options::default()).unwrap();
         assert!(narrow.variant.ends_with("_n16x1"), "{narrow}");
     }
@@ -465,7 +452,7 @@ mod tests {
     #[test]
     fn a_variant_can_be_forced_where_it_fits() {
         let force = |name: &str, problem: &Problem| {
-            cuda("cuda:0", &limits(), problem, &Options::default().with_variant(name))
+            cuda("cuda:0", &Limits::of_h100(), problem, &Options::default().with_variant(name))
         };
         let larger = force("selective_scan_forward_serial_f32_bdl_n64x1", &problem()).unwrap();
         assert!(larger.variant.ends_with("n64x1"));
@@ -477,7 +464,7 @@ mod tests {
         let cut = force(chunked, &short).unwrap();
         assert_eq!((cut.schedule, cut.blocks[0]), (Schedule::Chunked { chunk: 64 }, 256 * 2));
         assert!(force(chunked, &Problem { packed: true, ..short.clone() }).is_err());
-        let all = cuda_variants("cuda:0", &limits(), &short, &Options::default()).unwrap();
+        let all = cuda_variants("cuda:0", &Limits::of_h100(), &short, &Options::default()).unwrap();
         assert_eq!(all[0], plan(&short).unwrap().variant);
         assert!(all.contains(&chunked) && all.iter().filter(|&&name| name == all[0]).count() == 1);
     }

@@ -287,7 +287,7 @@ impl Parts {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{limits, problem};
+    use super::super::tests::problem;
     use super::*;
     use crate::selective_scan::Layout;
 
@@ -298,14 +298,18 @@ mod tests {
     #[test]
     fn the_usual_kernel_has_as_many_threads_as_shared_memory_allows() {
         let chosen = |shared_kib: u32| {
-            plan(&Limits { shared_bytes: shared_kib << 10, ..limits() }, &problem()).variant
+            plan(&Limits { shared_bytes: shared_kib << 10, ..Limits::of_h100() }, &problem())
+                .variant
         };
         assert_eq!(chosen(227), "selective_scan_backward_f32_bdl_n16_pairs");
         assert_eq!(chosen(163), "selective_scan_backward_f32_bdl_n16_128");
         assert_eq!(chosen(99), "selective_scan_backward_general_n16");
         let bf16 = Problem { dtype: DType::BF16, layout: Layout::Bld, ..problem() };
-        assert_eq!(plan(&limits(), &bf16).variant, "selective_scan_backward_bf16_bld_n16_pairs");
-        let blackwell = Limits { tier: Some(Tier::Sm80), ..limits() };
+        assert_eq!(
+            plan(&Limits::of_h100(), &bf16).variant,
+            "selective_scan_backward_bf16_bld_n16_pairs"
+        );
+        let blackwell = Limits { tier: Some(Tier::Sm80), ..Limits::of_h100() };
         assert!(plan(&blackwell, &problem()).variant.ends_with("f32_bdl_n16_256"));
     }
 
@@ -315,15 +319,16 @@ mod tests {
         let constant = Problem { c_constant: true, ..problem() };
         let stateless = Problem { states: 0, ..problem() };
         for problem in [tied, constant, stateless] {
-            assert!(plan(&limits(), &problem).variant.ends_with("general_n16"));
+            assert!(plan(&Limits::of_h100(), &problem).variant.ends_with("general_n16"));
         }
         let wide = Problem { states: 17, ..problem() };
-        assert!(plan(&limits(), &wide).variant.ends_with("general_n64"));
+        assert!(plan(&Limits::of_h100(), &wide).variant.ends_with("general_n64"));
         let options = Options::default().with_accurate_decays(true);
-        let accurate = cuda_backward("cuda:0", &limits(), &problem(), &options).unwrap();
+        let accurate = cuda_backward("cuda:0", &Limits::of_h100(), &problem(), &options).unwrap();
         assert!(accurate.variant.ends_with("general_n16"), "{accurate}");
         let all =
-            cuda_backward_variants("cuda:0", &limits(), &problem(), &Options::default()).unwrap();
+            cuda_backward_variants("cuda:0", &Limits::of_h100(), &problem(), &Options::default())
+                .unwrap();
         let ends = ["f32_bdl_n16_pairs", "f32_bdl_n16_128", "f32_bdl_n16_256", "general_n16"];
         assert!(all.len() == 4 && all.iter().zip(ends).all(|(name, end)| name.ends_with(end)));
     }
@@ -332,24 +337,24 @@ mod tests {
     fn blocks_take_as_many_rounds_as_leave_the_device_busy() {
         // 8 rows of 32 rounds of 64 channels on 132 multiprocessors: two rounds in one wave, not
         // one in two.
-        let chosen = plan(&limits(), &problem());
+        let chosen = plan(&Limits::of_h100(), &problem());
         assert_eq!(chosen.blocks, [8 * 16, 1, 1]);
         assert_eq!(Walk::of(chosen_info(&chosen), &chosen, &problem()).rounds(), 2);
         // Few channels are spread out; many share B and C as far as a block can have them.
         let few = Problem { batch: 1, rows: 1, ..problem() };
-        assert_eq!(plan(&limits(), &few).blocks, [32, 1, 1]);
+        assert_eq!(plan(&Limits::of_h100(), &few).blocks, [32, 1, 1]);
         let many = Problem { batch: 528, rows: 528, ..problem() };
-        assert_eq!(plan(&limits(), &many).blocks, [528 * 4, 1, 1]);
+        assert_eq!(plan(&Limits::of_h100(), &many).blocks, [528 * 4, 1, 1]);
         // 33 rounds: 11 blocks of 3 leave nobody idle, as 4 blocks of 8 and one of 1 would.
         let odd = Problem { channels: 33 * 64, ..many };
-        let chosen = plan(&limits(), &odd);
+        let chosen = plan(&Limits::of_h100(), &odd);
         assert_eq!(chosen.blocks, [528 * 11, 1, 1]);
         assert_eq!(Walk::of(chosen_info(&chosen), &chosen, &odd).rounds(), 3);
         for empty in [
             Problem { channels: 0, groups: 0, ..problem() },
             Problem { batch: 0, rows: 0, ..problem() },
         ] {
-            assert_eq!(plan(&limits(), &empty).blocks, [0, 1, 1]);
+            assert_eq!(plan(&Limits::of_h100(), &empty).blocks, [0, 1, 1]);
         }
     }
 
@@ -360,12 +365,12 @@ mod tests {
             let walk = Walk::of(chosen_info(&chosen), &chosen, problem);
             (walk.cluster(problem), Parts::of(Summed::B, walk, problem).count)
         };
-        assert_eq!(parts(&limits(), &problem()), (2, 8));
-        let blackwell = Limits { tier: Some(Tier::Sm80), ..limits() };
+        assert_eq!(parts(&Limits::of_h100(), &problem()), (2, 8));
+        let blackwell = Limits { tier: Some(Tier::Sm80), ..Limits::of_h100() };
         assert_eq!(parts(&blackwell, &problem()), (1, 16));
         // Three blocks to a group: none is left alone.
         let odd = Problem { channels: 3 * 64, ..problem() };
-        assert_eq!(parts(&limits(), &odd), (1, 3));
+        assert_eq!(parts(&Limits::of_h100(), &odd), (1, 3));
     }
 
     fn chosen_info(plan: &Plan) -> &'static VariantInfo {
