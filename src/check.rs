@@ -40,6 +40,16 @@ impl Check {
         }
     }
 
+    /// The tensor is missing, unknown or one too many.
+    pub fn wrong_tensor(self, tensor: &str, expected: impl Into<String>, found: &str) -> Error {
+        Error::Tensor {
+            operation: self.operation,
+            tensor: tensor.to_owned(),
+            expected: expected.into(),
+            found: found.to_owned(),
+        }
+    }
+
     /// The option is not what it can be.
     pub fn wrong_option(self, option: &str, expected: &str, found: &str) -> Error {
         Error::Option {

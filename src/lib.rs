@@ -7,6 +7,8 @@
 //! * [`causal_conv1d`]: the depthwise convolution in front of it, forward, backward and update.
 //! * [`scan_attention`]: attention with fixed queries as a recurrence (Aaren), forward, backward
 //!   and step by step.
+//! * [`attention`]: blocks of softmax attention whose results merge and whose gradients add up,
+//!   forward and backward: what rings are made of.
 //! * [`rnn`]: recurrent cells with head-wise matrices (Elman, LSTM, GRU, sLSTM), forward, backward
 //!   and step by step, and weights of other libraries.
 //! * [`spgemm`]: products of [`sparse`] matrices over semirings, with masks and plans, and the
@@ -23,6 +25,7 @@
 //! looked for at run time; WGSL goes through wgpu; where there is no GPU the CPU backend runs.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+pub mod attention;
 pub mod backend;
 pub mod causal_conv1d;
 mod check;
@@ -30,6 +33,7 @@ mod element;
 mod error;
 mod layout;
 mod list;
+mod named;
 pub mod operation;
 mod parameter;
 mod plan;

@@ -3,7 +3,7 @@
 use crate::backend::kernel;
 use crate::backend::{Language, VariantInfo};
 use crate::element::DType;
-use crate::{causal_conv1d, rnn, scan_attention, selective_scan, spgemm};
+use crate::{attention, causal_conv1d, rnn, scan_attention, selective_scan, spgemm};
 
 /// A variant of a kernel, as `warpwright list` shows it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,13 +35,14 @@ pub(crate) struct CpuVariant {
 }
 
 /// The CPU variants of every operation.
-const CPU_VARIANTS: [&[CpuVariant]; 7] = [
+const CPU_VARIANTS: [&[CpuVariant]; 8] = [
     &selective_scan::CPU_VARIANTS,
     &selective_scan::state_update::CPU_VARIANTS,
     &causal_conv1d::CPU_VARIANTS,
     &causal_conv1d::update::CPU_VARIANTS,
     &scan_attention::CPU_VARIANTS,
     &rnn::CPU_VARIANTS,
+    &attention::CPU_VARIANTS,
     &spgemm::CPU_VARIANTS,
 ];
 

@@ -9,16 +9,17 @@ use std::time::Duration;
 
 use crate::backend::{Cpu, Device, Named};
 use crate::element::DType;
-use crate::{Error, Result, causal_conv1d, rnn, scan_attention, selective_scan, spgemm};
+use crate::{Error, Result, attention, causal_conv1d, rnn, scan_attention, selective_scan, spgemm};
 
 /// Every operation of the crate.
-pub const OPERATIONS: [&dyn Operation; 7] = [
+pub const OPERATIONS: [&dyn Operation; 8] = [
     &selective_scan::RunTime,
     &selective_scan::state_update::RunTime,
     &causal_conv1d::RunTime,
     &causal_conv1d::update::RunTime,
     &scan_attention::RunTime,
     &rnn::RunTime,
+    &attention::RunTime,
     &spgemm::RunTime,
 ];
 

@@ -16,6 +16,7 @@ use crate::operation::{self, Operation, Sizes};
 use crate::tensor::View;
 use crate::{ErrorKind, Result};
 
+pub mod attention;
 pub mod causal_conv1d;
 #[cfg(feature = "interpreter")]
 #[cfg_attr(docsrs, doc(cfg(feature = "interpreter")))]
@@ -142,6 +143,39 @@ impl Comparison {
             error => error,
         };
         Ok(Self { tensor, error, tolerance, worst: None })
+    }
+
+    /// Compares the elements of a tensor, in order, with exact values, each with an allowance of its
+    /// own: errors are shares of it.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new).
+    pub fn within(
+        tensor: &'static str,
+        found: &View<Cpu>,
+        exact: &[f64],
+        allowed: impl Fn(usize) -> f64,
+    ) -> Result<Self> {
+        let found = found.to_f64()?;
+        let mut comparison = Self { tensor, error: 0.0, tolerance: 1.0, worst: None };
+        if found.len() != exact.len() {
+            comparison.error = f64::INFINITY;
+            return Ok(comparison);
+        }
+        for (i, (&x, &y)) in found.iter().zip(exact).enumerate() {
+            let same_kind = x == y || x.is_nan() && y.is_nan();
+            let error = match (x - y).abs() / allowed(i) {
+                _ if same_kind => 0.0,
+                error if error.is_nan() => f64::INFINITY,
+                error => error,
+            };
+            if error > comparison.error {
+                comparison.error = error;
+                comparison.worst = Some((i, x, y));
+            }
+        }
+        Ok(comparison)
     }
 
     /// Whether the output is as close as the arithmetic allows.
@@ -289,13 +323,14 @@ pub trait Suite: Sync {
 }
 
 /// The cases of every operation.
-pub const SUITES: [&dyn Suite; 7] = [
+pub const SUITES: [&dyn Suite; 8] = [
     &selective_scan::Cases,
     &selective_scan::state_update::Cases,
     &causal_conv1d::Cases,
     &causal_conv1d::UpdateCases,
     &scan_attention::Cases,
     &rnn::Cases,
+    &attention::Cases,
     &spgemm::Cases,
 ];
 

@@ -11,6 +11,7 @@ pub(crate) mod lanes;
 mod memory;
 pub(crate) mod pages;
 pub(crate) mod prefetch;
+pub(crate) mod product;
 
 pub use memory::{HostBuffer, ReadGuard, WriteGuard};
 

@@ -1,0 +1,373 @@
+//! Attention blocks: softmax attention of some queries over some keys, made to be put together.
+//!
+//! What a block gives, a result and the logarithm of its sum of exponentials, says all that other
+//! blocks of keys need: partial results [merge](merge()) in any grouping, and gradients of blocks
+//! under the global `lse` add up. Rings are made of this. For every batch entry, head and query i,
+//! over the keys j that it sees, with query head h using the keys' head h / (H / Hk):
+//!
+//! ```text
+//! x_ij = scale q_i · k_j
+//! s_ij = c tanh(x_ij / c)                  with a softcap c, else x_ij
+//!        - slope |p_i - p_j|               with ALiBi slopes
+//!        + bias_ij                         with a bias
+//! lse_i = log Σ_j e^{s_ij}                 and e^{sink} with a sink
+//! out_i = Σ_j e^{s_ij - lse_i} v_j
+//! ```
+//!
+//! A query without keys has out = 0 and lse = -∞. Queries and keys have *global* positions p: a
+//! tensor may hold [some tokens](Positions) of a sequence, and who sees whom, [`Mask`], is told
+//! from positions alone. Backward, with the lse over all keys:
+//!
+//! ```text
+//! δ_i   = dout_i · out_i - dlse_i
+//! P_ij  = e^{s_ij - lse_i}                 0 where i does not see j
+//! dv_j  = Σ_i P_ij dout_i
+//! dS_ij = P_ij (dout_i · v_j - δ_i),       dbias_ij = dS_ij
+//! dx_ij = dS_ij (1 - tanh²(x_ij / c))
+//! dq_i  = scale Σ_j dx_ij k_j,             dk_j = scale Σ_i dx_ij q_i
+//! dsink = -Σ_i e^{sink - lse_i} δ_i
+//! ```
+//!
+//! | tensor | shape, [`Layout::Bshd`] | shape, [`Layout::Bhsd`] | packed | elements |
+//! |---|---|---|---|---|
+//! | `q`, `dq` | (B, Sq, H, D) | (B, H, Sq, D) | (Tq, H, D), (H, Tq, D) | T |
+//! | `k`, `dk` | (B, Sk, Hk, D) | (B, Hk, Sk, D) | (Tk, Hk, D), (Hk, Tk, D) | T |
+//! | `v`, `dv` | (B, Sk, Hk, Dv) | (B, Hk, Sk, Dv) | (Tk, Hk, Dv), (Hk, Tk, Dv) | T |
+//! | `out`, `dout` | (B, Sq, H, Dv) | (B, H, Sq, Dv) | (Tq, H, Dv), (H, Tq, Dv) | T |
+//! | `lse`, `dlse` | (B, H, Sq) | the same | (H, Tq) | f32 |
+//! | `bias`, `dbias` | (B or 1, H or 1, Sq, Sk) | the same | none | f32 or T; f32 |
+//! | `sink`, `dsink` | (H) | the same | the same | f32 |
+//! | `alibi_slopes` | (H) or (B, H) | the same | (H) or (S, H) | f32 |
+//! | `cu_seqlens_q`, `cu_seqlens_k` | | | (S + 1) | integers |
+//!
+//! T is f32, bf16 or f16; on the CPU also f64, which runs the [reference](mod@reference). Scores,
+//! weights and sums are f32. Where f32 is asked for, T is accepted too. D and Dv are 1 to 512, and
+//! need not agree; Hk divides H. The last axis of activations has stride 1, their other strides are
+//! free: a stride of 0 shares keys and values among batch entries. B, Sq and Sk may be 0.
+//!
+//! What a query does not see does not reach it, whatever it holds: a NaN in a key or value stays
+//! with the queries of tiles that see it, one in a query with this query. A score of +∞ is the
+//! caller's error. Equal inputs give equal bits on one device, gradients too: nothing is added by
+//! floating-point atomics.
+//!
+//! ```
+//! use warpwright::attention::{self, Inputs, Mask, Options};
+//! use warpwright::Tensor;
+//!
+//! // Keys that are all alike: every query has the mean of the values up to its own.
+//! let ones = Tensor::from_vec(vec![1.0f32; 3], &[1, 3, 1, 1])?;
+//! let v = Tensor::from_vec(vec![3.0f32, 1.0, 2.0], &[1, 3, 1, 1])?;
+//! let options = Options::default().with_mask(Mask::causal());
+//! let attended = attention::forward(&Inputs::new(&ones, &ones, &v), &options)?;
+//! assert_eq!(attended.out.to_vec()?, [3.0, 2.0, 2.0]);
+//! # Ok::<(), warpwright::Error>(())
+//! ```
+//!
+//! # Blocks that are put together
+//!
+//! [`forward_into`] with [`Options::accumulate`] merges a block of keys into what `partial` and
+//! `lse` hold, [`backward_into`] adds its gradients to [`GradientMut::Added`]. A sink is a key that
+//! belongs to one of the blocks. δ is made once, by [`row_terms`].
+//!
+//! Papers: T. Dao, "FlashAttention-2: Faster Attention with Better Parallelism and Work
+//! Partitioning", 2023, arXiv 2307.08691; H. Liu, M. Zaharia, P. Abbeel, "Ring Attention with
+//! Blockwise Transformers for Near-Infinite Context", 2023, arXiv 2310.01889.
+
+use crate::Result;
+use crate::backend::Backend;
+use crate::element::Float;
+use crate::operation::Axis;
+use crate::tensor::Tensor;
+
+mod check;
+mod cpu;
+mod inputs;
+mod mask;
+mod named;
+mod options;
+mod outputs;
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+mod pending;
+mod plan;
+mod positions;
+pub mod reference;
+
+pub use check::{MAX_TOKENS, MAX_WIDTH, Problem};
+pub(crate) use cpu::VARIANTS as CPU_VARIANTS;
+pub use inputs::{Inputs, OutputGradients, Packed};
+pub use mask::{Alignment, Class, Mask, Sight};
+pub(crate) use named::RunTime;
+#[cfg(feature = "verify")]
+pub(crate) use named::{all_sizes, split};
+pub use named::{check_named, run_named};
+pub use options::{Layout, Options};
+pub use outputs::{GradientMut, Gradients, GradientsMut, Outputs, OutputsMut, Rows, Saved};
+pub use plan::Plan;
+pub use positions::{Positions, SEGMENTS, Segment};
+
+/// The operation, as messages and the command name it.
+pub const NAME: &str = "attention";
+
+/// B batch, H heads of queries, Hk heads of keys (0: as many), Sq queries, Sk keys (0: as many as
+/// queries), D features, Dv features of values (0: as many).
+pub(crate) const AXES: [Axis; 7] = [
+    Axis::required("B"),
+    Axis::required("H"),
+    Axis::or("Hk", 0),
+    Axis::required("Sq"),
+    Axis::or("Sk", 0),
+    Axis::required("D"),
+    Axis::or("Dv", 0),
+];
+
+/// A backend that runs attention on activations of type `T`.
+pub trait Attention<T: Float>: Backend {
+    /// Chooses the kernel of the forward pass. Pure: it looks at sizes, types, options and the
+    /// device's limits only.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unsupported`](crate::Error::Unsupported) where no kernel of the device fits, or
+    /// the variant that was asked for does not exist.
+    fn plan_forward(&self, problem: &Problem, options: &Options) -> Result<Plan>;
+
+    /// Chooses the kernel of the backward pass.
+    ///
+    /// # Errors
+    ///
+    /// As [`plan_forward`](Self::plan_forward).
+    fn plan_backward(&self, problem: &Problem, options: &Options) -> Result<Plan>;
+
+    /// Every variant of the forward pass that fits the call, the plan's own first.
+    ///
+    /// # Errors
+    ///
+    /// As [`plan_forward`](Self::plan_forward).
+    fn variants_forward(&self, problem: &Problem, options: &Options) -> Result<Vec<&'static str>> {
+        Ok(vec![self.plan_forward(problem, options)?.variant])
+    }
+
+    /// Every variant of the backward pass that fits the call, the plan's own first.
+    ///
+    /// # Errors
+    ///
+    /// As [`plan_forward`](Self::plan_forward).
+    fn variants_backward(&self, problem: &Problem, options: &Options) -> Result<Vec<&'static str>> {
+        Ok(vec![self.plan_backward(problem, options)?.variant])
+    }
+
+    /// Runs the chosen kernel. The tensors have been checked.
+    ///
+    /// # Errors
+    ///
+    /// The device's refusal.
+    fn launch_forward(
+        &self,
+        plan: &Plan,
+        problem: &Problem,
+        inputs: &Inputs<'_, Self, T>,
+        options: &Options,
+        outputs: &OutputsMut<'_, Self, T>,
+    ) -> Result<()>;
+
+    /// Makes the row terms δ. The tensors have been checked.
+    ///
+    /// # Errors
+    ///
+    /// The device's refusal.
+    fn launch_row_terms(
+        &self,
+        problem: &Problem,
+        out: &Tensor<Self, T>,
+        lse: &Tensor<Self, T::State>,
+        given: &OutputGradients<'_, Self, T>,
+        delta: &Tensor<Self, T::State>,
+    ) -> Result<()>;
+
+    /// Runs the chosen kernels of the backward pass. `rows` are the row terms δ and lse. The tensors
+    /// have been checked.
+    ///
+    /// # Errors
+    ///
+    /// The device's refusal.
+    #[allow(clippy::too_many_arguments)]
+    fn launch_backward(
+        &self,
+        plan: &Plan,
+        problem: &Problem,
+        inputs: &Inputs<'_, Self, T>,
+        options: &Options,
+        rows: [&Tensor<Self, T::State>; 2],
+        dout: &Tensor<Self, T>,
+        gradients: &GradientsMut<'_, Self, T>,
+    ) -> Result<()>;
+
+    /// Loads what the plan needs, so that the first call does not wait for it.
+    ///
+    /// # Errors
+    ///
+    /// The device's refusal.
+    fn preload(&self, plan: &Plan) -> Result<()>;
+}
+
+/// Checks the call and chooses its kernel; nothing is launched.
+///
+/// # Errors
+///
+/// As [`forward`], but for what only the run can tell.
+pub fn plan_forward<B: Attention<T>, T: Float>(
+    inputs: &Inputs<'_, B, T>,
+    options: &Options,
+) -> Result<Plan> {
+    let problem = Problem::check(inputs, options)?;
+    inputs.q.backend().plan_forward(&problem, options)
+}
+
+/// Checks the call and chooses the kernel of its backward pass; nothing is launched.
+///
+/// # Errors
+///
+/// As [`plan_forward`].
+pub fn plan_backward<B: Attention<T>, T: Float>(
+    inputs: &Inputs<'_, B, T>,
+    options: &Options,
+) -> Result<Plan> {
+    let problem = Problem::check(inputs, options)?;
+    inputs.q.backend().plan_backward(&problem, options)
+}
+
+/// Loads the plan's kernels on a device, so that the first call does not wait for them.
+///
+/// # Errors
+///
+/// The device's refusal.
+pub fn preload<B: Attention<T>, T: Float>(backend: &B, plan: &Plan) -> Result<()> {
+    backend.preload(plan)
+}
+
+/// Computes attention into new tensors.
+///
+/// # Errors
+///
+/// [`Error::Shape`](crate::Error::Shape), [`Error::Dtype`](crate::Error::Dtype) and
+/// [`Error::Tensor`](crate::Error::Tensor) where the inputs do not fit together,
+/// [`Error::Option`](crate::Error::Option) for options that make no sense,
+/// [`Error::Unsupported`](crate::Error::Unsupported) where the device cannot do it, and the
+/// device's own refusals. On the CPU [`Error::Value`](crate::Error::Value) where `cu_seqlens` do
+/// not rise from 0 to all tokens; other devices confine wrong values to the tensors.
+pub fn forward<B: Attention<T>, T: Float>(
+    inputs: &Inputs<'_, B, T>,
+    options: &Options,
+) -> Result<Outputs<B, T>> {
+    let problem = Problem::check(inputs, options)?;
+    let mut outputs = Outputs::new(inputs.q.backend(), &problem)?;
+    forward_checked(&problem, inputs, options, &outputs.as_mut())?;
+    Ok(outputs)
+}
+
+/// Computes attention into the caller's tensors, which must not share memory with one another or
+/// with an input; with [`Options::accumulate`] merged into what they hold.
+///
+/// # Errors
+///
+/// As [`forward`], and [`Error::Aliased`](crate::Error::Aliased).
+pub fn forward_into<B: Attention<T>, T: Float>(
+    inputs: &Inputs<'_, B, T>,
+    options: &Options,
+    outputs: &mut OutputsMut<'_, B, T>,
+) -> Result<()> {
+    let problem = Problem::check(inputs, options)?;
+    forward_checked(&problem, inputs, options, outputs)
+}
+
+fn forward_checked<B: Attention<T>, T: Float>(
+    problem: &Problem,
+    inputs: &Inputs<'_, B, T>,
+    options: &Options,
+    outputs: &OutputsMut<'_, B, T>,
+) -> Result<()> {
+    problem.check_outputs(inputs, options, outputs)?;
+    let backend = inputs.q.backend();
+    let plan = backend.plan_forward(problem, options)?;
+    trace(&plan, &backend.name());
+    backend.launch_forward(&plan, problem, inputs, options, outputs)
+}
+
+/// The row terms δ of the backward pass, (B, H, Sq), packed (H, Tq): made once where gradients are
+/// computed over several parts of the keys.
+///
+/// # Errors
+///
+/// As [`backward`].
+pub fn row_terms<B: Attention<T>, T: Float>(
+    inputs: &Inputs<'_, B, T>,
+    options: &Options,
+    outputs: &Outputs<B, T>,
+    given: &OutputGradients<'_, B, T>,
+) -> Result<Tensor<B, T::State>> {
+    let problem = Problem::check(inputs, options)?;
+    problem.check_backward(inputs, &outputs.saved(), given)?;
+    let backend = inputs.q.backend();
+    let delta = Tensor::new(backend, &problem.lse_shape())?;
+    backend.launch_row_terms(&problem, &outputs.out, &outputs.lse, given, &delta)?;
+    Ok(delta)
+}
+
+/// Runs the backward pass into new tensors: gradients of every differentiable input that is
+/// present.
+///
+/// # Errors
+///
+/// As [`forward`].
+pub fn backward<B: Attention<T>, T: Float>(
+    inputs: &Inputs<'_, B, T>,
+    options: &Options,
+    saved: &Saved<'_, B, T>,
+    given: &OutputGradients<'_, B, T>,
+) -> Result<Gradients<B, T>> {
+    let mut gradients = Gradients::new(inputs.q.backend(), inputs)?;
+    backward_into(inputs, options, saved, given, &mut gradients.as_mut())?;
+    Ok(gradients)
+}
+
+/// Runs the backward pass into the caller's tensors, which must not share memory with one another
+/// or with an input.
+///
+/// # Errors
+///
+/// As [`backward`], and [`Error::Aliased`](crate::Error::Aliased).
+pub fn backward_into<B: Attention<T>, T: Float>(
+    inputs: &Inputs<'_, B, T>,
+    options: &Options,
+    saved: &Saved<'_, B, T>,
+    given: &OutputGradients<'_, B, T>,
+    gradients: &mut GradientsMut<'_, B, T>,
+) -> Result<()> {
+    let problem = Problem::check(inputs, options)?;
+    problem.check_backward(inputs, saved, given)?;
+    problem.check_gradients(inputs, saved, given, gradients)?;
+    let backend = inputs.q.backend();
+    let plan = backend.plan_backward(&problem, options)?;
+    trace(&plan, &backend.name());
+    let made;
+    let delta = match saved.rows {
+        Rows::Delta(delta) => delta,
+        Rows::Out(out) => {
+            made = Tensor::new(backend, &problem.lse_shape())?;
+            backend.launch_row_terms(&problem, out, saved.lse, given, &made)?;
+            &made
+        }
+    };
+    let rows = [delta, saved.lse];
+    backend.launch_backward(&plan, &problem, inputs, options, rows, given.out, gradients)
+}
+
+fn trace(plan: &Plan, device: &str) {
+    tracing::debug!(
+        operation = NAME,
+        device,
+        variant = plan.variant,
+        blocks = plan.blocks,
+        workspace = plan.workspace,
+    );
+}
