@@ -1,5 +1,7 @@
 //! Tensors of the wanted kinds among those that carry names, as files give them.
 
+use std::borrow::Borrow;
+
 use crate::backend::{Backend, Cpu, Named};
 use crate::check::Check;
 use crate::element::{DType, Element, Float};
@@ -20,8 +22,9 @@ impl<'a, B: Backend> Reader<'a, B> {
     }
 
     /// Only these tensors are there: a typo never passes silently.
-    pub fn knows(&self, tensors: &[&str]) -> Result<()> {
-        match self.named.keys().find(|name| !tensors.contains(&name.as_str())) {
+    pub fn knows<S: Borrow<str>>(&self, tensors: &[S]) -> Result<()> {
+        let known = |name: &str| tensors.iter().any(|tensor| tensor.borrow() == name);
+        match self.named.keys().find(|name| !known(name)) {
             None => Ok(()),
             Some(name) => {
                 let expected = format!("one of {}", tensors.join(" "));
@@ -39,18 +42,13 @@ impl<'a, B: Backend> Reader<'a, B> {
         self.check.wrong_tensor(name, "this tensor", "none")
     }
 
-    /// A tensor of the type that the operation runs in.
-    pub fn activation<T: Float>(&self, name: &str) -> Result<&'a Tensor<B, T>> {
-        self.optional_activation(name)?.ok_or_else(|| self.missing(name))
+    /// A tensor of this type.
+    pub fn typed<T: Element>(&self, name: &str) -> Result<&'a Tensor<B, T>> {
+        self.optional_typed(name)?.ok_or_else(|| self.missing(name))
     }
 
     /// The same where it is there.
-    pub fn optional_activation<T: Float>(&self, name: &str) -> Result<Option<&'a Tensor<B, T>>> {
-        self.typed::<T>(name)
-    }
-
-    /// A tensor of this type, where it is there.
-    pub fn typed<T: Element>(&self, name: &str) -> Result<Option<&'a Tensor<B, T>>> {
+    pub fn optional_typed<T: Element>(&self, name: &str) -> Result<Option<&'a Tensor<B, T>>> {
         let Some(view) = self.named.get(name) else { return Ok(None) };
         self.check.dtype(name, view, &[T::DTYPE])?;
         view.as_typed().map(Some)

@@ -77,8 +77,7 @@ impl<'a, B: Backend, T: Float> Inputs<'a, B, T> {
     pub fn from_named(named: &'a Named<B>) -> Result<Self> {
         let reader = Reader::new(CHECK, named);
         reader.knows(&TENSORS)?;
-        let mut inputs =
-            Self::new(reader.activation("q")?, reader.activation("k")?, reader.activation("v")?);
+        let mut inputs = Self::new(reader.typed("q")?, reader.typed("k")?, reader.typed("v")?);
         inputs.bias = reader.optional_parameter::<T>("bias")?;
         inputs.sink = reader.optional_parameter::<T>("sink")?;
         inputs.alibi_slopes = reader.optional_parameter::<T>("alibi_slopes")?;
@@ -104,7 +103,7 @@ fn given<'a, B: Backend, T: Float>(
     zeros: &'a mut Option<Tensor<B, T>>,
 ) -> Result<OutputGradients<'a, B, T>> {
     let reader = Reader::new(CHECK, named);
-    let out = match reader.optional_activation("dout")? {
+    let out = match reader.optional_typed("dout")? {
         Some(out) => out,
         None => {
             let shape = problem.output_shape();

@@ -8,12 +8,11 @@ use super::{
     AXES, CausalConv1d, Gradients, Inputs, NAME, Options, OutputGradients, Pass, Plan, Problem,
     Resets, backward, forward, plan, preload,
 };
+use crate::Result;
 use crate::backend::{Backend, Cpu, Device, Named, dispatch, on_backend};
-use crate::element::{DType, Element, Float};
+use crate::element::{DType, Float};
+use crate::named::{Reader, downloaded};
 use crate::operation::{Axis, Operation, Ran, Settings, Sizes};
-use crate::parameter::Parameter;
-use crate::tensor::View;
-use crate::{Error, Result};
 
 /// The tensors that a convolution knows, in the order of messages.
 const TENSORS: [&str; 6] = ["x", "weight", "bias", "s0", "seq_idx", "cu_seqlens"];
@@ -61,22 +60,16 @@ impl<'a, B: Backend, T: Float> Inputs<'a, B, T> {
     ///
     /// # Errors
     ///
-    /// [`Error::Tensor`] where one is missing, unknown or one too many, [`Error::Dtype`] where
-    /// its elements are of the wrong type.
+    /// [`Error::Tensor`](crate::Error::Tensor) where one is missing, unknown or one too many,
+    /// [`Error::Dtype`](crate::Error::Dtype) where its elements are of the wrong type.
     pub fn from_named(named: &'a Named<B>) -> Result<Self> {
-        let known = |name: &str| TENSORS.contains(&name) || GRADIENTS.contains(&name);
-        if let Some(name) = named.keys().find(|name| !known(name)) {
-            let expected = format!("one of {} {}", TENSORS.join(" "), GRADIENTS.join(" "));
-            return Err(wrong_tensor(name, expected, "an unknown tensor"));
-        }
-        let x = required(named, "x")?;
-        CHECK.dtype("x", x, &[T::DTYPE])?;
-        let weight = required(named, "weight")?;
+        let reader = Reader::new(CHECK, named);
+        reader.knows(&[&TENSORS[..], &GRADIENTS].concat())?;
         Ok(Self {
-            x: x.as_typed()?,
-            weight: parameter::<B, T>("weight", weight)?,
-            bias: optional::<B, T>(named, "bias")?,
-            s0: optional::<B, T>(named, "s0")?,
+            x: reader.typed("x")?,
+            weight: reader.parameter::<T>("weight")?,
+            bias: reader.optional_parameter::<T>("bias")?,
+            s0: reader.optional_parameter::<T>("s0")?,
             resets: Resets::from_named(CHECK, named, &["seq_idx", "cu_seqlens"])?,
         })
     }
@@ -87,38 +80,15 @@ impl<'a, B: Backend, T: Float> OutputGradients<'a, B, T> {
     ///
     /// # Errors
     ///
-    /// [`Error::Dtype`] where elements are of the wrong type.
+    /// [`Error::Dtype`](crate::Error::Dtype) where elements are of the wrong type.
     pub fn from_named(named: &'a Named<B>) -> Result<Option<Self>> {
         if !GRADIENTS.iter().any(|name| named.contains_key(*name)) {
             return Ok(None);
         }
-        let dout = named.get("dout").map(|dout| {
-            CHECK.dtype("dout", dout, &[T::DTYPE])?;
-            dout.as_typed()
-        });
-        let dfinal_state = optional::<B, T>(named, "dfinal_state")?;
-        Ok(Some(Self { dout: dout.transpose()?, dfinal_state }))
+        let reader = Reader::new(CHECK, named);
+        let dfinal_state = reader.optional_parameter::<T>("dfinal_state")?;
+        Ok(Some(Self { dout: reader.optional_typed("dout")?, dfinal_state }))
     }
-}
-
-fn required<'a, B: Backend>(named: &'a Named<B>, name: &str) -> Result<&'a View<B>> {
-    named.get(name).ok_or_else(|| wrong_tensor(name, "this tensor".to_owned(), "none"))
-}
-
-fn parameter<'a, B: Backend, T: Float>(name: &str, view: &'a View<B>) -> Result<Parameter<'a, B>> {
-    CHECK.dtype(name, view, &[T::State::DTYPE, T::DTYPE])?;
-    Parameter::from_view(view)
-}
-
-fn optional<'a, B: Backend, T: Float>(
-    named: &'a Named<B>,
-    name: &str,
-) -> Result<Option<Parameter<'a, B>>> {
-    named.get(name).map(|view| parameter::<B, T>(name, view)).transpose()
-}
-
-fn wrong_tensor(name: &str, expected: String, found: &str) -> Error {
-    Error::Tensor { operation: NAME, tensor: name.to_owned(), expected, found: found.to_owned() }
 }
 
 /// Checks all that can be told without a device: names, shapes, types, values of indices. The
@@ -128,7 +98,7 @@ fn wrong_tensor(name: &str, expected: String, found: &str) -> Error {
 ///
 /// What does not fit.
 pub fn check_named(named: &Named<Cpu>, options: &Options) -> Result<()> {
-    dispatch!(NAME, &Device::Cpu(Cpu), required(named, "x")?.dtype(), |_cpu, T| {
+    dispatch!(NAME, &Device::Cpu(Cpu), dtype(named)?, |_cpu, T| {
         let inputs = Inputs::<Cpu, T>::from_named(named)?;
         let problem = Problem::check(&inputs, options)?;
         problem.check_values(&inputs)?;
@@ -146,9 +116,7 @@ pub fn check_named(named: &Named<Cpu>, options: &Options) -> Result<()> {
 ///
 /// As [`forward`].
 pub fn run_named(device: &Device, named: &Named<Cpu>, options: &Options) -> Result<Ran> {
-    dispatch!(NAME, device, required(named, "x")?.dtype(), |backend, T| run_on::<_, T>(
-        backend, named, options
-    ))
+    dispatch!(NAME, device, dtype(named)?, |backend, T| run_on::<_, T>(backend, named, options))
 }
 
 /// The plan of a pass for a call of these sizes on a device, without any tensor.
@@ -190,10 +158,11 @@ fn run_on<B: CausalConv1d<T>, T: Float>(
     let gradients = outer.map(|outer| backward(&inputs, &outer, options)).transpose()?;
     backend.synchronise()?;
     let elapsed = start.elapsed();
-    let gradients = gradients.as_ref().map(Gradients::named).unwrap_or_default();
-    let mut ran = Named::new();
-    for (name, view) in outputs.named().into_iter().chain(gradients) {
-        ran.insert(name.to_owned(), view.to_backend(&Cpu)?);
-    }
-    Ok(Ran::new(variant, elapsed, ran))
+    let named = outputs.named().into_iter().chain(gradients.iter().flat_map(Gradients::named));
+    Ok(Ran::new(variant, elapsed, downloaded(named)?))
+}
+
+/// The element type that the convolution runs in.
+fn dtype(named: &Named<Cpu>) -> Result<DType> {
+    Ok(Reader::new(CHECK, named).required("x")?.dtype())
 }

@@ -167,7 +167,9 @@ impl Problem {
         match (outputs.saved.as_deref(), self.save) {
             (Some(saved), _) => self.check_saved(saved)?,
             (None, Save::Nothing) => {}
-            (None, _) => return Err(wrong("saved", "what the options ask to be kept", "none")),
+            (None, _) => {
+                return Err(CHECK.wrong_tensor("saved", "what the options ask to be kept", "none"));
+            }
         }
         let written = outputs.named();
         CHECK.same_device(inputs.wx.backend(), written.iter().copied())?;
@@ -198,7 +200,9 @@ impl Problem {
                 CHECK.contiguous("saved gates", view)?;
             }
             None if gates == 0 => {}
-            None => return Err(wrong("saved gates", "the gates of every step", "none")),
+            None => {
+                return Err(CHECK.wrong_tensor("saved gates", "the gates of every step", "none"));
+            }
         }
         for (state, name, tensor) in [(1, "saved c", &saved.c), (2, "saved n", &saved.n)] {
             let is_needed = state < self.cell.states().len() && self.dtype != DType::F64;
@@ -208,7 +212,7 @@ impl Problem {
                     CHECK.contiguous(name, tensor)?;
                 }
                 None if !is_needed => {}
-                None => return Err(wrong(name, "the state of every step", "none")),
+                None => return Err(CHECK.wrong_tensor(name, "the state of every step", "none")),
             }
         }
         Ok(())
@@ -267,7 +271,9 @@ impl Problem {
                     CHECK.contiguous(name, gradient)?;
                 }
                 (None, _) => {}
-                (Some(_), None) => return Err(wrong(name, "none, as there is no input", "one")),
+                (Some(_), None) => {
+                    return Err(CHECK.wrong_tensor(name, "none, as there is no input", "one"));
+                }
             }
         }
         let written = gradients.named();
@@ -293,7 +299,7 @@ impl Problem {
             [] => "none".to_owned(),
             states => states.join(", "),
         };
-        Err(wrong(name, &expected, &format!("{found} of them")))
+        Err(CHECK.wrong_tensor(name, expected, &format!("{found} of them")))
     }
 
     /// The cell has so many states that this one is among them.
@@ -302,7 +308,7 @@ impl Problem {
             return Ok(());
         }
         let states = self.cell.states().join(", ");
-        Err(wrong(name, &format!("no such tensor: {} has {states}", self.cell), "one"))
+        Err(CHECK.wrong_tensor(name, format!("no such tensor: {} has {states}", self.cell), "one"))
     }
 
     fn parameter<B: Backend>(
@@ -374,14 +380,5 @@ impl Problem {
 
     fn sequence_axes(&self) -> [(&'static str, usize); 4] {
         [("B", self.batch), ("T", self.steps), ("N", self.heads), ("D", self.width)]
-    }
-}
-
-fn wrong(tensor: &str, expected: &str, found: &str) -> Error {
-    Error::Tensor {
-        operation: NAME,
-        tensor: tensor.to_owned(),
-        expected: expected.to_owned(),
-        found: found.to_owned(),
     }
 }

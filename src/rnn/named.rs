@@ -8,10 +8,11 @@ use super::{
     Save, backward, forward, outputs, plan_backward, plan_forward, preload,
 };
 use crate::backend::{Backend, Cpu, Device, Named, dispatch, on_backend};
-use crate::element::{DType, Element, Float};
+use crate::element::{DType, Float};
+use crate::named::{Reader, downloaded};
 use crate::operation::{Axis, Operation, Ran, Settings, Sizes};
-use crate::parameter::{Indices, Parameter};
-use crate::tensor::{Tensor, View};
+use crate::parameter::Indices;
+use crate::tensor::View;
 use crate::{Error, Result};
 
 /// The tensors that a recurrence knows, in the order of messages.
@@ -64,28 +65,6 @@ fn saving(options: &Options) -> Options {
     options.clone().with_save(save)
 }
 
-/// Tensors of the wanted kinds among named ones.
-struct Reader<'a, B: Backend>(&'a Named<B>);
-
-impl<'a, B: Backend> Reader<'a, B> {
-    fn required(&self, name: &str) -> Result<&'a View<B>> {
-        let missing = || wrong_tensor(name, "this tensor".to_owned(), "none");
-        self.0.get(name).ok_or_else(missing)
-    }
-
-    fn activation<T: Float>(&self, name: &str, view: &'a View<B>) -> Result<&'a Tensor<B, T>> {
-        CHECK.dtype(name, view, &[T::DTYPE])?;
-        view.as_typed()
-    }
-
-    /// Where it is there.
-    fn parameter<T: Float>(&self, name: &str) -> Result<Option<Parameter<'a, B>>> {
-        let Some(view) = self.0.get(name) else { return Ok(None) };
-        CHECK.dtype(name, view, &[T::State::DTYPE, T::DTYPE])?;
-        Parameter::from_view(view).map(Some)
-    }
-}
-
 impl<'a, B: Backend, T: Float> Inputs<'a, B, T> {
     /// The inputs among tensors that carry the names of the [module's](super) table.
     ///
@@ -94,31 +73,26 @@ impl<'a, B: Backend, T: Float> Inputs<'a, B, T> {
     /// [`Error::Tensor`] where one is missing or unknown, [`Error::Dtype`] where its elements are
     /// of the wrong type.
     pub fn from_named(named: &'a Named<B>) -> Result<Self> {
-        let unknown = |name: &&String| !TENSORS.contains(&name.as_str());
-        if let Some(name) = named.keys().find(unknown) {
-            let expected = format!("one of {}", TENSORS.join(" "));
-            return Err(wrong_tensor(name, expected, "an unknown tensor"));
-        }
-        let reader = Reader(named);
-        let r = reader.parameter::<T>("R")?;
-        let lengths = |view| match Indices::from_view(view) {
-            Ok(lengths) => Ok(lengths),
-            Err(_) => Err(Error::Dtype {
+        let reader = Reader::new(CHECK, named);
+        reader.knows(&TENSORS)?;
+        // Integers of any type will do here, U8 too.
+        let lengths = |view| {
+            Indices::from_view(view).map_err(|_| Error::Dtype {
                 operation: NAME,
                 tensor: "lengths".to_owned(),
                 expected: "of an integer type".to_owned(),
                 found: view.dtype().to_string(),
-            }),
+            })
         };
         Ok(Self {
-            wx: reader.activation("wx", reader.required("wx")?)?,
-            r: r.ok_or_else(|| wrong_tensor("R", "this tensor".to_owned(), "none"))?,
-            b: reader.parameter::<T>("b")?,
+            wx: reader.typed("wx")?,
+            r: reader.parameter::<T>("R")?,
+            b: reader.optional_parameter::<T>("b")?,
             initial: Initial {
-                h: reader.parameter::<T>("h0")?,
-                c: reader.parameter::<T>("c0")?,
-                n: reader.parameter::<T>("n0")?,
-                m: reader.parameter::<T>("m0")?,
+                h: reader.optional_parameter::<T>("h0")?,
+                c: reader.optional_parameter::<T>("c0")?,
+                n: reader.optional_parameter::<T>("n0")?,
+                m: reader.optional_parameter::<T>("m0")?,
             },
             lengths: named.get("lengths").map(lengths).transpose()?,
         })
@@ -132,22 +106,18 @@ impl<'a, B: Backend, T: Float> OutputGradients<'a, B, T> {
     ///
     /// [`Error::Dtype`] where elements are of the wrong type.
     pub fn from_named(named: &'a Named<B>) -> Result<Self> {
-        let reader = Reader(named);
+        let reader = Reader::new(CHECK, named);
         Ok(Self {
-            h: named.get("dh").map(|view| reader.activation("dh", view)).transpose()?,
-            c: reader.parameter::<T>("dc")?,
-            n: reader.parameter::<T>("dn")?,
+            h: reader.optional_typed("dh")?,
+            c: reader.optional_parameter::<T>("dc")?,
+            n: reader.optional_parameter::<T>("dn")?,
             last: LastGradients {
-                h: reader.parameter::<T>("dlast_h")?,
-                c: reader.parameter::<T>("dlast_c")?,
-                n: reader.parameter::<T>("dlast_n")?,
+                h: reader.optional_parameter::<T>("dlast_h")?,
+                c: reader.optional_parameter::<T>("dlast_c")?,
+                n: reader.optional_parameter::<T>("dlast_n")?,
             },
         })
     }
-}
-
-fn wrong_tensor(name: &str, expected: String, found: &str) -> Error {
-    Error::Tensor { operation: NAME, tensor: name.to_owned(), expected, found: found.to_owned() }
 }
 
 /// Checks all that can be told without a device: names, shapes, types, lengths. The element type
@@ -210,11 +180,7 @@ fn run_on<B: Rnn<T>, T: Float>(
     named.extend(ran.states.iter().flat_map(|states| states.named()));
     named.extend(ran.last.named(outputs::LAST));
     named.extend(gradients.iter().flat_map(Gradients::named));
-    let download = |(name, view): (&'static str, &View<B>)| -> Result<(String, View<Cpu>)> {
-        Ok((name.to_owned(), view.to_backend(&Cpu)?))
-    };
-    let outputs = named.into_iter().map(download).collect::<Result<_>>()?;
-    Ok(Ran::new(plan.variant, elapsed, outputs))
+    Ok(Ran::new(plan.variant, elapsed, downloaded(named)?))
 }
 
 /// The inputs, and the gradients of outputs.
@@ -224,5 +190,5 @@ pub(crate) fn split(named: &Named<Cpu>) -> (Named<Cpu>, Named<Cpu>) {
 
 /// The element type that the recurrence runs in.
 fn dtype(named: &Named<Cpu>) -> Result<DType> {
-    Ok(Reader(named).required("wx")?.dtype())
+    Ok(Reader::new(CHECK, named).required("wx")?.dtype())
 }

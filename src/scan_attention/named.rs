@@ -7,13 +7,13 @@ use super::{
     AXES, Carry, Gradients, Inputs, NAME, Options, OutputGradients, Outputs, Problem,
     ScanAttention, Scores, backward, forward, plan_backward, plan_forward, preload,
 };
+use crate::Result;
 use crate::backend::{Backend, Cpu, Device, Named, dispatch, on_backend};
-use crate::element::{DType, Element, Float};
+use crate::element::{DType, Float};
+use crate::named::{Reader, downloaded};
 use crate::operation::{Axis, Operation, Ran, Settings, Sizes};
-use crate::parameter::Parameter;
 use crate::resets::Resets;
-use crate::tensor::{Tensor, View};
-use crate::{Error, Result};
+use crate::tensor::View;
 
 /// The tensors that a scan knows, in the order of messages.
 const TENSORS: [&str; 10] = ["s", "q", "k", "v", "m0", "u0", "w0", "mask", "seq_idx", "cu_seqlens"];
@@ -59,68 +59,37 @@ impl Operation for RunTime {
     }
 }
 
-/// Tensors of the wanted kinds among named ones.
-struct Reader<'a, B: Backend>(&'a Named<B>);
-
-impl<'a, B: Backend> Reader<'a, B> {
-    fn required(&self, name: &str) -> Result<&'a View<B>> {
-        let missing = || wrong_tensor(name, "this tensor".to_owned(), "none");
-        self.0.get(name).ok_or_else(missing)
-    }
-
-    fn activation<T: Float>(&self, name: &str, view: &'a View<B>) -> Result<&'a Tensor<B, T>> {
-        CHECK.dtype(name, view, &[T::DTYPE])?;
-        view.as_typed()
-    }
-
-    fn parameter<T: Float>(&self, name: &str, view: &'a View<B>) -> Result<Parameter<'a, B>> {
-        CHECK.dtype(name, view, &[T::State::DTYPE, T::DTYPE])?;
-        Parameter::from_view(view)
-    }
-}
-
 impl<'a, B: Backend, T: Float> Inputs<'a, B, T> {
     /// The inputs among tensors that carry the names of the [module's](super) table.
     ///
     /// # Errors
     ///
-    /// [`Error::Tensor`] where one is missing, unknown or one too many, [`Error::Dtype`] where
-    /// its elements are of the wrong type.
+    /// [`Error::Tensor`](crate::Error::Tensor) where one is missing, unknown or one too many,
+    /// [`Error::Dtype`](crate::Error::Dtype) where its elements are of the wrong type.
     pub fn from_named(named: &'a Named<B>) -> Result<Self> {
-        let unknown = |name: &&String| !TENSORS.contains(&name.as_str());
-        if let Some(name) = named.keys().find(unknown) {
-            let expected = format!("one of {}", TENSORS.join(" "));
-            return Err(wrong_tensor(name, expected, "an unknown tensor"));
-        }
-        let reader = Reader(named);
+        let reader = Reader::new(CHECK, named);
+        reader.knows(&TENSORS)?;
         let scores = match (named.get("s"), named.get("q").or(named.get("k"))) {
-            (Some(s), None) => Scores::Given(reader.parameter::<T>("s", s)?),
-            (None, _) => Scores::Keys {
-                q: reader.parameter::<T>("q", reader.required("q")?)?,
-                k: reader.activation("k", reader.required("k")?)?,
-            },
+            (Some(_), None) => Scores::Given(reader.parameter::<T>("s")?),
+            (None, _) => Scores::Keys { q: reader.parameter::<T>("q")?, k: reader.typed("k")? },
             (Some(_), Some(_)) => {
-                return Err(wrong_tensor("s", "either s, or q and k".to_owned(), "both"));
+                return Err(CHECK.wrong_tensor("s", "either s, or q and k", "both"));
             }
         };
         let carries = ["m0", "u0", "w0"].iter().filter(|name| named.contains_key(**name)).count();
         let carry = match carries {
             0 => None,
             _ => Some(Carry {
-                m: reader.parameter::<T>("m0", reader.required("m0")?)?,
-                u: reader.parameter::<T>("u0", reader.required("u0")?)?,
-                w: reader.parameter::<T>("w0", reader.required("w0")?)?,
+                m: reader.parameter::<T>("m0")?,
+                u: reader.parameter::<T>("u0")?,
+                w: reader.parameter::<T>("w0")?,
             }),
-        };
-        let mask = |view: &'a View<B>| -> Result<&'a Tensor<B, u8>> {
-            CHECK.dtype("mask", view, &[DType::U8])?;
-            view.as_typed()
         };
         Ok(Self {
             scores,
-            v: reader.activation("v", reader.required("v")?)?,
+            v: reader.typed("v")?,
             carry,
-            mask: named.get("mask").map(mask).transpose()?,
+            mask: reader.optional_typed("mask")?,
             resets: Resets::from_named(CHECK, named, &["seq_idx", "cu_seqlens"])?,
         })
     }
@@ -131,21 +100,15 @@ impl<'a, B: Backend, T: Float> OutputGradients<'a, B, T> {
     ///
     /// # Errors
     ///
-    /// [`Error::Dtype`] where elements are of the wrong type.
+    /// [`Error::Dtype`](crate::Error::Dtype) where elements are of the wrong type.
     pub fn from_named(named: &'a Named<B>) -> Result<Self> {
-        let reader = Reader(named);
-        let parameter =
-            |name: &str| named.get(name).map(|view| reader.parameter::<T>(name, view)).transpose();
+        let reader = Reader::new(CHECK, named);
         Ok(Self {
-            o: named.get("do").map(|view| reader.activation("do", view)).transpose()?,
-            u: parameter("du")?,
-            w: parameter("dw")?,
+            o: reader.optional_typed("do")?,
+            u: reader.optional_parameter::<T>("du")?,
+            w: reader.optional_parameter::<T>("dw")?,
         })
     }
-}
-
-fn wrong_tensor(name: &str, expected: String, found: &str) -> Error {
-    Error::Tensor { operation: NAME, tensor: name.to_owned(), expected, found: found.to_owned() }
 }
 
 /// Checks all that can be told without a device: names, shapes, types, values of indices. The
@@ -206,11 +169,7 @@ fn run_on<B: ScanAttention<T>, T: Float>(
     let mut outputs: Vec<(&'static str, &View<B>)> = vec![("o", &o), ("lse", &lse)];
     outputs.extend(carry.named(["m", "u", "w"]));
     outputs.extend(gradients.iter().flat_map(Gradients::named));
-    let download = |(name, view): (&'static str, &View<B>)| -> Result<(String, View<Cpu>)> {
-        Ok((name.to_owned(), view.to_backend(&Cpu)?))
-    };
-    let outputs = outputs.into_iter().map(download).collect::<Result<_>>()?;
-    Ok(Ran::new(plan.variant, elapsed, outputs))
+    Ok(Ran::new(plan.variant, elapsed, downloaded(outputs)?))
 }
 
 /// The inputs, and the gradients of outputs.
@@ -220,5 +179,5 @@ pub(crate) fn split(named: &Named<Cpu>) -> (Named<Cpu>, Named<Cpu>) {
 
 /// The element type that the scan runs in.
 fn dtype(named: &Named<Cpu>) -> Result<DType> {
-    Ok(Reader(named).required("v")?.dtype())
+    Ok(Reader::new(CHECK, named).required("v")?.dtype())
 }

@@ -7,12 +7,12 @@ use super::{
     AXES, Inputs, NAME, Options, OutputGradients, Outputs, Plan, Problem, Resets, SelectiveScan,
     backward, forward, plan_backward, plan_forward, preload, preload_backward,
 };
+use crate::Result;
 use crate::backend::{Backend, Cpu, Device, Named, dispatch, on_backend};
 use crate::element::{DType, Element, Float};
+use crate::named::{Reader, downloaded};
 use crate::operation::{Axis, Operation, Ran, Settings, Sizes};
-use crate::parameter::Parameter;
 use crate::tensor::{Tensor, View};
-use crate::{Error, Result};
 
 /// The tensors that a scan knows, in the order of messages.
 const TENSORS: [&str; 12] =
@@ -59,40 +59,21 @@ impl<'a, B: Backend, T: Float> Inputs<'a, B, T> {
     ///
     /// # Errors
     ///
-    /// [`Error::Tensor`] where one is missing, unknown or one too many, [`Error::Dtype`] where
-    /// its elements are of the wrong type.
+    /// [`Error::Tensor`](crate::Error::Tensor) where one is missing, unknown or one too many,
+    /// [`Error::Dtype`](crate::Error::Dtype) where its elements are of the wrong type.
     pub fn from_named(named: &'a Named<B>) -> Result<Self> {
-        let known = |name: &&String| !TENSORS.contains(&name.as_str());
-        if let Some(name) = named.keys().find(known) {
-            return Err(wrong_tensor(
-                name,
-                format!("one of {}", TENSORS.join(" ")),
-                "an unknown tensor",
-            ));
-        }
-        let required = |name: &str| {
-            let missing = || wrong_tensor(name, "this tensor".to_owned(), "none");
-            named.get(name).ok_or_else(missing)
-        };
-        let activation = |name: &str, view: &'a View<B>| -> Result<&'a Tensor<B, T>> {
-            CHECK.dtype(name, view, &[T::DTYPE])?;
-            view.as_typed()
-        };
-        let parameter = |name: &str, view: &'a View<B>| {
-            CHECK.dtype(name, view, &[T::State::DTYPE, T::DTYPE])?;
-            Parameter::from_view(view)
-        };
-        let optional = |name: &str| named.get(name).map(|view| parameter(name, view)).transpose();
+        let reader = Reader::new(CHECK, named);
+        reader.knows(&TENSORS)?;
         Ok(Self {
-            u: activation("u", required("u")?)?,
-            delta: activation("delta", required("delta")?)?,
-            a: parameter("A", required("A")?)?,
-            b: parameter("B", required("B")?)?,
-            c: parameter("C", required("C")?)?,
-            d: optional("D")?,
-            z: named.get("z").map(|z| activation("z", z)).transpose()?,
-            delta_bias: optional("delta_bias")?,
-            h0: optional("h0")?,
+            u: reader.typed("u")?,
+            delta: reader.typed("delta")?,
+            a: reader.parameter::<T>("A")?,
+            b: reader.parameter::<T>("B")?,
+            c: reader.parameter::<T>("C")?,
+            d: reader.optional_parameter::<T>("D")?,
+            z: reader.optional_typed("z")?,
+            delta_bias: reader.optional_parameter::<T>("delta_bias")?,
+            h0: reader.optional_parameter::<T>("h0")?,
             resets: Resets::from_named(CHECK, named, &["reset", "seq_idx", "cu_seqlens"])?,
         })
     }
@@ -105,19 +86,10 @@ impl<'a, B: Backend, T: Float> OutputGradients<'a, B, T> {
     ///
     /// As [`Inputs::from_named`].
     pub fn from_named(named: &'a Named<B>) -> Result<Self> {
-        let missing = || wrong_tensor("dout", "this tensor".to_owned(), "none");
-        let dout = named.get("dout").ok_or_else(missing)?;
-        CHECK.dtype("dout", dout, &[T::DTYPE])?;
-        let dlast_state = named.get("dlast_state").map(|state| {
-            CHECK.dtype("dlast_state", state, &[T::State::DTYPE, T::DTYPE])?;
-            Parameter::from_view(state)
-        });
-        Ok(Self { dout: dout.as_typed()?, dlast_state: dlast_state.transpose()? })
+        let reader = Reader::new(CHECK, named);
+        let dout = reader.typed("dout")?;
+        Ok(Self { dout, dlast_state: reader.optional_parameter::<T>("dlast_state")? })
     }
-}
-
-fn wrong_tensor(name: &str, expected: String, found: &str) -> Error {
-    Error::Tensor { operation: NAME, tensor: name.to_owned(), expected, found: found.to_owned() }
 }
 
 /// Checks all that can be told without a device: names, shapes, types, values of indices. The
@@ -185,7 +157,7 @@ fn run_on<B: SelectiveScan<T>, T: Float>(
     let outputs = forward(&inputs, options)?;
     backend.synchronise()?;
     let elapsed = start.elapsed();
-    Ok(Ran::new(plan.variant, elapsed, outputs_named(&outputs)?))
+    Ok(Ran::new(plan.variant, elapsed, downloaded(outputs_named(&outputs))?))
 }
 
 /// Both passes; the time is that of both, the variant that of the backward pass.
@@ -210,24 +182,19 @@ fn run_both_on<B: SelectiveScan<T>, T: Float>(
     let start = Instant::now();
     let outputs = forward(&inputs, &options)?;
     let Some(saved) = &outputs.saved else {
-        return Err(wrong_tensor("saved", "states for the backward pass".to_owned(), "none"));
+        return Err(CHECK.wrong_tensor("saved", "states for the backward pass", "none"));
     };
     let gradients = backward(&inputs, &options, saved, &outer)?;
     backend.synchronise()?;
     let elapsed = start.elapsed();
-    let mut named = outputs_named(&outputs)?;
     let present = |(name, _): &(&str, &View<B>)| *name != "dh0" || inputs.h0.is_some();
-    for (name, gradient) in gradients.named().into_iter().filter(present) {
-        named.insert(name.to_owned(), gradient.to_backend(&Cpu)?);
-    }
+    let gradients = gradients.named().into_iter().filter(present);
+    let named = downloaded(outputs_named(&outputs).into_iter().chain(gradients))?;
     Ok(Ran::new(back.variant, elapsed, named))
 }
 
-fn outputs_named<B: Backend, T: Float>(outputs: &Outputs<B, T>) -> Result<Named<Cpu>> {
-    Ok(Named::from([
-        ("out".to_owned(), outputs.out.to_backend(&Cpu)?),
-        ("last_state".to_owned(), outputs.last_state.to_backend(&Cpu)?),
-    ]))
+fn outputs_named<B: Backend, T: Float>(outputs: &Outputs<B, T>) -> [(&'static str, &View<B>); 2] {
+    [("out", &outputs.out), ("last_state", &outputs.last_state)]
 }
 
 /// The inputs, and the gradients of outputs.
@@ -237,6 +204,5 @@ fn split(named: &Named<Cpu>) -> (Named<Cpu>, Named<Cpu>) {
 
 /// The element type that the scan runs in.
 fn dtype(named: &Named<Cpu>) -> Result<DType> {
-    let u = named.get("u").ok_or_else(|| wrong_tensor("u", "this tensor".to_owned(), "none"))?;
-    Ok(u.dtype())
+    Ok(Reader::new(CHECK, named).required("u")?.dtype())
 }

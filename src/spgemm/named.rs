@@ -12,6 +12,7 @@ use super::{
 };
 use crate::backend::{Cpu, Device, Named};
 use crate::element::DType;
+use crate::named::Reader;
 use crate::operation::{Axis, Operation, Ran, Settings, Sizes};
 use crate::sparse::{Csr, Value};
 use crate::tensor::View;
@@ -207,26 +208,18 @@ fn check_names(named: &Named<Cpu>) -> Result<()> {
         parts.iter().map(|part| format!("{matrix}_{part}")).collect::<Vec<_>>()
     };
     let known: Vec<String> = MATRICES.iter().flat_map(|(matrix, _)| parts(matrix)).collect();
-    if let Some(name) = named.keys().find(|name| !known.contains(name)) {
-        let expected = format!("one of {}", known.join(" "));
-        return Err(wrong_tensor(name, expected, "an unknown tensor"));
-    }
+    let reader = Reader::new(CHECK, named);
+    reader.knows(&known)?;
     for (matrix, required) in MATRICES {
-        let given = parts(matrix).iter().any(|name| named.contains_key(name));
-        let places = [format!("{matrix}_row_ptr"), format!("{matrix}_col")];
-        let missing = places.iter().find(|name| !named.contains_key(*name));
-        if let Some(name) = missing.filter(|_| required || given) {
-            return Err(wrong_tensor(name, "this tensor".to_owned(), "none"));
+        if required || parts(matrix).iter().any(|name| named.contains_key(name)) {
+            reader.required(&format!("{matrix}_row_ptr"))?;
+            reader.required(&format!("{matrix}_col"))?;
         }
     }
     Ok(())
 }
 
 const PARTS: [&str; 3] = ["row_ptr", "col", "val"];
-
-fn wrong_tensor(name: &str, expected: String, found: &str) -> Error {
-    Error::Tensor { operation: NAME, tensor: name.to_owned(), expected, found: found.to_owned() }
-}
 
 /// Reads `rows,cols`.
 fn shape(settings: &Settings, key: &str) -> Result<[usize; 2]> {

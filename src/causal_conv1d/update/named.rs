@@ -4,13 +4,12 @@ use std::time::Instant;
 
 use super::check::{CHECK, Places};
 use super::{AXES, CausalConv1dUpdate, Inputs, NAME, Problem, plan, preload, update};
+use crate::Result;
 use crate::backend::{Backend, Cpu, Device, Named, dispatch, on_backend};
 use crate::causal_conv1d::{Options, Plan};
-use crate::element::{DType, Element, Float};
+use crate::element::{DType, Float};
+use crate::named::{Reader, downloaded};
 use crate::operation::{Axis, Operation, Ran, Settings, Sizes};
-use crate::parameter::{Indices, Parameter};
-use crate::tensor::View;
-use crate::{Error, Result};
 
 /// The tensors that an update knows, in the order of messages.
 const TENSORS: [&str; 6] = ["x", "weight", "bias", "conv_state", "cache_seqlens", "state_indices"];
@@ -54,43 +53,19 @@ impl<'a, B: Backend, T: Float> Inputs<'a, B, T> {
     ///
     /// # Errors
     ///
-    /// [`Error::Tensor`] where one is missing or unknown, [`Error::Dtype`] where its elements are
-    /// of the wrong type.
+    /// [`Error::Tensor`](crate::Error::Tensor) where one is missing or unknown,
+    /// [`Error::Dtype`](crate::Error::Dtype) where its elements are of the wrong type.
     pub fn from_named(named: &'a Named<B>) -> Result<Self> {
-        use DType::{I32, I64, U32, U64};
-        if let Some(name) = named.keys().find(|name| !TENSORS.contains(&name.as_str())) {
-            let expected = format!("one of {}", TENSORS.join(" "));
-            return Err(wrong_tensor(name, expected, "an unknown tensor"));
-        }
-        let x = required(named, "x")?;
-        CHECK.dtype("x", x, &[T::DTYPE])?;
-        let parameter = |name: &str, view: &'a View<B>| {
-            CHECK.dtype(name, view, &[T::State::DTYPE, T::DTYPE])?;
-            Parameter::from_view(view)
-        };
-        let indices = |name: &str| {
-            let read = |view: &'a View<B>| {
-                CHECK.dtype(name, view, &[I32, I64, U32, U64])?;
-                Indices::from_view(view)
-            };
-            named.get(name).map(read).transpose()
-        };
+        let reader = Reader::new(CHECK, named);
+        reader.knows(&TENSORS)?;
         Ok(Self {
-            x: x.as_typed()?,
-            weight: parameter("weight", required(named, "weight")?)?,
-            bias: named.get("bias").map(|bias| parameter("bias", bias)).transpose()?,
-            cache_seqlens: indices("cache_seqlens")?,
-            state_indices: indices("state_indices")?,
+            x: reader.typed("x")?,
+            weight: reader.parameter::<T>("weight")?,
+            bias: reader.optional_parameter::<T>("bias")?,
+            cache_seqlens: reader.indices("cache_seqlens")?,
+            state_indices: reader.indices("state_indices")?,
         })
     }
-}
-
-fn required<'a, B: Backend>(named: &'a Named<B>, name: &str) -> Result<&'a View<B>> {
-    named.get(name).ok_or_else(|| wrong_tensor(name, "this tensor".to_owned(), "none"))
-}
-
-fn wrong_tensor(name: &str, expected: String, found: &str) -> Error {
-    Error::Tensor { operation: NAME, tensor: name.to_owned(), expected, found: found.to_owned() }
 }
 
 /// Checks all that can be told without a device: names, shapes, types, values of indices. The
@@ -100,9 +75,10 @@ fn wrong_tensor(name: &str, expected: String, found: &str) -> Error {
 ///
 /// What does not fit.
 pub fn check_named(named: &Named<Cpu>, options: &Options) -> Result<()> {
-    dispatch!(NAME, &Device::Cpu(Cpu), required(named, "x")?.dtype(), |_cpu, T| {
+    dispatch!(NAME, &Device::Cpu(Cpu), dtype(named)?, |_cpu, T| {
         let inputs = Inputs::<Cpu, T>::from_named(named)?;
-        let problem = Problem::check(&inputs, required(named, "conv_state")?, options)?;
+        let conv_state = Reader::new(CHECK, named).required("conv_state")?;
+        let problem = Problem::check(&inputs, conv_state, options)?;
         Places::read(&problem, &inputs).map(drop)
     })
 }
@@ -114,9 +90,7 @@ pub fn check_named(named: &Named<Cpu>, options: &Options) -> Result<()> {
 ///
 /// As [`update`].
 pub fn run_named(device: &Device, named: &Named<Cpu>, options: &Options) -> Result<Ran> {
-    dispatch!(NAME, device, required(named, "x")?.dtype(), |backend, T| run_on::<_, T>(
-        backend, named, options
-    ))
+    dispatch!(NAME, device, dtype(named)?, |backend, T| run_on::<_, T>(backend, named, options))
 }
 
 /// The plan for a call of these sizes on a device, without any tensor.
@@ -137,7 +111,7 @@ fn run_on<B: CausalConv1dUpdate<T>, T: Float>(
 ) -> Result<Ran> {
     let uploaded = on_backend(backend, named)?;
     let inputs = Inputs::<B, T>::from_named(&uploaded)?;
-    let mut conv_state = required(&uploaded, "conv_state")?.clone();
+    let mut conv_state = Reader::new(CHECK, &uploaded).required("conv_state")?.clone();
     let plan = plan(&inputs, &conv_state, options)?;
     preload(backend, &plan)?;
     backend.synchronise()?;
@@ -145,9 +119,11 @@ fn run_on<B: CausalConv1dUpdate<T>, T: Float>(
     let out = update(&inputs, (&mut conv_state).into(), options)?;
     backend.synchronise()?;
     let elapsed = start.elapsed();
-    let outputs = Named::from([
-        ("out".to_owned(), out.to_backend(&Cpu)?),
-        ("conv_state".to_owned(), conv_state.to_backend(&Cpu)?),
-    ]);
+    let outputs = downloaded([("out", &*out), ("conv_state", &conv_state)])?;
     Ok(Ran::new(plan.variant, elapsed, outputs))
+}
+
+/// The element type that the update runs in.
+fn dtype(named: &Named<Cpu>) -> Result<DType> {
+    Ok(Reader::new(CHECK, named).required("x")?.dtype())
 }

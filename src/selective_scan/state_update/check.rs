@@ -9,7 +9,7 @@ use crate::tensor::View;
 use crate::{Error, Result};
 
 /// The element types of slots.
-pub(super) const INDICES: [DType; 4] = [DType::I32, DType::I64, DType::U32, DType::U64];
+const INDICES: [DType; 4] = [DType::I32, DType::I64, DType::U32, DType::U64];
 
 pub(super) const CHECK: Check = Check { operation: NAME };
 

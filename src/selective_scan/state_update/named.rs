@@ -2,14 +2,13 @@
 
 use std::time::Instant;
 
-use super::check::{CHECK, INDICES};
+use super::check::CHECK;
 use super::{AXES, Inputs, NAME, Options, Problem, State, StateUpdate, plan, preload, update};
+use crate::Result;
 use crate::backend::{Backend, Cpu, Device, Named, dispatch, on_backend};
-use crate::element::{DType, Element, Float};
+use crate::element::{DType, Float};
+use crate::named::{Reader, downloaded};
 use crate::operation::{Axis, Operation, Ran, Settings, Sizes};
-use crate::parameter::{Indices, Parameter};
-use crate::tensor::{Tensor, View};
-use crate::{Error, Result};
 
 /// The tensors that an update knows, in the order of messages.
 const TENSORS: [&str; 11] =
@@ -30,7 +29,7 @@ impl Operation for RunTime {
     fn check(&self, named: &Named<Cpu>, settings: &Settings) -> Result<()> {
         let options = Options::from_settings(settings)?;
         dispatch!(NAME, &Device::Cpu(Cpu), dtype(named)?, |_cpu, T| {
-            let mut state = required(named, "state")?.clone();
+            let mut state = Reader::new(CHECK, named).required("state")?.clone();
             let inputs = Inputs::<Cpu, T>::from_named(named)?;
             let problem = Problem::check(&State::from_view(&mut state)?, &inputs, &options)?;
             problem.check_values(&inputs, &options)
@@ -65,49 +64,24 @@ impl<'a, B: Backend, T: Float> Inputs<'a, B, T> {
     ///
     /// # Errors
     ///
-    /// [`Error::Tensor`] where one is missing or unknown, [`Error::Dtype`] where its elements are
-    /// of the wrong type.
+    /// [`Error::Tensor`](crate::Error::Tensor) where one is missing or unknown,
+    /// [`Error::Dtype`](crate::Error::Dtype) where its elements are of the wrong type.
     pub fn from_named(named: &'a Named<B>) -> Result<Self> {
-        let unknown = |name: &&String| !TENSORS.contains(&name.as_str());
-        if let Some(name) = named.keys().find(unknown) {
-            let expected = format!("one of {}", TENSORS.join(" "));
-            return Err(wrong_tensor(name, expected, "an unknown tensor"));
-        }
-        let activation = |name: &str, view: &'a View<B>| -> Result<&'a Tensor<B, T>> {
-            CHECK.dtype(name, view, &[T::DTYPE])?;
-            view.as_typed()
-        };
-        let parameter = |name: &str, view: &'a View<B>| {
-            CHECK.dtype(name, view, &[T::State::DTYPE, T::DTYPE])?;
-            Parameter::from_view(view)
-        };
-        let indices = |name: &str| {
-            let view = named.get(name)?;
-            let checked = CHECK.dtype(name, view, &INDICES);
-            Some(checked.and_then(|()| Indices::from_view(view)))
-        };
-        let optional = |name: &str| named.get(name).map(|view| parameter(name, view)).transpose();
+        let reader = Reader::new(CHECK, named);
+        reader.knows(&TENSORS)?;
         Ok(Self {
-            x: activation("x", required(named, "x")?)?,
-            dt: activation("dt", required(named, "dt")?)?,
-            a: parameter("A", required(named, "A")?)?,
-            b: activation("B", required(named, "B")?)?,
-            c: activation("C", required(named, "C")?)?,
-            d: optional("D")?,
-            z: named.get("z").map(|z| activation("z", z)).transpose()?,
-            dt_bias: optional("dt_bias")?,
-            state_indices: indices("state_indices").transpose()?,
-            out_indices: indices("out_indices").transpose()?,
+            x: reader.typed("x")?,
+            dt: reader.typed("dt")?,
+            a: reader.parameter::<T>("A")?,
+            b: reader.typed("B")?,
+            c: reader.typed("C")?,
+            d: reader.optional_parameter::<T>("D")?,
+            z: reader.optional_typed("z")?,
+            dt_bias: reader.optional_parameter::<T>("dt_bias")?,
+            state_indices: reader.indices("state_indices")?,
+            out_indices: reader.indices("out_indices")?,
         })
     }
-}
-
-fn required<'a, B: Backend>(named: &'a Named<B>, name: &str) -> Result<&'a View<B>> {
-    named.get(name).ok_or_else(|| wrong_tensor(name, "this tensor".to_owned(), "none"))
-}
-
-fn wrong_tensor(name: &str, expected: String, found: &str) -> Error {
-    Error::Tensor { operation: NAME, tensor: name.to_owned(), expected, found: found.to_owned() }
 }
 
 fn run_on<B: StateUpdate<T>, T: Float>(
@@ -116,7 +90,7 @@ fn run_on<B: StateUpdate<T>, T: Float>(
     options: &Options,
 ) -> Result<Ran> {
     let uploaded = on_backend(backend, named)?;
-    let mut state = required(&uploaded, "state")?.clone();
+    let mut state = Reader::new(CHECK, &uploaded).required("state")?.clone();
     let inputs = Inputs::<B, T>::from_named(&uploaded)?;
     let plan = plan(State::from_view(&mut state)?, &inputs, options)?;
     preload(backend, &plan)?;
@@ -125,14 +99,10 @@ fn run_on<B: StateUpdate<T>, T: Float>(
     let out = update(State::from_view(&mut state)?, &inputs, options)?;
     backend.synchronise()?;
     let elapsed = start.elapsed();
-    let outputs = Named::from([
-        ("out".to_owned(), out.to_backend(&Cpu)?),
-        ("state".to_owned(), state.to_backend(&Cpu)?),
-    ]);
-    Ok(Ran::new(plan.variant, elapsed, outputs))
+    Ok(Ran::new(plan.variant, elapsed, downloaded([("out", &*out), ("state", &state)])?))
 }
 
 /// The element type that the update runs in.
 fn dtype(named: &Named<Cpu>) -> Result<DType> {
-    Ok(required(named, "x")?.dtype())
+    Ok(Reader::new(CHECK, named).required("x")?.dtype())
 }
