@@ -119,6 +119,12 @@ impl Case {
         }
     }
 
+    /// B · T · N · D², the products of one gate's matrices with states.
+    pub fn products(&self) -> usize {
+        let Sizes { batch, steps, heads, width } = self.sizes;
+        batch * steps * heads * width * width
+    }
+
     /// The options of the call.
     pub fn options(&self) -> Options {
         let mut options = Options::new(self.cell)

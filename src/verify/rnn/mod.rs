@@ -109,9 +109,12 @@ impl Suite for Cases {
 
     fn run(&self, device: &Device, size: Size, report: &mut dyn FnMut(Report)) {
         for (number, case) in cases(size).iter().enumerate() {
-            run_case(device, case, |case| {
-                report(Report { index: number * DTYPES.len() + case.index, ..case });
-            });
+            let index = number * DTYPES.len();
+            if device.name() == "ptx" && case.products() > INTERPRETED {
+                report(beyond_the_interpreter(case, index));
+                continue;
+            }
+            run_case(device, case, |case| report(Report { index: index + case.index, ..case }));
         }
     }
 
@@ -143,6 +146,24 @@ impl Suite for Cases {
     ) -> Result<Counted> {
         let pass = if setting.pass == "backward" { Pass::Backward } else { Pass::Forward };
         count(&time::case(setting)?, pass, dtype, None, interpretation)
+    }
+}
+
+/// Products of states and matrices, of one gate, that the interpreter gets through in seconds.
+const INTERPRETED: usize = 1 << 22;
+
+fn beyond_the_interpreter(case: &Case, index: usize) -> Report {
+    Report {
+        operation: NAME,
+        pass: "forward",
+        variant: "",
+        dtype: DType::F32,
+        index,
+        case: case.describe(),
+        elapsed: Duration::ZERO,
+        outcome: Outcome::Unsupported(format!(
+            "more than {INTERPRETED} products of a gate would keep the interpreter for minutes each"
+        )),
     }
 }
 
