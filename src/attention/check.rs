@@ -19,7 +19,7 @@ pub(super) const CHECK: Check = Check { operation: NAME };
 pub const MAX_WIDTH: usize = 512;
 
 /// The most tokens of a whole sequence: kernels count them in 32 bits.
-pub const MAX_TOKENS: usize = 1 << 30;
+pub const MAX_TOKENS: usize = 1 << 29;
 
 /// Attention whose tensors fit together, as plans and kernels see it: sizes and forms, no data.
 #[derive(Clone, Debug, PartialEq, Eq)]

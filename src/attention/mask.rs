@@ -62,8 +62,9 @@ impl Mask {
     }
 }
 
-/// Farther than any two tokens are apart: positions are below 2³¹.
-const FAR: i64 = 1 << 32;
+/// Farther than any two tokens are apart: positions are below 2²⁹, those of queries, moved, within
+/// 2²⁹ below and 2³⁰ above 0. So far that kernels may add it to these in 32 bits.
+const FAR: i64 = (1 << 30) - 1;
 
 /// How a tile of scores is masked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

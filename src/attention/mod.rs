@@ -82,15 +82,19 @@ use crate::tensor::Tensor;
 mod check;
 mod cpu;
 mod inputs;
+#[cfg(feature = "wgpu")]
+mod kernels;
 mod mask;
 mod named;
 mod options;
 mod outputs;
-#[cfg(any(feature = "cuda", feature = "wgpu"))]
+#[cfg(feature = "cuda")]
 mod pending;
 mod plan;
 mod positions;
 pub mod reference;
+#[cfg(feature = "wgpu")]
+mod wgpu;
 
 pub use check::{MAX_TOKENS, MAX_WIDTH, Problem};
 pub(crate) use cpu::VARIANTS as CPU_VARIANTS;

@@ -70,7 +70,4 @@ macro_rules! pending {
     };
 }
 
-#[cfg(feature = "wgpu")]
-pending!(crate::backend::wgpu::Wgpu);
-#[cfg(feature = "cuda")]
 pending!(crate::backend::cuda::Cuda);

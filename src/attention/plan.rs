@@ -6,6 +6,11 @@ use super::{NAME, Options, Problem};
 use crate::Result;
 use crate::variant::{forced, no_such_variant};
 
+#[cfg(feature = "wgpu")]
+mod wgpu;
+#[cfg(feature = "wgpu")]
+pub(super) use wgpu::{COLUMNS, rows, wgpu, wgpu_variants, width};
+
 /// The kernel that was chosen for a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -67,16 +72,37 @@ const CPU_TASKS: usize = 32;
 
 /// The queries and the heads of a group that a tile has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct CpuTile {
+pub(super) struct Tile {
     pub queries: usize,
     pub heads: usize,
 }
 
-impl CpuTile {
-    /// All heads that share keys, as far as there is room, and queries for the rest of it.
-    pub fn of(problem: &Problem) -> Self {
+impl Tile {
+    /// For the CPU: all heads that share keys, as far as there is room, so that these are read once,
+    /// and queries for the rest of it.
+    pub fn of_cpu(problem: &Problem) -> Self {
         let heads = problem.group().clamp(1, CPU_ROWS);
         Self { queries: (CPU_ROWS / heads).min(problem.queries.max(1)), heads }
+    }
+
+    /// For GPUs: queries, and heads where these leave rows of the tile free. How many queries packed
+    /// sequences have is not known.
+    #[cfg(feature = "wgpu")]
+    pub fn of(problem: &Problem, rows: usize) -> Self {
+        if problem.sequences.is_some() {
+            return Self { queries: rows, heads: 1 };
+        }
+        let queries = problem.queries.clamp(1, rows);
+        Self { queries, heads: (rows / queries).clamp(1, problem.group().max(1)) }
+    }
+
+    /// Tiles of all queries, or the most that there may be where sequences are packed.
+    pub fn count(self, problem: &Problem) -> usize {
+        let sequences = match problem.sequences {
+            Some(sequences) => problem.queries.div_ceil(self.queries) + sequences,
+            None => problem.batch * problem.queries.div_ceil(self.queries),
+        };
+        sequences * problem.kv_heads * problem.group().div_ceil(self.heads)
     }
 }
 
@@ -97,12 +123,11 @@ pub(super) fn cpu(
     if let Some(asked) = pass.forced(options).filter(|asked| asked != variant) {
         return Err(no_such_variant(NAME, "cpu".to_owned(), &asked, [variant]));
     }
-    let tile = CpuTile::of(problem);
+    let tile = Tile::of_cpu(problem);
     let &Problem { batch, heads, kv_heads, queries, value_width, width, .. } = problem;
     let sequences = problem.sequences.unwrap_or(batch);
-    let tiles = queries.div_ceil(tile.queries) * problem.group().div_ceil(tile.heads);
     let tasks = match pass {
-        Pass::Forward => sequences * kv_heads * tiles,
+        Pass::Forward => tile.count(problem),
         Pass::Backward => sequences * kv_heads,
     };
     let splits = cpu_splits(tasks, problem, options);

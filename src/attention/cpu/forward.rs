@@ -19,7 +19,7 @@ use super::scores::{Query, Scores, largest, weights, within};
 use super::tensors::{PANEL, Source, Target, padded, read};
 use crate::Result;
 use crate::attention::check::{CHECK, Sequence};
-use crate::attention::plan::{CPU_KEYS, CpuTile};
+use crate::attention::plan::{self, CPU_KEYS};
 use crate::attention::{Inputs, Options, OutputsMut, Plan, Problem};
 use crate::backend::Cpu;
 use crate::backend::cpu::aligned::{Aligned, elements_mut};
@@ -58,7 +58,7 @@ pub(super) fn run<T: DeviceFloat>(
             .transpose()?,
         lse: Disjoint::new(elements_mut(CHECK, "lse", &mut lse)?),
     };
-    let tile = CpuTile::of(problem);
+    let tile = plan::Tile::of_cpu(problem);
     let sizes = [problem.batch, problem.kv_heads, problem.keys];
     let shared = problem.queries > tile.queries || problem.group() > tile.heads;
     let packed = |name, bytes, view, form| -> Result<Packed<'_, T>> {
@@ -126,7 +126,7 @@ impl<'a> Task<'a> {
 fn tasks<'a>(
     problem: &Problem,
     sequences: &'a [Sequence],
-    tile: CpuTile,
+    tile: plan::Tile,
     splits: usize,
 ) -> Vec<Task<'a>> {
     let group = problem.group();

@@ -1,0 +1,166 @@
+//! The forward pass: rows over parts of the keys, then the merge of what these gave.
+
+use super::{Common, Lines, Rooms, Small, copy_out, find, flag, word, workgroups};
+use crate::Result;
+use crate::attention::kernels::{ForwardWgsl, ForwardWgslParams, MergeWgsl, MergeWgslParams};
+use crate::attention::plan::{self, COLUMNS, Tile};
+use crate::attention::{Inputs, Options, OutputsMut, Plan, Problem};
+use crate::backend::Backend;
+use crate::backend::wgpu::{Recorder, Slice, Wgpu};
+use crate::element::DeviceFloat;
+
+/// Records the pass.
+pub(super) fn record<T: DeviceFloat>(
+    device: &Wgpu,
+    recorder: &mut Recorder<'_>,
+    plan: &Plan,
+    problem: &Problem,
+    inputs: &Inputs<'_, Wgpu, T>,
+    options: &Options,
+    outputs: &OutputsMut<'_, Wgpu, T>,
+) -> Result<()> {
+    let rows = problem.batch * problem.heads * problem.queries;
+    if rows == 0 {
+        return Ok(());
+    }
+    let splits = plan.splits as usize;
+    let merges = splits > 1 || options.accumulate || inputs.sink.is_some();
+    let mut rooms = Rooms::new(device);
+    let small = Small {
+        slopes_at: rooms.optional(inputs.alibi_slopes)?,
+        bounds_at: rooms.bounds(problem, inputs)?,
+    };
+    let sink_at = rooms.optional(inputs.sink)?;
+    let lse_at = rooms.room(&[splits, rows])?;
+    let before_at = match options.accumulate {
+        true => rooms.parameter(&*outputs.lse)?,
+        false => rooms.room(&[rows])?,
+    };
+    let scratch = rooms.scratch.fill(device, recorder)?;
+    let scratch = Slice::whole(&scratch);
+    let layout = options.layout;
+    let result = outputs.out.as_deref().map(|out| Lines::of(device, out, layout));
+    let result = result.transpose()?.unwrap_or(Lines::ABSENT);
+    let partial = outputs.partial.as_deref().map(|partial| Lines::of(device, partial, layout));
+    let partial = partial.transpose()?.unwrap_or(Lines::ABSENT);
+    let common = Common::new(device, problem, inputs, options, small)?;
+    let of_part = rows * problem.value_width;
+    let parts = device.allocate(4 * if merges { splits * of_part } else { 0 } as u64)?;
+    let parts = merges.then(|| Slice::whole(&parts));
+    let variant = find(device, ForwardWgsl::VARIANTS, T::DTYPE, |info| info.name == plan.variant)?;
+    let tile = Tile::of(problem, plan::rows(variant.info));
+    let walked = Walked { device, problem, tile, splits, lse_at, rows };
+    let (params, grid) = walked.params(&common, result, partial, parts)?;
+    ForwardWgsl {
+        params,
+        q: common.q.bound(scratch),
+        k: common.k.bound(scratch),
+        v: common.v.bound(scratch),
+        dout: scratch,
+        bias: common.bias.bound(scratch),
+        result: if merges { scratch } else { result.bound(scratch) },
+        partial: parts.unwrap_or_else(|| partial.bound(scratch)),
+        scratch,
+    }
+    .record(recorder, variant, grid)?;
+    if let Some(parts) = parts {
+        let (count, grid) = workgroups(device, &[rows])?;
+        let flags = [
+            (result.slice.is_some(), flag::RESULT),
+            (partial.slice.is_some(), flag::PARTIAL),
+            (options.accumulate, flag::ACCUMULATE),
+            (inputs.sink.is_some(), flag::SINK),
+        ];
+        let params = MergeWgslParams {
+            workgroups: count,
+            flags: flags.into_iter().fold(0, |all, (set, flag)| if set { all | flag } else { all }),
+            heads: params.heads,
+            queries: params.queries,
+            width: params.value_width,
+            parts: plan.splits,
+            parts_at: (parts.skipped(device) / 4) as u32,
+            parts_part: word(device, "elements of a part", of_part)?,
+            partial_at: partial.at,
+            partial_batch: partial.batch,
+            partial_head: partial.head,
+            partial_token: partial.token,
+            result_at: result.at,
+            result_batch: result.batch,
+            result_head: result.head,
+            result_token: result.token,
+            lse_at,
+            lse_part: word(device, "rows", rows)?,
+            before_at,
+            sink_at,
+        };
+        let variant = find(device, MergeWgsl::VARIANTS, T::DTYPE, |_| true)?;
+        let (partial, result) = (partial.bound(scratch), result.bound(scratch));
+        MergeWgsl { params, parts, partial, result, scratch }.record(recorder, variant, grid)?;
+    }
+    copy_out(recorder, scratch, if merges { before_at } else { lse_at }, &*outputs.lse);
+    Ok(())
+}
+
+/// How the forward pass walks.
+struct Walked<'a> {
+    device: &'a Wgpu,
+    problem: &'a Problem,
+    tile: Tile,
+    splits: usize,
+    lse_at: u32,
+    rows: usize,
+}
+
+impl Walked<'_> {
+    /// The kernel's parameters and grid: what it gives goes to its place, or to parts.
+    fn params(
+        &self,
+        common: &Common<'_>,
+        result: Lines<'_>,
+        partial: Lines<'_>,
+        parts: Option<Slice<'_>>,
+    ) -> Result<(ForwardWgslParams, [u32; 3])> {
+        let &Self { device, problem, tile, splits, lse_at, rows } = self;
+        let &Problem { kv_heads, heads, queries, value_width, .. } = problem;
+        let head_tiles = problem.group().div_ceil(tile.heads);
+        let tiles = tile.count(problem) / (kv_heads * head_tiles);
+        let (workgroups, grid) = workgroups(device, &[kv_heads, head_tiles, tiles, splits])?;
+        let part_tokens = problem.keys.div_ceil(splits).next_multiple_of(COLUMNS);
+        let word = |what, size| word(device, what, size);
+        let mut params = ForwardWgslParams {
+            workgroups,
+            tiles: word("tiles", tiles)?,
+            tile_tokens: word("queries", tile.queries)?,
+            tile_heads: word("heads", tile.heads)?,
+            head_tiles: word("heads", head_tiles)?,
+            parts: word("parts", splits)?,
+            part_tokens: word("keys", part_tokens)?,
+            lse_at,
+            lse_part: word("rows", rows)?,
+            ..common.params
+        };
+        match parts {
+            Some(parts) => {
+                params.flags |= flag::PARTIAL;
+                params.partial_at = (parts.skipped(device) / 4) as u32;
+                params.partial_batch = word("elements", heads * queries * value_width)?;
+                params.partial_head = word("elements", queries * value_width)?;
+                params.partial_token = word("elements", value_width)?;
+                params.partial_part = word("elements", rows * value_width)?;
+            }
+            None => {
+                params.flags |= if result.slice.is_some() { flag::RESULT } else { 0 };
+                params.flags |= if partial.slice.is_some() { flag::PARTIAL } else { 0 };
+                params.result_at = result.at;
+                params.result_batch = result.batch;
+                params.result_head = result.head;
+                params.result_token = result.token;
+                params.partial_at = partial.at;
+                params.partial_batch = partial.batch;
+                params.partial_head = partial.head;
+                params.partial_token = partial.token;
+            }
+        }
+        Ok((params, grid))
+    }
+}
