@@ -1,7 +1,8 @@
 //! The Rust that is written: typed entries for each folder, and the rows of all tables.
 //!
 //! `<folder>.rs` is included by the operation's module. `tables.rs` is included by
-//! `backend::kernel`; the typed variants point into it, so that each text is embedded once.
+//! `backend::kernel`; the typed variants point into it, so that each text is embedded once, deflated:
+//! unrolled loops take a twentieth then.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -29,8 +30,8 @@ pub fn write<'a>(
     for entry in entries {
         for variant in &entry.variants {
             let ending = entry.table.language.ending();
-            put(&texts.join(format!("{}.{ending}", variant.name)), &variant.text.text)?;
-            put(&texts.join(format!("{}.lines", variant.name)), &variant.text.lines)?;
+            embed(&texts.join(format!("{}.{ending}", variant.name)), &variant.text.text)?;
+            embed(&texts.join(format!("{}.lines", variant.name)), &variant.text.lines)?;
         }
         typed.entry(&entry.table.folder).or_default().push_str(&typed_entry(entry));
     }
@@ -40,12 +41,30 @@ pub fn write<'a>(
     put(&out.join("tables.rs"), &tables(entries))
 }
 
+/// Writes a text, for those who want to read it, and beside it what is embedded.
+fn embed(path: &Path, text: &str) -> Result<(), Failure> {
+    let deflated = path.with_added_extension("deflate");
+    if holds(path, text) && deflated.exists() {
+        return Ok(());
+    }
+    let bytes = miniz_oxide::deflate::compress_to_vec(text.as_bytes(), DEFLATE_LEVEL);
+    fs::write(&deflated, bytes).map_err(|error| unwritable(&deflated, &error))?;
+    put(path, text)
+}
+
+/// Higher levels take much longer and gain little.
+const DEFLATE_LEVEL: u8 = 6;
+
 /// Writes a file, if it does not hold this already.
 fn put(path: &Path, text: &str) -> Result<(), Failure> {
-    if fs::read(path).is_ok_and(|found| found == text.as_bytes()) {
+    if holds(path, text) {
         return Ok(());
     }
     fs::write(path, text).map_err(|error| unwritable(path, &error))
+}
+
+fn holds(path: &Path, text: &str) -> bool {
+    fs::read(path).is_ok_and(|found| found == text.as_bytes())
 }
 
 fn unwritable(path: &Path, error: &std::io::Error) -> Failure {
@@ -126,7 +145,7 @@ fn row(table: &Table, variant: &Variant, expanded: &Expanded) -> String {
          \x20   }},\n",
         operation = table.folder,
         entry = table.key,
-        pass = table.pass,
+        pass = variant.pass,
         name = variant.name,
         parameters = parameters.join(", "),
         block = variant.block,
@@ -137,7 +156,9 @@ fn row(table: &Table, variant: &Variant, expanded: &Expanded) -> String {
 }
 
 fn included(name: &str, ending: &str) -> String {
-    format!("include_str!(concat!(env!(\"OUT_DIR\"), \"/text/{name}.{ending}\"))")
+    format!(
+        "Deflated(include_bytes!(concat!(env!(\"OUT_DIR\"), \"/text/{name}.{ending}.deflate\")))"
+    )
 }
 
 /// The struct of arguments of an entry, with its variants and its launch.

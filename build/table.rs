@@ -4,7 +4,7 @@
 //! [forward_ptx]                    # the Rust struct ForwardPtx
 //! template = "forward.ptx"         # or "common/widen.ptx"; its ending tells the language
 //! target = "sm_80"                 # PTX only
-//! pass = "forward"
+//! pass = "forward"                 # what it computes, for `warpwright list`; may stand in a row
 //! schedule = "serial"              # any other key is a constant for the template
 //! name = "scan_forward_{element}_n{padded}"
 //! block = [128, 1, 1]              # threads of a block; may stand in a row
@@ -120,8 +120,6 @@ pub struct Table {
     pub template: String,
     /// The language of the template.
     pub language: Language,
-    /// The pass, for `warpwright list`.
-    pub pass: String,
     /// Most storage buffers that it may bind (WGSL).
     pub storage_bindings: usize,
     /// What naga's validator has to allow (WGSL).
@@ -142,6 +140,8 @@ impl Table {
 pub struct Variant {
     /// Its name, which is also the name of the PTX entry.
     pub name: String,
+    /// The pass, for `warpwright list`.
+    pub pass: String,
     /// Threads of a block along each axis.
     pub block: [u32; 3],
     /// The PTX target, empty for WGSL.
@@ -218,7 +218,6 @@ impl Reader<'_> {
                 None => format!("{}/{template}", self.folder),
             },
             language,
-            pass: self.text(toml, "pass")?.to_owned(),
             storage_bindings: self.storage_bindings(toml)?,
             capabilities: self.capabilities(toml)?,
             variants: self.variants(toml, language)?,
@@ -308,7 +307,8 @@ impl Reader<'_> {
         combination: &[(&str, &Value)],
         row: &Toml,
     ) -> Result<Variant, Failure> {
-        let in_row = row.iter().filter(|(key, _)| !matches!(key.as_str(), "block" | "target"));
+        let in_row =
+            row.iter().filter(|(key, _)| !matches!(key.as_str(), "block" | "target" | "pass"));
         let constants = toml.iter().filter(|(key, _)| !RESERVED.contains(&key.as_str()));
         let given = combination
             .iter()
@@ -343,9 +343,16 @@ impl Reader<'_> {
             (Language::Wgsl, None) => "",
             (Language::Wgsl, Some(_)) => return Err(self.wrong("`target` is for PTX only")),
         };
+        let pass = match row.get("pass") {
+            Some(_) => self.text(row, "pass")?,
+            None => self.text(toml, "pass")?,
+        };
         let pattern = self.text(toml, "name")?;
-        let name = filled(pattern, &parameters).map_err(|message| self.wrong(message))?;
-        Ok(Variant { name, block, target: target.to_owned(), parameters })
+        let of_pass = [("pass".to_owned(), Parameter::Text(pass.to_owned()))];
+        let name = filled(pattern, &[&parameters[..], &of_pass].concat());
+        let name = name.map_err(|message| self.wrong(message))?;
+        let (pass, target) = (pass.to_owned(), target.to_owned());
+        Ok(Variant { name, pass, block, target, parameters })
     }
 }
 
@@ -362,7 +369,7 @@ fn block_of(value: &Value) -> Option<[u32; 3]> {
     Some(block)
 }
 
-/// The pattern of a name with `{parameter}` replaced by its value.
+/// The pattern of a name with `{parameter}` replaced by its value; `{pass}` is one as well.
 fn filled(pattern: &str, parameters: &[(String, Parameter)]) -> Result<String, String> {
     let mut name = String::new();
     let mut rest = pattern;

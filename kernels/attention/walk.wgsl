@@ -3,14 +3,14 @@
 {%- import "attention/lines.wgsl" as lines -%}
 {%- import "attention/scores.wgsl" as scores -%}
 {%- import "attention/sight.wgsl" as sight -%}
-{%- set of_queries = stage == "forward" or stage == "dq" or stage == "dbias" -%}
+{%- set of_queries = stage == "out" or stage == "dq" or stage == "dbias" -%}
 {%- set twice = stage == "dq" or stage == "dk" or stage == "dbias" -%}
 {%- set sums = stage != "dbias" -%}
 {%- set rows = tile_rows -%}
 {%- set per_thread = rows // 16 -%}
 // Attention, {{ stage }}; {{ element }}, lines of up to {{ width }} features.
 //
-{%- if stage == "forward" %}
+{%- if stage == "out" %}
 //   out_i = sum_j exp(s_ij - lse_i) v_j,  lse_i = log sum_j exp(s_ij)
 {%- elif stage == "dq" %}
 //   dq_i = scale sum_j dx_ij k_j,  dx_ij = P_ij (dout_i . v_j - delta_i) (1 - tanh^2)
@@ -119,7 +119,7 @@ var<workgroup> tile: array<f32, {{ rows * 33 }}>;
 var<workgroup> seen: array<vec2<u32>, {{ rows }}>;
 var<workgroup> place: vec4<u32>;
 var<workgroup> reach: vec2<u32>;
-{%- if stage == "forward" %}
+{%- if stage == "out" %}
 var<workgroup> most: array<f32, {{ rows }}>;
 var<workgroup> total: array<f32, {{ rows }}>;
 var<workgroup> kept: array<f32, {{ rows }}>;
@@ -277,7 +277,7 @@ fn {{ entry_name }}(
       range = {{ "keys_seen" if of_queries else "queries_seeing" }}(sequence, own.token);
     }
     seen[thread] = range;
-{%- if stage == "forward" %}
+{%- if stage == "out" %}
     most[thread] = LEAST;
     total[thread] = 0.0;
 {%- endif %}
@@ -346,7 +346,7 @@ fn {{ entry_name }}(
         let own = row_of(sequence, first_token, first_head, last_head, row);
         let query = own.token;
         let of_head = own.head;
-{%- if stage != "forward" %}
+{%- if stage != "out" %}
         let number = (entry * params.heads + of_head) * params.queries + sequence.first_query + query;
         var lse = LEAST;
         var delta = 0.0;
@@ -373,7 +373,7 @@ fn {{ entry_name }}(
           if (column >= range.x && column < range.y && column >= begin && column < end) {
             scored = score(sequence, x_{{ r }}_{{ c }}, entry, of_head, query, key);
           }
-{%- if stage == "forward" %}
+{%- if stage == "out" %}
           tile[row * 33u + fast + {{ 8 * c }}u] = scored.value;
 {%- else %}
           var weight = 0.0;
@@ -400,7 +400,7 @@ fn {{ entry_name }}(
 {%- endfor %}
       }
 {%- endfor %}
-{%- if stage == "forward" %}
+{%- if stage == "out" %}
       workgroupBarrier();
       // {{ 128 // rows }} invocations for each row, {{ rows // 4 }} columns each.
       let own_row = thread / {{ 128 // rows }}u;
@@ -446,7 +446,7 @@ fn {{ entry_name }}(
 {%- endfor %}
 {%- endif %}
 {%- if sums %}
-{%- set line = {"forward": "v", "dq": "k", "dk": "q", "dv": "dout"}[stage] %}
+{%- set line = {"out": "v", "dq": "k", "dk": "q", "dv": "dout"}[stage] %}
 {%- set features_of_line = "params.width" if stage == "dq" or stage == "dk" else "params.value_width" %}
 {%- for chunk in range(width // 64) %}
       if ({{ 64 * chunk }}u < {{ features_of_line }}) {
@@ -481,7 +481,7 @@ fn {{ entry_name }}(
     let own = row_of(sequence, first_token, first_head, last_head, row);
     if (own.valid) {
       let token = {{ "sequence.first_query" if of_queries else "sequence.first_key" }} + own.token;
-{%- if stage == "forward" %}
+{%- if stage == "out" %}
       let sum = total[row];
       let empty = most[row] <= LEAST;
       let factor = select(1.0 / sum, 0.0, empty);
@@ -494,7 +494,7 @@ fn {{ entry_name }}(
       let factor = {{ "1.0" if stage == "dv" else "params.scale" }};
 {%- endif %}
       let line = params.result_at + entry * params.result_batch + own.head * params.result_head + token * params.result_token;
-{%- if stage == "forward" %}
+{%- if stage == "out" %}
       let partial_line = params.partial_at + part * params.partial_part + entry * params.partial_batch
         + own.head * params.partial_head + token * params.partial_token;
 {%- endif %}
@@ -503,7 +503,7 @@ fn {{ entry_name }}(
         let feature = {{ 64 * chunk }}u + 4u * sum_column;
         if (feature < {{ features_of_line }}) {
           let count = {{ features_of_line }} - feature;
-{%- if stage == "forward" %}
+{%- if stage == "out" %}
           let four = select(factor * sum_{{ chunk }}_{{ r }}, vec4<f32>(), empty);
           if (has(PARTIAL)) {
             for (var f = 0u; f < min(count, 4u); f++) {

@@ -81,15 +81,15 @@ use crate::tensor::Tensor;
 
 mod check;
 mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod inputs;
-#[cfg(feature = "wgpu")]
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
 mod kernels;
 mod mask;
 mod named;
 mod options;
 mod outputs;
-#[cfg(feature = "cuda")]
-mod pending;
 mod plan;
 mod positions;
 pub mod reference;

@@ -6,10 +6,10 @@ use super::{NAME, Options, Problem};
 use crate::Result;
 use crate::variant::{forced, no_such_variant};
 
-#[cfg(feature = "wgpu")]
-mod wgpu;
-#[cfg(feature = "wgpu")]
-pub(super) use wgpu::{COLUMNS, rows, wgpu, wgpu_variants, width};
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+mod walk;
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+pub(super) use walk::{COLUMNS, Target, rows, walk, walk_variants, width};
 
 /// The kernel that was chosen for a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,7 +87,7 @@ impl Tile {
 
     /// For GPUs: queries, and heads where these leave rows of the tile free. How many queries packed
     /// sequences have is not known.
-    #[cfg(feature = "wgpu")]
+    #[cfg(any(feature = "cuda", feature = "wgpu"))]
     pub fn of(problem: &Problem, rows: usize) -> Self {
         if problem.sequences.is_some() {
             return Self { queries: rows, heads: 1 };
@@ -96,13 +96,19 @@ impl Tile {
         Self { queries, heads: (rows / queries).clamp(1, problem.group().max(1)) }
     }
 
-    /// Tiles of all queries, or the most that there may be where sequences are packed.
+    /// Tiles of all queries of all heads.
     pub fn count(self, problem: &Problem) -> usize {
-        let sequences = match problem.sequences {
-            Some(sequences) => problem.queries.div_ceil(self.queries) + sequences,
-            None => problem.batch * problem.queries.div_ceil(self.queries),
-        };
-        sequences * problem.kv_heads * problem.group().div_ceil(self.heads)
+        tiles(problem, problem.queries, self.queries)
+            * problem.kv_heads
+            * problem.group().div_ceil(self.heads)
+    }
+}
+
+/// Tiles of the tokens of all sequences, or the most that there may be where these are packed.
+pub(super) fn tiles(problem: &Problem, tokens: usize, of_tile: usize) -> usize {
+    match problem.sequences {
+        Some(sequences) => tokens.div_ceil(of_tile) + sequences,
+        None => problem.batch * tokens.div_ceil(of_tile),
     }
 }
 

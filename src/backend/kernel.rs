@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 
 /// The rows of all tables, as the build wrote them.
 pub(crate) mod tables {
-    use super::VariantInfo;
+    use super::{Deflated, VariantInfo};
 
     include!(concat!(env!("OUT_DIR"), "/tables.rs"));
 }
@@ -76,9 +76,26 @@ pub struct VariantInfo {
     /// Bytes of static shared, or workgroup, memory.
     pub shared_bytes: u32,
     /// The expanded text.
-    pub text: &'static str,
+    pub(crate) text: Deflated,
     /// Where its lines come from; see [`VariantInfo::source`].
-    pub(crate) lines: &'static str,
+    pub(crate) lines: Deflated,
+}
+
+/// A text as the build has deflated it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Deflated(&'static [u8]);
+
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+impl Deflated {
+    /// The text; empty if these were not the bytes that the build has written.
+    fn inflated(self) -> String {
+        let bytes = miniz_oxide::inflate::decompress_to_vec(self.0).unwrap_or_default();
+        String::from_utf8(bytes).unwrap_or_default()
+    }
+
+    fn len(self) -> usize {
+        self.0.len()
+    }
 }
 
 impl VariantInfo {
@@ -92,13 +109,27 @@ impl VariantInfo {
         self.parameter(name)?.parse().ok()
     }
 
+    /// The expanded text, which is inflated: a millisecond for the longest.
+    #[cfg(any(feature = "cuda", feature = "wgpu"))]
+    pub fn text(&self) -> String {
+        self.text.inflated()
+    }
+
+    /// Bytes that the text and the places of its lines take in a program.
+    #[cfg(any(feature = "cuda", feature = "wgpu"))]
+    pub fn embedded_bytes(&self) -> usize {
+        self.text.len() + self.lines.len()
+    }
+
     /// The template, and the line in it, that a line of [`text`](Self::text) comes from, both
     /// counted from 1: `("selective_scan/forward.ptx", 42)`, a path below `kernels/`. A line
     /// that a macro wrote comes from the macro's file.
-    pub fn source(&self, line: u32) -> Option<(&'static str, u32)> {
+    #[cfg(any(feature = "cuda", feature = "wgpu"))]
+    pub fn source(&self, line: u32) -> Option<(String, u32)> {
         // The files, then a row per run of lines: its first line here, its file, and that
         // line there.
-        let (files, runs) = self.lines.split_once('\n')?;
+        let lines = self.lines.inflated();
+        let (files, runs) = lines.split_once('\n')?;
         let mut found = None;
         for run in runs.lines() {
             let mut numbers = run.split(' ').map(str::parse::<u32>);
@@ -110,7 +141,7 @@ impl VariantInfo {
             found = Some((file, source + (line - first)));
         }
         let (file, source) = found?;
-        Some((files.split(' ').nth(usize::try_from(file).ok()?)?, source))
+        Some((files.split(' ').nth(usize::try_from(file).ok()?)?.to_owned(), source))
     }
 }
 

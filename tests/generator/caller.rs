@@ -45,8 +45,9 @@ pub fn main() {
 
     // Line by line, the text comes from where it says.
     for info in all() {
-        for (line, text) in (1..).zip(info.text.lines()) {
+        for (line, text) in (1..).zip(info.text().lines()) {
             let (file, number) = info.source(line).unwrap();
+            let file = file.as_str();
             match text.split_whitespace().next() {
                 Some("ld.global.f32") => assert_eq!((file, number), ("common/memory.ptx", 9)),
                 Some("@%inside") => assert_eq!((file, number), ("common/memory.ptx", 14)),

@@ -36,6 +36,23 @@ fn with_bytemuck(out: &Path) {
     compiled(out, "bytemuck", "rlib", bytemuck).expect("bytemuck compiles");
 }
 
+/// Where Cargo has compiled what this test depends on.
+fn dependencies() -> PathBuf {
+    let test = std::env::current_exe().expect("the test's own path");
+    test.parent().expect("a folder").to_owned()
+}
+
+/// What the real `kernel.rs` inflates texts with, as `rustc` takes it.
+fn inflater() -> String {
+    let compiled = fs::read_dir(dependencies()).expect("a folder").filter_map(|entry| {
+        let path = entry.ok()?.path();
+        let name = path.file_name()?.to_str()?;
+        (name.starts_with("libminiz_oxide-") && name.ends_with(".rlib")).then_some(path)
+    });
+    let found = compiled.min().expect("miniz_oxide is a dependency of this test");
+    format!("miniz_oxide={}", found.display())
+}
+
 /// Compiles a text into a folder; the compiler's words if it will not.
 fn compiled(out: &Path, name: &str, kind: &str, text: &str) -> Result<(), String> {
     let source = out.join(format!("{name}.rs"));
@@ -45,8 +62,12 @@ fn compiled(out: &Path, name: &str, kind: &str, text: &str) -> Result<(), String
         .args(["--edition", "2024", "--crate-type", kind, "--crate-name", name])
         .args(["--cfg", "feature=\"cuda\"", "--cfg", "feature=\"wgpu\"", "-D", "warnings"])
         .args(["--extern", if name == "bytemuck" { "derives" } else { "bytemuck" }])
+        .arg("--extern")
+        .arg(inflater())
         .arg("-L")
         .arg(out)
+        .arg("-L")
+        .arg(dependencies())
         .arg("--out-dir")
         .arg(out)
         .arg(source)

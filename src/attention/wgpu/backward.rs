@@ -4,8 +4,7 @@
 use super::{Common, Lines, Rooms, Small, copy_out, find, flag, word, workgroups};
 use crate::Result;
 use crate::attention::kernels::{
-    BackwardWgsl, BackwardWgslParams, ForwardWgslParams, SinkWgsl, SinkWgslParams, TermsWgsl,
-    TermsWgslParams,
+    SinkWgsl, SinkWgslParams, TermsWgsl, TermsWgslParams, WalkWgsl, WalkWgslParams,
 };
 use crate::attention::plan::{self, COLUMNS, Tile};
 use crate::attention::{
@@ -15,9 +14,6 @@ use crate::backend::kernel::Variant;
 use crate::backend::wgpu::{Recorder, Slice, Wgpu};
 use crate::element::{DType, DeviceFloat};
 use crate::tensor::{Tensor, View};
-
-// The walk's parameters are filled in once for both of its entries.
-const _: () = assert!(size_of::<ForwardWgslParams>() == size_of::<BackwardWgslParams>());
 
 /// Records δ = dout · out - dlse.
 pub(super) fn record_terms<T: DeviceFloat>(
@@ -137,14 +133,14 @@ impl<T: DeviceFloat> Call<'_, T> {
     }
 
     /// The kernel of a stage whose lines are so wide; that of dq is the plan's.
-    fn variant(&self, stage: &str) -> Result<&'static Variant<BackwardWgsl<'static>>> {
+    fn variant(&self, stage: &str) -> Result<&'static Variant<WalkWgsl<'static>>> {
         let planned = |info: &crate::backend::kernel::VariantInfo| info.name == self.plan.variant;
-        let of_plan = find(self.device, BackwardWgsl::VARIANTS, T::DTYPE, planned)?;
+        let of_plan = find(self.device, WalkWgsl::VARIANTS, T::DTYPE, planned)?;
         let width = match stage {
             "dv" => self.problem.value_width,
             _ => plan::width(of_plan.info),
         };
-        find(self.device, BackwardWgsl::VARIANTS, T::DTYPE, |info| {
+        find(self.device, WalkWgsl::VARIANTS, T::DTYPE, |info| {
             info.parameter("stage") == Some(stage) && width <= plan::width(info)
         })
     }
@@ -164,18 +160,20 @@ impl<T: DeviceFloat> Call<'_, T> {
         }
         let variant = self.variant(stage)?;
         let rows = plan::rows(variant.info);
-        let (tile, tiles) = match stage {
-            "dq" => (Tile::of(problem, rows), None),
-            _ => (Tile { queries: rows, heads: 1 }, Some(tiles_of_keys(problem, rows))),
+        let (tile, tokens, head_tiles) = match stage {
+            "dq" => {
+                let tile = Tile::of(problem, rows);
+                (tile, problem.queries, problem.group().div_ceil(tile.heads))
+            }
+            _ => (Tile { queries: rows, heads: 1 }, problem.keys, 1),
         };
-        let head_tiles = if stage == "dq" { problem.group().div_ceil(tile.heads) } else { 1 };
-        let tiles = tiles.unwrap_or_else(|| tile.count(problem) / (problem.kv_heads * head_tiles));
+        let tiles = plan::tiles(problem, tokens, tile.queries);
         let (workgroups, grid) = workgroups(device, &[problem.kv_heads, head_tiles, tiles])?;
         let wide = T::DTYPE != DType::F32 && gradient.view().dtype() == DType::F32;
         let flags = [(true, flag::RESULT), (wide, flag::WIDE), (gradient.adds(), flag::ADD)];
         let flags =
             flags.into_iter().fold(0, |all, (set, flag)| if set { all | flag } else { all });
-        let params = ForwardWgslParams {
+        let params = WalkWgslParams {
             workgroups,
             flags: bound.common.params.flags | flags,
             tiles: word(device, "tiles", tiles)?,
@@ -209,7 +207,7 @@ impl<T: DeviceFloat> Call<'_, T> {
         let (workgroups, grid) = workgroups(device, &[planes[0] * planes[1], tiles, parts])?;
         let partial = Lines::of_bias(device, dbias)?;
         let word = |what, size| word(device, what, size);
-        let params = ForwardWgslParams {
+        let params = WalkWgslParams {
             workgroups,
             tiles: word("tiles", tiles)?,
             tile_tokens: word("queries", rows)?,
@@ -229,14 +227,14 @@ impl<T: DeviceFloat> Call<'_, T> {
         &self,
         recorder: &mut Recorder<'_>,
         bound: &Bound<'_>,
-        variant: &'static Variant<BackwardWgsl<'static>>,
-        params: ForwardWgslParams,
+        variant: &'static Variant<WalkWgsl<'static>>,
+        params: WalkWgslParams,
         [result, partial]: [Option<Slice<'_>>; 2],
         grid: [u32; 3],
     ) -> Result<()> {
         let Bound { common, dout, scratch } = bound;
-        BackwardWgsl {
-            params: bytemuck::cast::<_, BackwardWgslParams>(params),
+        WalkWgsl {
+            params,
             q: common.q.bound(*scratch),
             k: common.k.bound(*scratch),
             v: common.v.bound(*scratch),
@@ -247,13 +245,5 @@ impl<T: DeviceFloat> Call<'_, T> {
             scratch: *scratch,
         }
         .record(recorder, variant, grid)
-    }
-}
-
-/// Tiles of all keys, or the most that there may be where sequences are packed.
-fn tiles_of_keys(problem: &Problem, rows: usize) -> usize {
-    match problem.sequences {
-        Some(sequences) => problem.keys.div_ceil(rows) + sequences,
-        None => problem.batch * problem.keys.div_ceil(rows),
     }
 }

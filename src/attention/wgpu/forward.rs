@@ -2,7 +2,7 @@
 
 use super::{Common, Lines, Rooms, Small, copy_out, find, flag, word, workgroups};
 use crate::Result;
-use crate::attention::kernels::{ForwardWgsl, ForwardWgslParams, MergeWgsl, MergeWgslParams};
+use crate::attention::kernels::{MergeWgsl, MergeWgslParams, WalkWgsl, WalkWgslParams};
 use crate::attention::plan::{self, COLUMNS, Tile};
 use crate::attention::{Inputs, Options, OutputsMut, Plan, Problem};
 use crate::backend::Backend;
@@ -47,11 +47,11 @@ pub(super) fn record<T: DeviceFloat>(
     let of_part = rows * problem.value_width;
     let parts = device.allocate(4 * if merges { splits * of_part } else { 0 } as u64)?;
     let parts = merges.then(|| Slice::whole(&parts));
-    let variant = find(device, ForwardWgsl::VARIANTS, T::DTYPE, |info| info.name == plan.variant)?;
+    let variant = find(device, WalkWgsl::VARIANTS, T::DTYPE, |info| info.name == plan.variant)?;
     let tile = Tile::of(problem, plan::rows(variant.info));
     let walked = Walked { device, problem, tile, splits, lse_at, rows };
     let (params, grid) = walked.params(&common, result, partial, parts)?;
-    ForwardWgsl {
+    WalkWgsl {
         params,
         q: common.q.bound(scratch),
         k: common.k.bound(scratch),
@@ -119,15 +119,15 @@ impl Walked<'_> {
         result: Lines<'_>,
         partial: Lines<'_>,
         parts: Option<Slice<'_>>,
-    ) -> Result<(ForwardWgslParams, [u32; 3])> {
+    ) -> Result<(WalkWgslParams, [u32; 3])> {
         let &Self { device, problem, tile, splits, lse_at, rows } = self;
         let &Problem { kv_heads, heads, queries, value_width, .. } = problem;
         let head_tiles = problem.group().div_ceil(tile.heads);
-        let tiles = tile.count(problem) / (kv_heads * head_tiles);
+        let tiles = plan::tiles(problem, queries, tile.queries);
         let (workgroups, grid) = workgroups(device, &[kv_heads, head_tiles, tiles, splits])?;
         let part_tokens = problem.keys.div_ceil(splits).next_multiple_of(COLUMNS);
         let word = |what, size| word(device, what, size);
-        let mut params = ForwardWgslParams {
+        let mut params = WalkWgslParams {
             workgroups,
             tiles: word("tiles", tiles)?,
             tile_tokens: word("queries", tile.queries)?,

@@ -3,10 +3,8 @@
 //! A call is recorded as copies of small tensors into a scratch buffer, one compute pass, and copies
 //! of small results out of it; queries, keys, values, results and biases are bound where they lie.
 
-use super::kernels::{
-    BackwardWgsl, ForwardWgsl, ForwardWgslParams, MergeWgsl, SinkWgsl, TermsWgsl,
-};
-use super::plan::{self, Pass};
+use super::kernels::{MergeWgsl, SinkWgsl, TermsWgsl, WalkWgsl, WalkWgslParams};
+use super::plan::{self, Pass, Target};
 use super::{
     Attention, GradientsMut, Inputs, Layout, NAME, Options, OutputGradients, OutputsMut, Plan,
     Problem, Sight,
@@ -22,21 +20,38 @@ use crate::{Error, Result};
 mod backward;
 mod forward;
 
+/// Workgroups that fill a hardware device: WebGPU does not tell how many units there are, so this
+/// is what a large one needs, 132 units of 4.
+const FULL: usize = 132 * 4;
+
+/// Workgroups that keep a core of a software device busy.
+const FULL_PER_CORE: usize = 2;
+
+/// The device, as plans see it.
+fn target(device: &Wgpu) -> Target {
+    let cores = device.limits().units as usize;
+    Target {
+        name: device.name(),
+        kernels: WalkWgsl::VARIANTS.iter().map(|one| one.info).collect(),
+        full: if cores == 0 { FULL } else { cores * FULL_PER_CORE },
+    }
+}
+
 impl<T: DeviceFloat> Attention<T> for Wgpu {
     fn plan_forward(&self, problem: &Problem, options: &Options) -> Result<Plan> {
-        plan::wgpu(Pass::Forward, &self.name(), &self.limits(), problem, options)
+        plan::walk(&target(self), Pass::Forward, problem, options)
     }
 
     fn plan_backward(&self, problem: &Problem, options: &Options) -> Result<Plan> {
-        plan::wgpu(Pass::Backward, &self.name(), &self.limits(), problem, options)
+        plan::walk(&target(self), Pass::Backward, problem, options)
     }
 
     fn variants_forward(&self, problem: &Problem, options: &Options) -> Result<Vec<&'static str>> {
-        plan::wgpu_variants(Pass::Forward, &self.name(), &self.limits(), problem, options)
+        plan::walk_variants(&target(self), Pass::Forward, problem, options)
     }
 
     fn variants_backward(&self, problem: &Problem, options: &Options) -> Result<Vec<&'static str>> {
-        plan::wgpu_variants(Pass::Backward, &self.name(), &self.limits(), problem, options)
+        plan::walk_variants(&target(self), Pass::Backward, problem, options)
     }
 
     fn launch_forward(
@@ -99,7 +114,7 @@ impl<T: DeviceFloat> Attention<T> for Wgpu {
                 })*
             };
         }
-        load! { ForwardWgsl BackwardWgsl MergeWgsl TermsWgsl SinkWgsl }
+        load! { WalkWgsl MergeWgsl TermsWgsl SinkWgsl }
         Ok(())
     }
 }
@@ -262,7 +277,7 @@ struct Common<'a> {
     k: Lines<'a>,
     v: Lines<'a>,
     bias: Lines<'a>,
-    params: ForwardWgslParams,
+    params: WalkWgslParams,
 }
 
 /// The rooms of small tensors that all kernels that walk read.
@@ -293,7 +308,7 @@ impl<'a> Common<'a> {
         let [k_first, k_late] = sight.keys.segments();
         let slopes = inputs.alibi_slopes;
         let of_sequence = slopes.is_some_and(|slopes| slopes.shape().len() == 2);
-        let params = ForwardWgslParams {
+        let params = WalkWgslParams {
             flags: flags(problem, inputs, options),
             sequences: word("sequences", problem.sequences.unwrap_or(problem.batch))?,
             heads: word("heads", problem.heads)?,

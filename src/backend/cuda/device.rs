@@ -73,7 +73,7 @@ impl Kernel {
             }
             other => other,
         };
-        let handle = driver.load_module(info.text).map_err(named)?;
+        let handle = driver.load_module(&info.text()).map_err(named)?;
         let module = Module { driver: Arc::clone(driver), handle };
         // SAFETY: the module was just loaded by this driver.
         let (function, attributes) =

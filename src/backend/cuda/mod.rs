@@ -39,8 +39,8 @@ pub use driver::{
 #[cfg_attr(docsrs, doc(cfg(feature = "interpreter")))]
 pub use interpreter::Interpreter;
 pub(crate) use prepare::{
-    Codes, Place, Workspace, bytes, grid_length, linear, only, preload, sign_at, variant, within,
-    word,
+    Codes, Place, Workspace, bytes, element, grid_length, linear, only, preload, sign_at, variant,
+    within, word,
 };
 pub(crate) use stream::{Address, Grid};
 pub use stream::{Event, Stream};

@@ -215,6 +215,16 @@ pub(crate) fn linear(operation: &'static str, stream: &Stream, blocks: u64) -> R
     Ok(Grid { blocks: [blocks, 1, 1], ..Grid::default() })
 }
 
+/// How a launch tells its kernel the element type, one of those that devices have; see
+/// kernels/common/number.ptx.
+pub(crate) fn element(dtype: DType) -> u32 {
+    match dtype {
+        DType::BF16 => 1,
+        DType::F16 => 2,
+        _ => 0,
+    }
+}
+
 /// A size as the kernels take it. The plan has refused what does not fit.
 pub(crate) fn word(size: usize) -> u32 {
     u32::try_from(size).unwrap_or(u32::MAX)

@@ -46,8 +46,8 @@ impl Wgpu {
 
 /// The uniform at binding 0 and as many storage buffers as the text declares; all of them can be
 /// written, since wgpu refuses one buffer bound both ways in one dispatch.
-fn layout_entries(info: &VariantInfo) -> Vec<BindGroupLayoutEntry> {
-    let storage = info.text.matches("var<storage").count();
+fn layout_entries(text: &str) -> Vec<BindGroupLayoutEntry> {
+    let storage = text.matches("var<storage").count();
     let types = std::iter::once(BufferBindingType::Uniform)
         .chain(std::iter::repeat_n(BufferBindingType::Storage { read_only: false }, storage));
     types
@@ -64,10 +64,10 @@ fn layout_entries(info: &VariantInfo) -> Vec<BindGroupLayoutEntry> {
 fn compile(device: &Wgpu, info: &VariantInfo) -> Result<Pipeline> {
     device.scoped("compiling a kernel", 0, || {
         let label = Some(info.name);
-        let gpu = device.device();
+        let (gpu, text) = (device.device(), info.text());
         let source = ::wgpu::ShaderModuleDescriptor {
             label,
-            source: ::wgpu::ShaderSource::Wgsl(Cow::Borrowed(info.text)),
+            source: ::wgpu::ShaderSource::Wgsl(Cow::Borrowed(&text)),
         };
         let checks = ::wgpu::ShaderRuntimeChecks {
             force_loop_bounding: false,
@@ -81,7 +81,7 @@ fn compile(device: &Wgpu, info: &VariantInfo) -> Result<Pipeline> {
         // Not derived from the text: a binding that a variant leaves unused would be missing.
         let layout = gpu.create_bind_group_layout(&::wgpu::BindGroupLayoutDescriptor {
             label,
-            entries: &layout_entries(info),
+            entries: &layout_entries(&text),
         });
         let pipeline_layout = gpu.create_pipeline_layout(&::wgpu::PipelineLayoutDescriptor {
             label,

@@ -8,7 +8,8 @@ use super::{
 use crate::Result;
 use crate::backend::Backend;
 use crate::backend::cuda::{
-    Address, Cuda, CudaBuffer, Grid, Stream, Workspace, bytes, linear, only, sign_at, within, word,
+    Address, Cuda, CudaBuffer, Grid, Stream, Workspace, bytes, element, linear, only, sign_at,
+    within, word,
 };
 use crate::element::{DType, DeviceFloat};
 use crate::parameter::Indices;
@@ -103,15 +104,6 @@ impl<T: DeviceFloat> Rnn<T> for Cuda {
 
 fn address(view: Option<&View<Cuda>>) -> Address {
     view.map_or(Address::NULL, Address::of)
-}
-
-/// How a launch tells its kernel the element type, one of those that devices have.
-fn element(dtype: DType) -> u32 {
-    match dtype {
-        DType::BF16 => 1,
-        DType::F16 => 2,
-        _ => 0,
-    }
 }
 
 /// A grid of the plan's blocks, laid out as it says.

@@ -1,0 +1,167 @@
+//! The forward pass: rows over parts of the keys, then the merge of what these gave.
+
+use super::{Common, address, strides};
+use crate::Result;
+use crate::attention::kernels::{MergePtx, WalkPtx};
+use crate::attention::plan::{self, COLUMNS, Tile};
+use crate::attention::{Inputs, NAME, Options, OutputsMut, Plan, Problem};
+use crate::backend::cuda::{
+    Address, Cuda, CudaBuffer, Place, Stream, Workspace, bytes, element, linear, only, variant,
+    within, word,
+};
+use crate::element::DeviceFloat;
+use crate::tensor::View;
+
+/// A call, and where everything lies that the kernels take in another form or leave to each other.
+pub(super) struct Call<'a, T: DeviceFloat> {
+    plan: &'a Plan,
+    problem: &'a Problem,
+    options: &'a Options,
+    outputs: &'a OutputsMut<'a, Cuda, T>,
+    common: Common<'a>,
+    sink: Place<'a>,
+    /// Results of parts and their lse, where they are merged in the end.
+    parts: Option<[u64; 2]>,
+    workspace: Workspace,
+}
+
+impl<'a, T: DeviceFloat> Call<'a, T> {
+    pub fn new(
+        plan: &'a Plan,
+        problem: &'a Problem,
+        inputs: &'a Inputs<'a, Cuda, T>,
+        options: &'a Options,
+        outputs: &'a OutputsMut<'a, Cuda, T>,
+    ) -> Result<Self> {
+        let mut workspace = Workspace::default();
+        let common = Common::new(problem, inputs, options, &mut workspace)?;
+        let sink = inputs.sink.map_or(Place::Absent, |sink| Place::of(sink.view(), &mut workspace));
+        let merges = plan.splits > 1 || options.accumulate || inputs.sink.is_some();
+        let rows = [plan.splits as usize, problem.batch, problem.heads, problem.queries];
+        let of_rows = bytes(&rows, 4);
+        let parts = merges.then(|| {
+            let out = of_rows.saturating_mul(problem.value_width as u64);
+            [workspace.take(out), workspace.take(of_rows)]
+        });
+        Ok(Self { plan, problem, options, outputs, common, sink, parts, workspace })
+    }
+
+    pub fn launch(&self, stream: &Stream) -> Result<()> {
+        if self.rows() == 0 {
+            return Ok(());
+        }
+        // Freed in the order of the stream when it goes out of scope, also where a launch fails.
+        let workspace = self.workspace.allocate(stream)?;
+        let workspace = workspace.as_ref();
+        self.common.slopes.widen(NAME, stream, workspace)?;
+        self.sink.widen(NAME, stream, workspace)?;
+        let &Problem { kv_heads, queries, .. } = self.problem;
+        let kernel = variant(NAME, WalkPtx::VARIANTS, |info| info.name == self.plan.variant)?;
+        let tile = Tile::of(self.problem, plan::rows(kernel.info));
+        let head_tiles = self.problem.group().div_ceil(tile.heads);
+        let tiles = plan::tiles(self.problem, queries, tile.queries);
+        let splits = self.plan.splits as usize;
+        let blocks = bytes(&[kv_heads, head_tiles, tiles, splits], 1);
+        let part_tokens = self.problem.keys.div_ceil(splits).next_multiple_of(COLUMNS);
+        let walk = WalkPtx {
+            tiles: word(tiles),
+            tile_tokens: word(tile.queries),
+            tile_heads: word(tile.heads),
+            head_tiles: word(head_tiles),
+            parts: self.plan.splits,
+            part_tokens: word(part_tokens),
+            ..self.common.told(workspace)
+        };
+        self.to_its_place(walk, workspace)?.launch(
+            stream,
+            kernel,
+            linear(NAME, stream, blocks)?,
+        )?;
+        self.merge(stream, workspace)
+    }
+
+    /// B H Sq.
+    fn rows(&self) -> u64 {
+        bytes(&[self.problem.batch, self.problem.heads, self.problem.queries], 1)
+    }
+
+    /// With results where the caller wants them, or among parts.
+    fn to_its_place(&self, walk: WalkPtx, workspace: Option<&CudaBuffer>) -> Result<WalkPtx> {
+        let &Problem { heads, queries, value_width, .. } = self.problem;
+        if let Some([out, lse]) = self.parts {
+            let width = value_width as u64;
+            return Ok(WalkPtx {
+                partial: within(workspace, out),
+                lse: within(workspace, lse),
+                partial_part_stride: self.rows() * width,
+                partial_batch_stride: bytes(&[heads, queries], width),
+                partial_head_stride: bytes(&[queries], width),
+                partial_token_stride: width,
+                lse_part_stride: self.rows(),
+                ..walk
+            });
+        }
+        let [result, partial] = self.results();
+        let [result_batch_stride, result_head_stride, result_token_stride] =
+            self.strides(result)?;
+        let [partial_batch_stride, partial_head_stride, partial_token_stride] =
+            self.strides(partial)?;
+        Ok(WalkPtx {
+            result: address(result),
+            partial: address(partial),
+            lse: Address::of(self.outputs.lse),
+            result_batch_stride,
+            result_head_stride,
+            result_token_stride,
+            partial_batch_stride,
+            partial_head_stride,
+            partial_token_stride,
+            ..walk
+        })
+    }
+
+    /// `out` and `partial`.
+    fn results(&self) -> [Option<&View<Cuda>>; 2] {
+        let out = self.outputs.out.as_deref().map(|out| &**out as &View<Cuda>);
+        [out, self.outputs.partial.as_deref().map(|partial| &**partial as &View<Cuda>)]
+    }
+
+    fn strides(&self, view: Option<&View<Cuda>>) -> Result<[u64; 3]> {
+        view.map_or(Ok([0; 3]), |view| strides(view, self.options.layout))
+    }
+
+    /// Merges the parts of each row, what came before, and the sink.
+    fn merge(&self, stream: &Stream, workspace: Option<&CudaBuffer>) -> Result<()> {
+        let Some([parts, parts_lse]) = self.parts else { return Ok(()) };
+        let [result, partial] = self.results();
+        let [result_batch_stride, result_head_stride, result_token_stride] =
+            self.strides(result)?;
+        let [partial_batch_stride, partial_head_stride, partial_token_stride] =
+            self.strides(partial)?;
+        let kernel = only(NAME, MergePtx::VARIANTS)?;
+        let of_block = u64::from(kernel.info.block[0] / 32);
+        let grid = linear(NAME, stream, self.rows().div_ceil(of_block))?;
+        MergePtx {
+            parts: within(workspace, parts),
+            parts_lse: within(workspace, parts_lse),
+            partial: address(partial),
+            result: address(result),
+            lse: Address::of(self.outputs.lse),
+            sink: self.sink.address(workspace),
+            partial_batch_stride,
+            partial_head_stride,
+            partial_token_stride,
+            result_batch_stride,
+            result_head_stride,
+            result_token_stride,
+            rows: self.rows(),
+            heads: word(self.problem.heads),
+            queries: word(self.problem.queries),
+            width: word(self.problem.value_width),
+            count: self.plan.splits,
+            result_element: element(T::DTYPE),
+            accumulate: self.options.accumulate.into(),
+        }
+        .launch(stream, kernel, grid)
+    }
+}
