@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+mod attention;
 mod errors;
 mod fixtures;
 mod help;
