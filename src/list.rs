@@ -60,10 +60,12 @@ pub fn list() -> Vec<Listed> {
     cpu.chain(kernel::all().map(listed)).collect()
 }
 
-/// The type of elements; of a product, which is named by its meaning and its values, the latter.
+/// The type of elements, or all of those that a launch may name; of a product, which is named by its
+/// meaning and its values, the latter.
 fn elements(info: &VariantInfo) -> String {
     let kind = info.parameter("kind").and_then(|kind| kind.rsplit('_').next());
-    info.parameter("element").or(kind).unwrap_or("").to_owned()
+    let named = info.parameter("element").or_else(|| info.parameter("elements"));
+    named.or(kind).unwrap_or("").to_owned()
 }
 
 fn listed(info: &VariantInfo) -> Listed {
