@@ -43,12 +43,14 @@ pub fn write<'a>(
 
 /// Writes a text, for those who want to read it, and beside it what is embedded.
 fn embed(path: &Path, text: &str) -> Result<(), Failure> {
-    let deflated = path.with_added_extension("deflate");
+    let mut deflated = path.as_os_str().to_owned();
+    deflated.push(".deflate");
+    let deflated = Path::new(&deflated);
     if holds(path, text) && deflated.exists() {
         return Ok(());
     }
     let bytes = miniz_oxide::deflate::compress_to_vec(text.as_bytes(), DEFLATE_LEVEL);
-    fs::write(&deflated, bytes).map_err(|error| unwritable(&deflated, &error))?;
+    fs::write(deflated, bytes).map_err(|error| unwritable(deflated, &error))?;
     put(path, text)
 }
 
