@@ -307,8 +307,9 @@ impl<T: DeviceFloat> Tile<'_, '_, T> {
     fn finish(&mut self, row: usize, Softmax { most, sum }: Softmax) {
         let width = self.pass.problem.value_width;
         let out = &mut self.scratch.sums[row * padded(width)..][..width];
-        // Nothing was seen, or nothing but scores of -∞.
-        let lse = if most == f32::NEG_INFINITY {
+        // Nothing was seen, or nothing but scores of -∞; the largest of NaN and these is -∞ too, but
+        // the sum is NaN then.
+        let lse = if most == f32::NEG_INFINITY && sum == 0.0 {
             out.fill(0.0);
             most
         } else {
