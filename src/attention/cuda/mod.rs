@@ -241,6 +241,6 @@ impl<'a> Common<'a> {
 
     /// With the slopes where they are when kernels run.
     fn told(&self, workspace: Option<&CudaBuffer>) -> WalkPtx {
-        WalkPtx { slopes: self.slopes.address(workspace), ..self.walk.clone() }
+        WalkPtx { slopes: self.slopes.address(workspace), ..self.walk }
     }
 }
