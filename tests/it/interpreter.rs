@@ -22,7 +22,8 @@ pub fn assert_no_atomics(operations: &[&str], least: usize) {
     });
     let mut looked_at = 0;
     for info in ours {
-        let atomic = info.text.lines().find(|line| {
+        let text = info.text();
+        let atomic = text.lines().find(|line| {
             let mut words = line.split("//").next().unwrap_or_default().split_whitespace();
             words.any(|word| word.starts_with("atom.") || word.starts_with("red."))
         });
@@ -297,7 +298,7 @@ fn misreported(fault: &'static Fault, report: &str) -> Option<String> {
     let text = std::cell::RefCell::new(String::new());
     let kernel = report.split(": kernel ").nth(1).and_then(|rest| rest.split([',', ':']).next());
     if let Some(info) = warpwright::backend::kernel::all().find(|info| Some(info.name) == kernel) {
-        *text.borrow_mut() = edited(fault)(info.text);
+        *text.borrow_mut() = edited(fault)(&info.text());
     }
     let text = text.into_inner();
     let line = |number: usize| text.lines().nth(number.wrapping_sub(1)).unwrap_or_default();

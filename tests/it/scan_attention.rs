@@ -470,7 +470,8 @@ fn no_kernel_has_atomics() {
     for info in kernels {
         count += 1;
         let atomic = |line: &&str| line.contains("atom.") || line.contains("red.global");
-        assert_eq!(info.text.lines().find(atomic), None, "{}", info.name);
+        let text = info.text();
+        assert_eq!(text.lines().find(atomic), None, "{}", info.name);
     }
     assert!(count > 20 || cfg!(not(feature = "cuda")));
 }

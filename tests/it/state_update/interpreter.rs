@@ -66,7 +66,8 @@ fn no_kernel_of_the_update_has_an_atomic() {
     });
     let mut looked_at = 0;
     for info in ours {
-        let atomic = info.text.lines().find(|line| {
+        let text = info.text();
+        let atomic = text.lines().find(|line| {
             let mut words = line.split("//").next().unwrap_or_default().split_whitespace();
             words.any(|word| word.starts_with("atom.") || word.starts_with("red."))
         });
