@@ -6,7 +6,9 @@ use std::marker::PhantomData;
 
 /// The rows of all tables, as the build wrote them.
 pub(crate) mod tables {
-    use super::{Deflated, VariantInfo};
+    #[cfg(any(feature = "cuda", feature = "wgpu"))]
+    use super::Deflated;
+    use super::VariantInfo;
 
     include!(concat!(env!("OUT_DIR"), "/tables.rs"));
 }
