@@ -1,5 +1,6 @@
 //! The tests of the crate, a module for each subject, generic over the devices.
 
+mod attention;
 mod cases;
 mod causal_conv1d;
 #[cfg(feature = "cuda")]
