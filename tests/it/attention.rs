@@ -2,7 +2,7 @@
 
 use warpwright::attention::{Attention, Inputs, Options, Problem, run_named};
 use warpwright::verify::attention::{Bias, Case, Shard, Sizes, Tolerances};
-use warpwright::{Cpu, DType, Device, DeviceFloat, Error, Named, Tensor, View, bf16, f16};
+use warpwright::{Cpu, DType, Device, DeviceFloat, Named, Tensor, View, bf16, f16};
 
 use crate::devices::devices;
 
@@ -26,22 +26,6 @@ mod heads;
 mod packed;
 mod parts;
 mod strides;
-
-/// Those of some devices that have kernels of attention, and a line for each other one. To be
-/// deleted when CUDA has them.
-fn with_kernels(
-    devices: impl IntoIterator<Item = &'static Device>,
-) -> impl Iterator<Item = &'static Device> {
-    devices.into_iter().filter(|device| {
-        let case = Case::new(Sizes::square([1, 1, 1, 1, 8]));
-        let (problem, options) = (case.problem(DType::F32).expect("it fits"), case.options());
-        let plan = on_backend!(device, |backend| Attention::<f32>::plan_forward(
-            backend, &problem, &options
-        ));
-        let refusal = plan.err().filter(|error| matches!(error, Error::Unsupported { .. }));
-        refusal.inspect(|error| eprintln!("skipped: {error}")).is_none()
-    })
-}
 
 fn run(device: &Device, named: &Named<Cpu>, options: &Options) -> Named<Cpu> {
     let ran = run_named(device, named, options);
@@ -167,7 +151,7 @@ fn everything_packed() -> Case {
 
 #[test]
 fn repeated_runs_give_equal_bits_on_any_number_of_threads() {
-    for device in with_kernels(devices()) {
+    for device in devices() {
         for case in [everything(), everything_packed()] {
             runs_repeat::<f32>(device, &case);
             runs_repeat::<bf16>(device, &case);

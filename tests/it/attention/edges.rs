@@ -6,10 +6,7 @@ use warpwright::attention::{Alignment, Mask, Options, Positions, Sight};
 use warpwright::verify::attention::{Bias, Case, Numbers, Sizes};
 use warpwright::{Cpu, DType, Device, DeviceFloat, Named, Tensor, View, bf16, f16};
 
-use super::{
-    assert_all_same_bits, assert_close, change, everything, numbers, run, tensor, ways,
-    with_kernels,
-};
+use super::{assert_all_same_bits, assert_close, change, everything, numbers, run, tensor, ways};
 use crate::devices::{devices, ieee_devices, poison};
 
 /// A call in which some queries see nothing, and some keys are seen by nobody.
@@ -64,7 +61,7 @@ fn token(view: &View<Cpu>, i: usize) -> usize {
 /// notice.
 #[test]
 fn queries_without_keys_and_keys_without_queries_are_nothing() {
-    for device in with_kernels(devices()) {
+    for device in devices() {
         for blind in blind_calls() {
             blind_is_nothing::<f32>(device, &blind);
             blind_is_nothing::<bf16>(device, &blind);
@@ -108,7 +105,7 @@ fn blind_is_nothing<T: DeviceFloat>(device: &Device, blind: &Blind) {
 /// A bias of -∞ hides pairs as a mask does, all pairs of a query too.
 #[test]
 fn rows_that_a_bias_hides_are_nothing() {
-    for device in with_kernels(devices()) {
+    for device in devices() {
         let case = Case { bias: Bias::Masks, dlse: true, ..Case::new(everything().sizes) };
         let named = case.tensors::<f32>().expect("tensors");
         let bias = numbers(&named["bias"]);
@@ -138,7 +135,7 @@ fn rows_that_a_bias_hides_are_nothing() {
 
 #[test]
 fn a_nan_stays_in_its_row() {
-    for device in with_kernels(ieee_devices()) {
+    for device in ieee_devices() {
         for (query, softcap) in [(0, None), (17, Some(1.5)), (36, None)] {
             nan_stays::<f32>(device, query, softcap);
             nan_stays::<f16>(device, query, softcap);
@@ -174,7 +171,7 @@ fn nan_stays<T: DeviceFloat>(device: &Device, query: usize, softcap: Option<f32>
 
 #[test]
 fn a_sink_of_minus_infinity_is_none() {
-    for device in with_kernels(devices()) {
+    for device in devices() {
         // Some queries see nothing.
         let sizes = Sizes { queries: 43, keys: 29, ..everything().sizes };
         let case = Case { dlse: true, ..Case::causal(sizes) };
@@ -193,7 +190,7 @@ fn a_sink_of_minus_infinity_is_none() {
 
 #[test]
 fn rows_without_keys_have_their_sink() {
-    for device in with_kernels(devices()) {
+    for device in devices() {
         for keys in [0, 7] {
             let sizes = Sizes { keys, ..everything().sizes };
             let case = Case { sink: true, dlse: true, ..Case::causal(sizes) };
@@ -224,7 +221,7 @@ fn rows_without_keys_have_their_sink() {
 #[test]
 fn equal_scores_give_the_mean() {
     let sizes = everything().sizes;
-    for device in with_kernels(devices()) {
+    for device in devices() {
         for case in [
             Case { scale: Some(0.0), ..Case::causal(sizes) },
             Case { scale: Some(3.0), numbers: Numbers::Alike, ..Case::causal(sizes) },
@@ -291,7 +288,7 @@ fn scores_near_the_limit_of_f16_stay_finite() {
         .map(|(first, second, d)| (value(first, d) + value(second, d)) / 2.0)
         .collect();
     let scores = [62.0 * 62.0, -62.0 * 60.0].map(|score| score * WIDTH as f64 + 2f64.ln());
-    for device in with_kernels(devices()) {
+    for device in devices() {
         for options in ways::<f16>(device, &named, &options) {
             let what = format!("{options:?} on {}", device.name());
             let found = run(device, &named, &options);

@@ -3,13 +3,13 @@
 use warpwright::verify::attention::{Case, Sizes};
 use warpwright::{Cpu, Device, DeviceFloat, Named, View, f16};
 
-use super::{assert_close, assert_same_bits, numbers, run, tensor, ways, with_kernels};
+use super::{assert_close, assert_same_bits, numbers, run, tensor, ways};
 use crate::devices::devices;
 
 /// Groups of one are what the others are compared with.
 #[test]
 fn heads_that_share_keys_are_heads_with_keys_of_their_own() {
-    for device in with_kernels(devices()) {
+    for device in devices() {
         for group in [2, 3, 8, 32] {
             groups_are_heads::<f32>(device, group);
             groups_are_heads::<f16>(device, group);

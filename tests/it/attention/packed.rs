@@ -6,7 +6,7 @@ use warpwright::attention::Options;
 use warpwright::verify::attention::{Bias, Case, Sizes};
 use warpwright::{Cpu, Device, DeviceFloat, Named, Tensor, View, bf16};
 
-use super::{assert_all_same_bits, assert_close, everything, part, run, ways, with_kernels};
+use super::{assert_all_same_bits, assert_close, everything, part, run, ways};
 use crate::devices::devices;
 
 /// Tensors that have a batch axis.
@@ -45,7 +45,7 @@ fn case() -> Case {
 
 #[test]
 fn one_packed_sequence_is_the_call_itself() {
-    for device in with_kernels(devices()) {
+    for device in devices() {
         one_is_the_call::<f32>(device);
         one_is_the_call::<bf16>(device);
     }
@@ -72,7 +72,7 @@ fn one_is_the_call<T: DeviceFloat>(device: &Device) {
 /// they agree within the roundings.
 #[test]
 fn packed_sequences_are_calls_of_their_own() {
-    for device in with_kernels(devices()) {
+    for device in devices() {
         sequences_stand_alone::<f32>(device);
         sequences_stand_alone::<bf16>(device);
     }

@@ -7,7 +7,7 @@ use warpwright::attention::{
 use warpwright::verify::attention::{Bias, Case, Sizes};
 use warpwright::{Cpu, Device, DeviceFloat, Named, Parameter, Tensor, View, bf16};
 
-use super::{assert_all_same_bits, assert_close, change, everything, run, ways, with_kernels};
+use super::{assert_all_same_bits, assert_close, change, everything, run, ways};
 use crate::devices::{devices, poison};
 
 /// `partial` and `lse` of blocks of the keys between cuts, each merged into those before it, and the
@@ -81,7 +81,7 @@ fn case(mask: Mask, sizes: Sizes) -> Case {
 
 #[test]
 fn blocks_of_keys_merge_into_the_undivided_call() {
-    for device in with_kernels(devices()) {
+    for device in devices() {
         // Some queries see nothing of some blocks.
         let window = Mask::default().with_window(Some(20), Some(3));
         for mask in [Mask::default(), Mask::causal(), window] {
@@ -105,7 +105,7 @@ fn blocks_merge<T: DeviceFloat>(device: &Device, mask: Mask) {
 /// A block without keys, and one that no query sees.
 #[test]
 fn a_block_of_nothing_changes_nothing() {
-    for device in with_kernels(devices()) {
+    for device in devices() {
         let mask = Mask::causal().with_alignment(Alignment::TopLeft);
         let case = case(mask, everything().sizes);
         let named = case.tensors::<f32>().expect("tensors");
@@ -123,7 +123,7 @@ fn a_block_of_nothing_changes_nothing() {
 /// A running result whose lse is -∞ is none, whatever it holds.
 #[test]
 fn a_running_result_of_nothing_counts_as_none() {
-    for device in with_kernels(devices()) {
+    for device in devices() {
         // Some queries see nothing either.
         let case = case(Mask::causal(), Sizes { queries: 43, keys: 29, ..everything().sizes });
         let named = case.tensors::<f32>().expect("tensors");
@@ -143,7 +143,7 @@ fn a_running_result_of_nothing_counts_as_none() {
 #[test]
 fn blocks_far_apart_merge() {
     const CUT: usize = 40;
-    for device in with_kernels(devices()) {
+    for device in devices() {
         let case = case(Mask::default(), everything().sizes);
         for gap in [-200.0, 200.0] {
             let mut named = case.tensors::<f32>().expect("tensors");
@@ -166,7 +166,7 @@ fn blocks_far_apart_merge() {
 /// their bits.
 #[test]
 fn parts_side_by_side_agree() {
-    for device in with_kernels(devices()) {
+    for device in devices() {
         // In a narrow window, most parts are out of a query's sight.
         for mask in [Mask::causal(), Mask::default().with_window(Some(100), Some(5))] {
             splits_agree::<f32>(device, mask);

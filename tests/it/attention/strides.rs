@@ -7,7 +7,7 @@ use warpwright::attention::{
 use warpwright::verify::attention::{Case, Sizes};
 use warpwright::{Cpu, Device, DeviceFloat, Float, Named, Tensor, View, f16};
 
-use super::{assert_all_same_bits, copied, everything, part, run, ways, with_kernels};
+use super::{assert_all_same_bits, copied, everything, part, run, ways};
 use crate::devices::devices;
 
 /// Tensors that have heads and tokens, with these two exchanged.
@@ -26,7 +26,7 @@ fn turned(named: &Named<Cpu>) -> Named<Cpu> {
 
 #[test]
 fn both_layouts_give_equal_bits() {
-    for device in with_kernels(devices()) {
+    for device in devices() {
         layouts_agree::<f32>(device);
         layouts_agree::<f16>(device);
     }
@@ -46,7 +46,7 @@ fn layouts_agree<T: DeviceFloat>(device: &Device) {
 /// Queries, keys and values of a token side by side, and results with heads before tokens.
 #[test]
 fn one_buffer_of_queries_keys_and_values_gives_equal_bits() {
-    for device in with_kernels(devices()) {
+    for device in devices() {
         // Lines that begin at even places, and at any.
         for width in [24, 17] {
             let case = Case::causal(Sizes::square([2, 4, 2, 37, width]));
@@ -130,7 +130,7 @@ fn heads_first<B: Attention<T>, T: Float>(like: &Tensor<B, T>) -> Tensor<B, T> {
 /// Keys and values that batch entries share by a stride of 0, against copies of them.
 #[test]
 fn a_batch_stride_of_nothing_shares_keys_and_values() {
-    for device in with_kernels(devices()) {
+    for device in devices() {
         shared_are_copies::<f32>(device);
         shared_are_copies::<f16>(device);
     }
