@@ -1,8 +1,8 @@
 //! Attention blocks: softmax attention of some queries over some keys, made to be put together.
 //!
 //! What a block gives, a result and the logarithm of its sum of exponentials, says all that other
-//! blocks of keys need: partial results [merge](merge()) in any grouping, and gradients of blocks
-//! under the global `lse` add up. Rings are made of this. For every batch entry, head and query i,
+//! blocks of keys need: partial results [merge](reference::merge) in any grouping, and gradients of
+//! blocks under the global `lse` add up. Rings are made of this. For every batch entry, head and query i,
 //! over the keys j that it sees, with query head h using the keys' head h / (H / Hk):
 //!
 //! ```text

@@ -110,7 +110,8 @@ impl<'a, T: DeviceFloat> Scores<'a, T> {
                 let piece = &mut piece[..(seen.end - start).min(64)];
                 bias.row(query.place(), query.token, start, piece);
                 for (x, bias) in row[start - first..].iter_mut().zip(piece) {
-                    *x += *bias * LOG2_E;
+                    // A bias of -∞ is a pair that does not see, whatever its score.
+                    *x = if *bias == f32::NEG_INFINITY { *bias } else { *x + *bias * LOG2_E };
                 }
             }
         }

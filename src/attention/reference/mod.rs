@@ -301,7 +301,9 @@ impl Arrays {
                 score = round(score - slope * sequence.sight.distance(i, j).abs() as f64);
             }
             if !self.bias.is_empty() {
-                score = round(score + self.bias[self.pair(sequence, head, i, j)]);
+                let bias = self.bias[self.pair(sequence, head, i, j)];
+                // A bias of -∞ is a pair that does not see, whatever its score.
+                score = if bias == f64::NEG_INFINITY { bias } else { round(score + bias) };
             }
             Score { key: j, score, slope: through }
         };

@@ -13,8 +13,7 @@ fn tolerance(device: &str, tensor: &str) -> f64 {
 
 #[test]
 fn attention_gives_what_pytorch_gives() {
-    // The kernels of CUDA follow.
-    for device in DEVICES.into_iter().filter(|device| *device != "ptx") {
+    for device in DEVICES {
         let of = |tensor: &str, _: &[usize]| tolerance(device, tensor);
         compare("attention", "attention-causal-gqa", device, of);
     }
