@@ -67,7 +67,8 @@ fn compiled(out: &Path, name: &str, kind: &str, text: &str) -> Result<(), String
         .arg("-L")
         .arg(out)
         .arg("-L")
-        .arg(dependencies())
+        // Only for what an `--extern` asks for: there is another bytemuck.
+        .arg(format!("dependency={}", dependencies().display()))
         .arg("--out-dir")
         .arg(out)
         .arg(source)
