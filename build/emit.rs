@@ -197,13 +197,19 @@ fn variants(table: &Table, entry: &str) -> String {
     )
 }
 
+/// The templates of a table, as documentation names them.
+fn shown(table: &Table) -> String {
+    let files = table.templates().into_iter().map(|file| format!("kernels/{file}"));
+    files.collect::<Vec<_>>().join(" and ")
+}
+
 fn typed_ptx(table: &Table, parameters: &[Argument]) -> String {
     let bytes = parameters
         .iter()
         .map(|Argument { name, .. }| format!("                bytemuck::bytes_of(&self.{name}),\n"))
         .collect::<String>();
     format!(
-        "/// Arguments of kernels/{template}, in the order of its `.param` list.\n\
+        "/// Arguments of {templates}, in the order of the `.param` list.\n\
          #[cfg(feature = \"cuda\")]\n\
          #[derive(Clone, Copy, Debug)]\n\
          pub(crate) struct {rust} {{\n\
@@ -229,7 +235,7 @@ fn typed_ptx(table: &Table, parameters: &[Argument]) -> String {
          \x20       )\n\
          \x20   }}\n\
          }}\n\n",
-        template = table.template,
+        templates = shown(table),
         rust = table.rust_name(),
         fields = fields(parameters),
         variants = variants(table, "Self"),
@@ -243,7 +249,7 @@ fn typed_wgsl(table: &Table, uniform: &Uniform, storage: &[Argument]) -> String 
     let (own, any, fixed) =
         if storage.is_empty() { ("", "", "") } else { ("<'a>", "<'_>", "<'static>") };
     format!(
-        "/// Parameters of kernels/{template}: the uniform at binding 0.\n\
+        "/// Parameters of {templates}: the uniform at binding 0.\n\
          #[cfg(feature = \"wgpu\")]\n\
          #[repr(C)]\n\
          #[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]\n\
@@ -253,7 +259,7 @@ fn typed_wgsl(table: &Table, uniform: &Uniform, storage: &[Argument]) -> String 
          #[cfg(feature = \"wgpu\")]\n\
          const _: () = assert!(size_of::<{rust}Params>() == {bytes});\n\
          \n\
-         /// Arguments of kernels/{template}, in the order of its bindings.\n\
+         /// Arguments of {templates}, in the order of the bindings.\n\
          #[cfg(feature = \"wgpu\")]\n\
          pub(crate) struct {rust}{own} {{\n\
          \x20   /// `@binding(0) var<uniform> {params}`\n\
@@ -279,7 +285,7 @@ fn typed_wgsl(table: &Table, uniform: &Uniform, storage: &[Argument]) -> String 
          \x20       )\n\
          \x20   }}\n\
          }}\n\n",
-        template = table.template,
+        templates = shown(table),
         members = fields(&uniform.members),
         bytes = uniform.bytes,
         params = uniform.name,

@@ -68,17 +68,17 @@ impl Templates {
     ///
     /// What the engine refuses, and PTX that is not ASCII.
     pub fn expand(&self, table: &Table, variant: &Variant) -> Result<Text, Failure> {
-        let Some(number) = self.files.iter().position(|file| *file == table.template) else {
-            let message = format!("[{}]: there is no kernels/{}", table.key, table.template);
+        let Some(number) = self.files.iter().position(|file| *file == variant.template) else {
+            let message = format!("[{}]: there is no kernels/{}", table.key, variant.template);
             return Err(Failure::new(Place::file(&table.file), message));
         };
         let render = |environment: &Environment<'_>| {
             environment
-                .get_template(&table.template)
+                .get_template(&variant.template)
                 .and_then(|template| template.render(context(variant)))
         };
         let text = render(&self.plain)
-            .map_err(|error| engine_failure(&error, &table.template).of(&variant.name))?;
+            .map_err(|error| engine_failure(&error, &variant.template).of(&variant.name))?;
         let start = Origin { file: number, line: 1 };
         let origins = self.marked.iter().find_map(|marked| {
             let (unmarked, origins) = source_map::stripped(&render(marked).ok()?, start);
@@ -87,7 +87,7 @@ impl Templates {
         let origins = origins.ok_or_else(|| {
             let message = "the text of a `{% set %}` or `{% call %}` block is compared, measured \
                            or changed: write it on one line, or as an expression";
-            Failure::new(Place::file(&table.template), message).of(&variant.name)
+            Failure::new(Place::file(&variant.template), message).of(&variant.name)
         })?;
         let lines = source_map::table(&origins, &self.files);
         let text = Text { text, lines, origins, files: Rc::clone(&self.files) };

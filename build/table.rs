@@ -2,11 +2,12 @@
 //!
 //! ```toml
 //! [forward_ptx]                    # the Rust struct ForwardPtx
-//! template = "forward.ptx"         # or "common/widen.ptx"; its ending tells the language
+//! template = "forward.ptx"         # or "common/widen.ptx"; its ending tells the language; may stand in a row,
+//!                                  # where templates take the same arguments
 //! target = "sm_80"                 # PTX only
 //! pass = "forward"                 # what it computes, for `warpwright list`; may stand in a row
 //! schedule = "serial"              # any other key is a constant for the template
-//! name = "scan_forward_{element}_n{padded}"
+//! name = "scan_forward_{element}_n{padded}"   # may stand in a row
 //! block = [128, 1, 1]              # threads of a block; may stand in a row
 //! storage_bindings = 16            # WGSL only: more than the 8 of WebGPU's default limits
 //! capabilities = ["SUBGROUP"]      # WGSL only: what naga's validator has to allow
@@ -36,6 +37,9 @@ const RESERVED: [&str; 9] = [
     "each",
     "rows",
 ];
+
+/// Those of them that may stand in a row.
+const OF_ROWS: [&str; 5] = ["template", "target", "pass", "name", "block"];
 
 /// Names that the template gets besides the parameters.
 const GIVEN: [&str; 3] = ["entry_name", "block", "target"];
@@ -116,9 +120,7 @@ pub struct Table {
     pub folder: String,
     /// Its key: `forward_ptx`.
     pub key: String,
-    /// The template, below `kernels/`.
-    pub template: String,
-    /// The language of the template.
+    /// The language of the templates.
     pub language: Language,
     /// Most storage buffers that it may bind (WGSL).
     pub storage_bindings: usize,
@@ -129,6 +131,17 @@ pub struct Table {
 }
 
 impl Table {
+    /// The templates of its variants, each once.
+    pub fn templates(&self) -> Vec<&str> {
+        let mut templates: Vec<&str> = Vec::new();
+        for Variant { template, .. } in &self.variants {
+            if !templates.contains(&template.as_str()) {
+                templates.push(template);
+            }
+        }
+        templates
+    }
+
     /// The Rust struct of its arguments.
     pub fn rust_name(&self) -> String {
         names::upper_camel(&self.key)
@@ -140,6 +153,8 @@ impl Table {
 pub struct Variant {
     /// Its name, which is also the name of the PTX entry.
     pub name: String,
+    /// The template, below `kernels/`.
+    pub template: String,
     /// The pass, for `warpwright list`.
     pub pass: String,
     /// Threads of a block along each axis.
@@ -198,10 +213,7 @@ impl Reader<'_> {
         if !names::field(self.key) {
             return Err(self.wrong("name it in snake_case, and not with a word of Rust"));
         }
-        let template = self.text(toml, "template")?;
-        let language = Language::of(template).ok_or_else(|| {
-            self.wrong(format!("template `{template}` is neither .ptx nor .wgsl"))
-        })?;
+        let language = self.language(self.text(toml, "template")?)?;
         if language == Language::Ptx {
             for key in ["storage_bindings", "capabilities"] {
                 if toml.contains_key(key) {
@@ -213,15 +225,21 @@ impl Reader<'_> {
             file: self.file.to_owned(),
             folder: self.folder.to_owned(),
             key: self.key.to_owned(),
-            template: match template.split_once('/') {
-                Some(_) => template.to_owned(),
-                None => format!("{}/{template}", self.folder),
-            },
             language,
             storage_bindings: self.storage_bindings(toml)?,
             capabilities: self.capabilities(toml)?,
             variants: self.variants(toml, language)?,
         })
+    }
+
+    fn language(&self, template: &str) -> Result<Language, Failure> {
+        Language::of(template)
+            .ok_or_else(|| self.wrong(format!("template `{template}` is neither .ptx nor .wgsl")))
+    }
+
+    /// What a row says, or the table for all rows.
+    fn of_row<'t>(&self, row: &'t Toml, toml: &'t Toml, key: &str) -> Result<&'t str, Failure> {
+        self.text(if row.contains_key(key) { row } else { toml }, key)
     }
 
     fn text<'t>(&self, toml: &'t Toml, key: &str) -> Result<&'t str, Failure> {
@@ -307,8 +325,7 @@ impl Reader<'_> {
         combination: &[(&str, &Value)],
         row: &Toml,
     ) -> Result<Variant, Failure> {
-        let in_row =
-            row.iter().filter(|(key, _)| !matches!(key.as_str(), "block" | "target" | "pass"));
+        let in_row = row.iter().filter(|(key, _)| !OF_ROWS.contains(&key.as_str()));
         let constants = toml.iter().filter(|(key, _)| !RESERVED.contains(&key.as_str()));
         let given = combination
             .iter()
@@ -343,16 +360,21 @@ impl Reader<'_> {
             (Language::Wgsl, None) => "",
             (Language::Wgsl, Some(_)) => return Err(self.wrong("`target` is for PTX only")),
         };
-        let pass = match row.get("pass") {
-            Some(_) => self.text(row, "pass")?,
-            None => self.text(toml, "pass")?,
-        };
-        let pattern = self.text(toml, "name")?;
+        let template = self.of_row(row, toml, "template")?;
+        if self.language(template)? != language {
+            return Err(self.wrong("templates of one table are in one language"));
+        }
+        let pass = self.of_row(row, toml, "pass")?;
+        let pattern = self.of_row(row, toml, "name")?;
         let of_pass = [("pass".to_owned(), Parameter::Text(pass.to_owned()))];
         let name = filled(pattern, &[&parameters[..], &of_pass].concat());
         let name = name.map_err(|message| self.wrong(message))?;
+        let template = match template.split_once('/') {
+            Some(_) => template.to_owned(),
+            None => format!("{}/{template}", self.folder),
+        };
         let (pass, target) = (pass.to_owned(), target.to_owned());
-        Ok(Variant { name, pass, block, target, parameters })
+        Ok(Variant { name, template, pass, block, target, parameters })
     }
 }
 

@@ -50,6 +50,8 @@ pub struct Problem {
     pub key_positions: Positions,
     /// Whether scores have a bias.
     pub has_bias: bool,
+    /// Whether scores fall with the distance, by slopes.
+    pub has_slopes: bool,
     /// The element type of queries, keys and values.
     pub dtype: DType,
 }
@@ -95,6 +97,7 @@ impl Problem {
             query_positions: options.queries.unwrap_or(Positions::whole(queries)),
             key_positions: options.keys.unwrap_or(Positions::whole(keys)),
             has_bias: false,
+            has_slopes: false,
             dtype,
         };
         problem.check_sizes()?;
@@ -123,6 +126,7 @@ impl Problem {
         let sizes = [batch, heads, kv_heads, queries, keys, width, value_width];
         let mut problem = Self::new(T::DTYPE, sizes, options)?;
         problem.has_bias = inputs.bias.is_some();
+        problem.has_slopes = inputs.alibi_slopes.is_some();
         if let Some(packed) = &inputs.packed {
             problem.sequences = Some(sequences(packed)?);
             if options.queries.is_some() || options.keys.is_some() {
@@ -406,6 +410,12 @@ impl Problem {
         let &Self { batch, heads, kv_heads, queries, keys, width, value_width, .. } = self;
         let rows = batch * heads * queries;
         [rows * width, batch * kv_heads * keys * (width + value_width), rows]
+    }
+
+    /// Whether more becomes of products than scores at a positive scale.
+    pub(super) fn shapes(&self, options: &Options) -> bool {
+        let scaled = self.scale(options) > 0.0;
+        !scaled || options.softcap.is_some() || self.has_bias || self.has_slopes
     }
 
     /// Heads of queries that share one of keys.

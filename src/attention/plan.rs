@@ -9,7 +9,9 @@ use crate::variant::{forced, no_such_variant};
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 mod walk;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
-pub(super) use walk::{COLUMNS, Target, rows, walk, walk_variants, width};
+pub(super) use walk::{
+    Stage, Target, Walked, is_of_tensor_cores, keys, rows, shared, walk, walk_variants, width,
+};
 
 /// The kernel that was chosen for a call.
 #[derive(Clone, Debug, PartialEq, Eq)]

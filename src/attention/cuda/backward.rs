@@ -4,13 +4,13 @@
 use super::{Common, address, aligned, strides};
 use crate::Result;
 use crate::attention::kernels::{SinkPtx, TermsPtx, WalkPtx};
-use crate::attention::plan::{self, COLUMNS, Tile};
+use crate::attention::plan::{self, Stage, Walked};
 use crate::attention::{
     GradientMut, GradientsMut, Inputs, NAME, Options, OutputGradients, Plan, Problem,
 };
 use crate::backend::cuda::{
-    Address, Cuda, CudaBuffer, Place, Stream, Workspace, bytes, element, linear, only, variant,
-    word,
+    Address, Cuda, CudaBuffer, Grid, Place, Stream, Workspace, bytes, element, linear, only,
+    variant, word,
 };
 use crate::backend::kernel::{Variant, VariantInfo};
 use crate::element::DeviceFloat;
@@ -86,6 +86,7 @@ impl<'a, T: DeviceFloat> Call<'a, T> {
         let mut common = Common::new(problem, inputs, options, &mut workspace)?;
         let [dout_batch_stride, dout_head_stride, dout_token_stride] =
             strides(dout, options.layout)?;
+        common.lines.push(dout);
         common.walk = WalkPtx {
             dout: Address::of(dout),
             delta: Address::of(rows[0]),
@@ -93,7 +94,6 @@ impl<'a, T: DeviceFloat> Call<'a, T> {
             dout_batch_stride,
             dout_head_stride,
             dout_token_stride,
-            aligned: aligned(&[inputs.q, inputs.k, inputs.v, dout]).into(),
             ..common.walk
         };
         let sink = inputs.sink.map_or(Place::Absent, |sink| Place::of(sink.view(), &mut workspace));
@@ -110,8 +110,13 @@ impl<'a, T: DeviceFloat> Call<'a, T> {
         self.common.slopes.widen(NAME, stream, workspace)?;
         self.sink.widen(NAME, stream, workspace)?;
         let GradientsMut { q, k, v, bias, sink } = self.gradients;
-        for (stage, gradient) in [("dq", q), ("dk", k), ("dv", v)] {
-            self.walk(stream, workspace, stage, gradient)?;
+        self.walk(stream, workspace, Stage::Dq, q, None)?;
+        // Only some kernels give both.
+        if self.kernel(Stage::DkDv).is_ok() {
+            self.walk(stream, workspace, Stage::DkDv, k, Some(v))?;
+        } else {
+            self.walk(stream, workspace, Stage::Dk, k, None)?;
+            self.walk(stream, workspace, Stage::Dv, v, None)?;
         }
         if let Some(dbias) = bias.as_deref() {
             self.walk_bias(stream, workspace, dbias)?;
@@ -130,55 +135,65 @@ impl<'a, T: DeviceFloat> Call<'a, T> {
         .launch(stream, only(NAME, SinkPtx::VARIANTS)?, grid)
     }
 
-    /// The kernel of a stage whose lines are so wide; that of dq is the plan's.
-    fn kernel(&self, stage: &str) -> Result<&'static Variant<WalkPtx>> {
-        let planned = |info: &VariantInfo| info.name == self.plan.variant;
+    /// The kernel of a stage, of the plan's kind, whose lines are so wide; that of dq is the plan's.
+    fn kernel(&self, stage: Stage) -> Result<&'static Variant<WalkPtx>> {
+        let named = |info: &VariantInfo| info.name == self.plan.variant;
+        let planned = variant(NAME, WalkPtx::VARIANTS, named)?.info;
+        let on_tensor_cores = plan::is_of_tensor_cores(planned);
         let width = match stage {
-            "dv" => self.problem.value_width,
-            _ => plan::width(variant(NAME, WalkPtx::VARIANTS, planned)?.info),
+            Stage::Dv if !on_tensor_cores => self.problem.value_width,
+            _ => plan::width(planned),
         };
         variant(NAME, WalkPtx::VARIANTS, |info| {
-            info.parameter("stage") == Some(stage) && width <= plan::width(info)
+            info.parameter("stage") == Some(stage.name())
+                && plan::is_of_tensor_cores(info) == on_tensor_cores
+                && info.parameter("element").is_none_or(|of| of == T::DTYPE.name())
+                && width <= plan::width(info)
         })
     }
 
-    /// A gradient of queries, keys or values.
+    /// A gradient of queries, keys or values, or two of them.
     fn walk(
         &self,
         stream: &Stream,
         workspace: Option<&CudaBuffer>,
-        stage: &str,
+        stage: Stage,
         gradient: &GradientMut<'_, Cuda, T>,
+        second: Option<&GradientMut<'_, Cuda, T>>,
     ) -> Result<()> {
         let view = gradient.view();
         if view.elements() == 0 {
             return Ok(());
         }
         let (kernel, problem) = (self.kernel(stage)?, self.problem);
-        let rows = plan::rows(kernel.info);
-        let (tile, tokens, head_tiles) = match stage {
-            "dq" => {
-                let tile = Tile::of(problem, rows);
-                (tile, problem.queries, problem.group().div_ceil(tile.heads))
-            }
-            _ => (Tile { queries: rows, heads: 1 }, problem.keys, 1),
-        };
-        let tiles = plan::tiles(problem, tokens, tile.queries);
+        let Walked { tile, head_tiles, tiles } =
+            Walked::new(problem, stage, plan::rows(kernel.info));
         let grid = linear(NAME, stream, bytes(&[problem.kv_heads, head_tiles, tiles], 1))?;
         let [result_batch_stride, result_head_stride, result_token_stride] =
             strides(view, self.options.layout)?;
+        let second_view = second.map_or(view, GradientMut::view);
+        let [second_batch_stride, second_head_stride, second_token_stride] =
+            strides(second_view, self.options.layout)?;
+        let grid = Grid { dynamic_shared: plan::shared(kernel.info), ..grid };
         WalkPtx {
             result: Address::of(view),
             result_batch_stride,
             result_head_stride,
             result_token_stride,
+            second: Address::of(second_view),
+            second_batch_stride,
+            second_head_stride,
+            second_token_stride,
             result_element: element(view.dtype()),
+            second_element: element(second_view.dtype()),
+            aligned_results: aligned(&[view, second_view], 8).into(),
             adds: gradient.adds().into(),
+            second_adds: second.is_some_and(GradientMut::adds).into(),
             tiles: word(tiles),
             tile_tokens: word(tile.queries),
             tile_heads: word(tile.heads),
             head_tiles: word(head_tiles),
-            ..self.common.told(workspace)
+            ..self.common.told(workspace, kernel.info)
         }
         .launch(stream, kernel, grid)
     }
@@ -193,10 +208,11 @@ impl<'a, T: DeviceFloat> Call<'a, T> {
         if dbias.elements() == 0 {
             return Ok(());
         }
-        let (kernel, problem) = (self.kernel("dbias")?, self.problem);
-        let rows = plan::rows(kernel.info);
+        let (kernel, problem) = (self.kernel(Stage::Dbias)?, self.problem);
+        let [rows, keys] = [plan::rows(kernel.info), plan::keys(kernel.info)];
         let planes = [dbias.shape()[0], dbias.shape()[1]];
-        let (tiles, parts) = (problem.queries.div_ceil(rows), problem.keys.div_ceil(COLUMNS));
+        let Walked { tiles, .. } = Walked::new(problem, Stage::Dbias, rows);
+        let parts = problem.keys.div_ceil(keys);
         let grid = linear(NAME, stream, bytes(&[planes[0], planes[1], tiles, parts], 1))?;
         WalkPtx {
             partial: address(Some(dbias)),
@@ -205,10 +221,10 @@ impl<'a, T: DeviceFloat> Call<'a, T> {
             tiles: word(tiles),
             tile_tokens: word(rows),
             parts: word(parts),
-            part_tokens: word(COLUMNS),
+            part_tokens: word(keys),
             shared_batches: word(problem.batch / planes[0]),
             shared_heads: word(problem.heads / planes[1]),
-            ..self.common.told(workspace)
+            ..self.common.told(workspace, kernel.info)
         }
         .launch(stream, kernel, grid)
     }

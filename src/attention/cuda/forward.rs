@@ -1,13 +1,13 @@
 //! The forward pass: rows over parts of the keys, then the merge of what these gave.
 
-use super::{Common, address, strides};
+use super::{Common, address, aligned, strides};
 use crate::Result;
 use crate::attention::kernels::{MergePtx, WalkPtx};
-use crate::attention::plan::{self, COLUMNS, Tile};
+use crate::attention::plan::{self, Stage, Walked};
 use crate::attention::{Inputs, NAME, Options, OutputsMut, Plan, Problem};
 use crate::backend::cuda::{
-    Address, Cuda, CudaBuffer, Place, Stream, Workspace, bytes, element, linear, only, variant,
-    within, word,
+    Address, Cuda, CudaBuffer, Grid, Place, Stream, Workspace, bytes, element, linear, only,
+    variant, within, word,
 };
 use crate::element::DeviceFloat;
 use crate::tensor::View;
@@ -55,14 +55,13 @@ impl<'a, T: DeviceFloat> Call<'a, T> {
         let workspace = workspace.as_ref();
         self.common.slopes.widen(NAME, stream, workspace)?;
         self.sink.widen(NAME, stream, workspace)?;
-        let &Problem { kv_heads, queries, .. } = self.problem;
         let kernel = variant(NAME, WalkPtx::VARIANTS, |info| info.name == self.plan.variant)?;
-        let tile = Tile::of(self.problem, plan::rows(kernel.info));
-        let head_tiles = self.problem.group().div_ceil(tile.heads);
-        let tiles = plan::tiles(self.problem, queries, tile.queries);
+        let rows = plan::rows(kernel.info);
+        let Walked { tile, head_tiles, tiles } = Walked::new(self.problem, Stage::Out, rows);
         let splits = self.plan.splits as usize;
-        let blocks = bytes(&[kv_heads, head_tiles, tiles, splits], 1);
-        let part_tokens = self.problem.keys.div_ceil(splits).next_multiple_of(COLUMNS);
+        let blocks = bytes(&[self.problem.kv_heads, head_tiles, tiles, splits], 1);
+        let keys = plan::keys(kernel.info);
+        let part_tokens = self.problem.keys.div_ceil(splits).next_multiple_of(keys);
         let walk = WalkPtx {
             tiles: word(tiles),
             tile_tokens: word(tile.queries),
@@ -70,13 +69,11 @@ impl<'a, T: DeviceFloat> Call<'a, T> {
             head_tiles: word(head_tiles),
             parts: self.plan.splits,
             part_tokens: word(part_tokens),
-            ..self.common.told(workspace)
+            ..self.common.told(workspace, kernel.info)
         };
-        self.to_its_place(walk, workspace)?.launch(
-            stream,
-            kernel,
-            linear(NAME, stream, blocks)?,
-        )?;
+        let dynamic_shared = plan::shared(kernel.info);
+        let grid = Grid { dynamic_shared, ..linear(NAME, stream, blocks)? };
+        self.to_its_place(walk, workspace)?.launch(stream, kernel, grid)?;
         self.merge(stream, workspace)
     }
 
@@ -98,6 +95,7 @@ impl<'a, T: DeviceFloat> Call<'a, T> {
                 partial_head_stride: bytes(&[queries], width),
                 partial_token_stride: width,
                 lse_part_stride: self.rows(),
+                aligned_results: value_width.is_multiple_of(8).into(),
                 ..walk
             });
         }
@@ -116,6 +114,11 @@ impl<'a, T: DeviceFloat> Call<'a, T> {
             partial_batch_stride,
             partial_head_stride,
             partial_token_stride,
+            aligned_results: aligned(
+                &[result, partial].into_iter().flatten().collect::<Vec<_>>(),
+                8,
+            )
+            .into(),
             ..walk
         })
     }

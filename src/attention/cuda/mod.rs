@@ -9,6 +9,7 @@ use super::{
 use crate::Result;
 use crate::backend::Backend;
 use crate::backend::cuda::{Address, Cuda, CudaBuffer, Place, Workspace, element, word};
+use crate::backend::kernel::VariantInfo;
 use crate::element::{DType, DeviceFloat};
 use crate::tensor::{Tensor, View};
 
@@ -24,6 +25,8 @@ fn target(device: &Cuda) -> Target {
         name: device.name(),
         kernels: WalkPtx::VARIANTS.iter().map(|one| one.info).collect(),
         full: device.limits().units as usize * FULL_PER_UNIT,
+        units: device.limits().units as usize,
+        shared: device.limits().shared_bytes,
     }
 }
 
@@ -116,19 +119,28 @@ fn address(view: Option<&View<Cuda>>) -> Address {
     view.map_or(Address::NULL, Address::of)
 }
 
-/// Whether four features of any token lie at a multiple of their bytes in all of these.
-fn aligned(views: &[&View<Cuda>]) -> bool {
+/// Features that a kernel moves together where lines allow it.
+fn at_once(info: &VariantInfo) -> usize {
+    if plan::is_of_tensor_cores(info) { 8 } else { 4 }
+}
+
+/// Whether so many features of any token lie at a multiple of their bytes in all of these; of f32
+/// where elements are narrower, features of 16 bytes at most.
+fn aligned(views: &[&View<Cuda>], features: usize) -> bool {
     views.iter().all(|view| {
         let outer = view.shape().len() - 1;
-        Address::of(view).is_multiple_of(4 * view.dtype().bytes() as u64)
-            && view.shape()[outer].is_multiple_of(4)
-            && view.strides()[..outer].iter().all(|stride| stride.is_multiple_of(4))
+        let together = features.min(16 / view.dtype().bytes());
+        Address::of(view).is_multiple_of((together * view.dtype().bytes()) as u64)
+            && view.shape()[outer].is_multiple_of(features)
+            && view.strides()[..outer].iter().all(|stride| stride.is_multiple_of(together))
     })
 }
 
 /// What all kernels that walk are told alike.
 struct Common<'a> {
     slopes: Place<'a>,
+    /// Lines that are read.
+    lines: Vec<&'a View<Cuda>>,
     walk: WalkPtx,
 }
 
@@ -165,6 +177,7 @@ impl<'a> Common<'a> {
             dout: Address::NULL,
             bias: address(bias),
             result: Address::NULL,
+            second: Address::NULL,
             partial: Address::NULL,
             lse: Address::NULL,
             delta: Address::NULL,
@@ -189,6 +202,9 @@ impl<'a> Common<'a> {
             result_batch_stride: 0,
             result_head_stride: 0,
             result_token_stride: 0,
+            second_batch_stride: 0,
+            second_head_stride: 0,
+            second_token_stride: 0,
             partial_part_stride: 0,
             partial_batch_stride: 0,
             partial_head_stride: 0,
@@ -197,8 +213,11 @@ impl<'a> Common<'a> {
             element: element(T::DTYPE),
             bias_element: element(bias.map_or(DType::F32, |bias| bias.dtype())),
             result_element: element(T::DTYPE),
-            aligned: aligned(&[inputs.q, inputs.k, inputs.v]).into(),
+            second_element: element(T::DTYPE),
+            aligned: 0,
+            aligned_results: 0,
             adds: 0,
+            second_adds: 0,
             bounds_bytes: bounds.map_or(0, |bounds| word(bounds[0].dtype().bytes())),
             bottom_right: (problem.mask.alignment == Alignment::BottomRight).into(),
             sequences: word(problem.sequences.unwrap_or(problem.batch)),
@@ -236,11 +255,13 @@ impl<'a> Common<'a> {
             softcap: options.softcap.unwrap_or(0.0),
         };
         let slopes = slopes.map_or(Place::Absent, |slopes| Place::of(slopes.view(), workspace));
-        Ok(Self { slopes, walk })
+        let lines = vec![&**inputs.q, &**inputs.k, &**inputs.v];
+        Ok(Self { slopes, lines, walk })
     }
 
-    /// With the slopes where they are when kernels run.
-    fn told(&self, workspace: Option<&CudaBuffer>) -> WalkPtx {
-        WalkPtx { slopes: self.slopes.address(workspace), ..self.walk }
+    /// With the slopes where they are when kernels run, and what a kernel may move together.
+    fn told(&self, workspace: Option<&CudaBuffer>, info: &VariantInfo) -> WalkPtx {
+        let aligned = aligned(&self.lines, at_once(info)).into();
+        WalkPtx { slopes: self.slopes.address(workspace), aligned, ..self.walk }
     }
 }

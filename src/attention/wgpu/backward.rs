@@ -6,7 +6,7 @@ use crate::Result;
 use crate::attention::kernels::{
     SinkWgsl, SinkWgslParams, TermsWgsl, TermsWgslParams, WalkWgsl, WalkWgslParams,
 };
-use crate::attention::plan::{self, COLUMNS, Tile};
+use crate::attention::plan::{self, Stage, Walked};
 use crate::attention::{
     GradientMut, GradientsMut, Inputs, Options, OutputGradients, Plan, Problem,
 };
@@ -108,8 +108,8 @@ impl<T: DeviceFloat> Call<'_, T> {
         common.params.dout_head = dout.head;
         common.params.dout_token = dout.token;
         let bound = Bound { common, dout, scratch };
-        for (stage, gradient) in [("dq", &gradients.q), ("dk", &gradients.k), ("dv", &gradients.v)]
-        {
+        let GradientsMut { q, k, v, .. } = gradients;
+        for (stage, gradient) in [(Stage::Dq, q), (Stage::Dk, k), (Stage::Dv, v)] {
             self.walk(recorder, &bound, stage, gradient)?;
         }
         if let Some(dbias) = gradients.bias.as_deref() {
@@ -133,15 +133,15 @@ impl<T: DeviceFloat> Call<'_, T> {
     }
 
     /// The kernel of a stage whose lines are so wide; that of dq is the plan's.
-    fn variant(&self, stage: &str) -> Result<&'static Variant<WalkWgsl<'static>>> {
+    fn variant(&self, stage: Stage) -> Result<&'static Variant<WalkWgsl<'static>>> {
         let planned = |info: &crate::backend::kernel::VariantInfo| info.name == self.plan.variant;
         let of_plan = find(self.device, WalkWgsl::VARIANTS, T::DTYPE, planned)?;
         let width = match stage {
-            "dv" => self.problem.value_width,
+            Stage::Dv => self.problem.value_width,
             _ => plan::width(of_plan.info),
         };
         find(self.device, WalkWgsl::VARIANTS, T::DTYPE, |info| {
-            info.parameter("stage") == Some(stage) && width <= plan::width(info)
+            info.parameter("stage") == Some(stage.name()) && width <= plan::width(info)
         })
     }
 
@@ -150,7 +150,7 @@ impl<T: DeviceFloat> Call<'_, T> {
         &self,
         recorder: &mut Recorder<'_>,
         bound: &Bound<'_>,
-        stage: &'static str,
+        stage: Stage,
         gradient: &GradientMut<'_, Wgpu, T>,
     ) -> Result<()> {
         let &Self { device, problem, options, .. } = self;
@@ -159,15 +159,8 @@ impl<T: DeviceFloat> Call<'_, T> {
             return Ok(());
         }
         let variant = self.variant(stage)?;
-        let rows = plan::rows(variant.info);
-        let (tile, tokens, head_tiles) = match stage {
-            "dq" => {
-                let tile = Tile::of(problem, rows);
-                (tile, problem.queries, problem.group().div_ceil(tile.heads))
-            }
-            _ => (Tile { queries: rows, heads: 1 }, problem.keys, 1),
-        };
-        let tiles = plan::tiles(problem, tokens, tile.queries);
+        let Walked { tile, head_tiles, tiles } =
+            Walked::new(problem, stage, plan::rows(variant.info));
         let (workgroups, grid) = workgroups(device, &[problem.kv_heads, head_tiles, tiles])?;
         let wide = T::DTYPE != DType::F32 && gradient.view().dtype() == DType::F32;
         let flags = [(true, flag::RESULT), (wide, flag::WIDE), (gradient.adds(), flag::ADD)];
@@ -200,10 +193,11 @@ impl<T: DeviceFloat> Call<'_, T> {
         if dbias.elements() == 0 {
             return Ok(());
         }
-        let variant = self.variant("dbias")?;
-        let rows = plan::rows(variant.info);
+        let variant = self.variant(Stage::Dbias)?;
+        let [rows, keys] = [plan::rows(variant.info), plan::keys(variant.info)];
         let planes = [dbias.shape()[0], dbias.shape()[1]];
-        let (tiles, parts) = (problem.queries.div_ceil(rows), problem.keys.div_ceil(COLUMNS));
+        let Walked { tiles, .. } = Walked::new(problem, Stage::Dbias, rows);
+        let parts = problem.keys.div_ceil(keys);
         let (workgroups, grid) = workgroups(device, &[planes[0] * planes[1], tiles, parts])?;
         let partial = Lines::of_bias(device, dbias)?;
         let word = |what, size| word(device, what, size);
@@ -212,7 +206,7 @@ impl<T: DeviceFloat> Call<'_, T> {
             tiles: word("tiles", tiles)?,
             tile_tokens: word("queries", rows)?,
             parts: word("parts", parts)?,
-            part_tokens: word("keys", COLUMNS)?,
+            part_tokens: word("keys", keys)?,
             partial_at: partial.at,
             partial_batch: word("elements", problem.queries * problem.keys)?,
             partial_token: word("elements", problem.keys)?,

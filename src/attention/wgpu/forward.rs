@@ -3,7 +3,7 @@
 use super::{Common, Lines, Rooms, Small, copy_out, find, flag, word, workgroups};
 use crate::Result;
 use crate::attention::kernels::{MergeWgsl, MergeWgslParams, WalkWgsl, WalkWgslParams};
-use crate::attention::plan::{self, COLUMNS, Tile};
+use crate::attention::plan::{self, Stage, Walked};
 use crate::attention::{Inputs, Options, OutputsMut, Plan, Problem};
 use crate::backend::Backend;
 use crate::backend::wgpu::{Recorder, Slice, Wgpu};
@@ -48,9 +48,10 @@ pub(super) fn record<T: DeviceFloat>(
     let parts = device.allocate(4 * if merges { splits * of_part } else { 0 } as u64)?;
     let parts = merges.then(|| Slice::whole(&parts));
     let variant = find(device, WalkWgsl::VARIANTS, T::DTYPE, |info| info.name == plan.variant)?;
-    let tile = Tile::of(problem, plan::rows(variant.info));
-    let walked = Walked { device, problem, tile, splits, lse_at, rows };
-    let (params, grid) = walked.params(&common, result, partial, parts)?;
+    let info = variant.info;
+    let walked = Walked::new(problem, Stage::Out, plan::rows(info));
+    let walk = Walk { device, problem, walked, keys: plan::keys(info), splits, lse_at, rows };
+    let (params, grid) = walk.params(&common, result, partial, parts)?;
     WalkWgsl {
         params,
         q: common.q.bound(scratch),
@@ -102,16 +103,18 @@ pub(super) fn record<T: DeviceFloat>(
 }
 
 /// How the forward pass walks.
-struct Walked<'a> {
+struct Walk<'a> {
     device: &'a Wgpu,
     problem: &'a Problem,
-    tile: Tile,
+    walked: Walked,
+    /// Keys of a tile.
+    keys: usize,
     splits: usize,
     lse_at: u32,
     rows: usize,
 }
 
-impl Walked<'_> {
+impl Walk<'_> {
     /// The kernel's parameters and grid: what it gives goes to its place, or to parts.
     fn params(
         &self,
@@ -120,12 +123,11 @@ impl Walked<'_> {
         partial: Lines<'_>,
         parts: Option<Slice<'_>>,
     ) -> Result<(WalkWgslParams, [u32; 3])> {
-        let &Self { device, problem, tile, splits, lse_at, rows } = self;
+        let &Self { device, problem, walked, keys, splits, lse_at, rows } = self;
         let &Problem { kv_heads, heads, queries, value_width, .. } = problem;
-        let head_tiles = problem.group().div_ceil(tile.heads);
-        let tiles = plan::tiles(problem, queries, tile.queries);
+        let Walked { tile, head_tiles, tiles } = walked;
         let (workgroups, grid) = workgroups(device, &[kv_heads, head_tiles, tiles, splits])?;
-        let part_tokens = problem.keys.div_ceil(splits).next_multiple_of(COLUMNS);
+        let part_tokens = problem.keys.div_ceil(splits).next_multiple_of(keys);
         let word = |what, size| word(device, what, size);
         let mut params = WalkWgslParams {
             workgroups,

@@ -34,6 +34,8 @@ fn target(device: &Wgpu) -> Target {
         name: device.name(),
         kernels: WalkWgsl::VARIANTS.iter().map(|one| one.info).collect(),
         full: if cores == 0 { FULL } else { cores * FULL_PER_CORE },
+        units: cores,
+        shared: device.limits().shared_bytes,
     }
 }
 
