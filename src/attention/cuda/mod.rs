@@ -3,17 +3,18 @@
 use super::kernels::{MergePtx, SinkPtx, TermsPtx, WalkPtx};
 use super::plan::{self, Pass, Target};
 use super::{
-    Alignment, Attention, GradientsMut, Inputs, Layout, NAME, Options, OutputGradients, OutputsMut,
-    Plan, Problem, Sight,
+    Alignment, Attention, GradientsMut, Inputs, Layout, Merge, NAME, Options, OutputGradients,
+    OutputsMut, Plan, Problem, Sight,
 };
 use crate::Result;
 use crate::backend::Backend;
-use crate::backend::cuda::{Address, Cuda, CudaBuffer, Place, Workspace, element, word};
+use crate::backend::cuda::{Address, Cuda, CudaBuffer, Place, Workspace, element, only, word};
 use crate::element::{DType, DeviceFloat};
 use crate::tensor::{Tensor, View};
 
 mod backward;
 mod forward;
+mod merge;
 
 /// Blocks that fill a multiprocessor.
 const FULL_PER_UNIT: usize = 8;
@@ -90,6 +91,15 @@ impl<T: DeviceFloat> Attention<T> for Cuda {
             .launch(self.stream())
     }
 
+    fn merge_variant(&self) -> Result<&'static str> {
+        Ok(only(NAME, MergePtx::VARIANTS)?.info.name)
+    }
+
+    fn launch_merge(&self, merge: &Merge<Self>) -> Result<()> {
+        self.check_streams(NAME, merge.named())?;
+        merge::launch(self.stream(), merge, Address::NULL)
+    }
+
     fn preload(&self, plan: &Plan) -> Result<()> {
         let stream = self.stream();
         for variant in WalkPtx::VARIANTS {
@@ -108,8 +118,12 @@ impl<T: DeviceFloat> Attention<T> for Cuda {
 
 /// Strides of batch entries, heads and tokens, in elements.
 fn strides(view: &View<Cuda>, layout: Layout) -> Result<[u64; 3]> {
-    let view = layout.heads_first(view)?;
-    Ok([0, 1, 2].map(|axis| view.strides()[axis] as u64))
+    Ok(outer(Some(&layout.heads_first(view)?)))
+}
+
+/// Strides of the first axes; 0 of what is absent.
+fn outer<const N: usize>(view: Option<&View<Cuda>>) -> [u64; N] {
+    std::array::from_fn(|axis| view.map_or(0, |view| view.strides()[axis] as u64))
 }
 
 fn address(view: Option<&View<Cuda>>) -> Address {
