@@ -75,7 +75,8 @@ pub struct Options {
     pub queries: Option<Positions>,
     /// The tokens of the whole sequence that the keys are; all of them where absent.
     pub keys: Option<Positions>,
-    /// Whether the result is merged into what the outputs hold.
+    /// Whether the result is merged into what the outputs hold, as [`merge_into`](super::merge_into)
+    /// does with one that is there already.
     pub accumulate: bool,
     /// Parts that the keys are cut into, to be worked on side by side; the plan's choice where
     /// absent.
