@@ -12,7 +12,7 @@ use crate::element::DType;
 use crate::{Error, Result, attention, causal_conv1d, rnn, scan_attention, selective_scan, spgemm};
 
 /// Every operation of the crate.
-pub const OPERATIONS: [&dyn Operation; 8] = [
+pub const OPERATIONS: [&dyn Operation; 9] = [
     &selective_scan::RunTime,
     &selective_scan::state_update::RunTime,
     &causal_conv1d::RunTime,
@@ -20,6 +20,7 @@ pub const OPERATIONS: [&dyn Operation; 8] = [
     &scan_attention::RunTime,
     &rnn::RunTime,
     &attention::RunTime,
+    &attention::merge::RunTime,
     &spgemm::RunTime,
 ];
 

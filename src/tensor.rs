@@ -196,7 +196,9 @@ impl<B: Backend> View<B> {
         }
         let mut shape = self.shape.to_vec();
         shape[axis] = range.len();
-        let skipped = if range.is_empty() { 0 } else { range.start * self.strides[axis] };
+        // A view of nothing stays where it is, within the buffer.
+        let is_empty = shape.contains(&0);
+        let skipped = if is_empty { 0 } else { range.start * self.strides[axis] };
         let offset = self.offset + (skipped * self.dtype.bytes()) as u64;
         self.with_layout(offset, &shape, &self.strides)
     }
@@ -569,6 +571,7 @@ mod tests {
         assert!(part.overlaps(&x));
         assert!(!part.is_contiguous());
         assert!(!x.narrowed(0, 0..1).unwrap().overlaps(&x.narrowed(0, 1..2).unwrap()));
+        assert_eq!(**numbers(&[2, 0, 4]).narrowed(0, 1..2).unwrap().shape(), [1, 0, 4]);
     }
 
     #[test]

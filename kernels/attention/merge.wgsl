@@ -2,13 +2,14 @@
 {%- import "common/activation.wgsl" as activation -%}
 {%- import "attention/lines.wgsl" as lines -%}
 {%- import "attention/scores.wgsl" as scores -%}
-// Attention, the end of rows: what parts of the keys gave is merged, with what came before and the sink; {{ element }}.
+// Attention, the end of rows: what parts of the keys gave is merged in their order, with what came before
+// and the sink; {{ element }}.
 //
 //   M = max(L, L'),  t = exp(L - M) + exp(L' - M),  o = exp(L - M) / t o + exp(L' - M) / t o',  L = M + log t
 //
 // A workgroup of 64 has a row: invocation t has its features 4 t to 4 t + 3, and those 256 further on. What has seen
 // nothing contributes nothing, whatever it holds, and leaves the other as it is.
-// Moves 4 bytes per feature and part, and the result; bound by that.
+// Moves the bytes of each feature of each part, and the result; bound by that.
 
 struct Params {
   workgroups: u32,   // rows
@@ -17,13 +18,13 @@ struct Params {
   queries: u32,
   width: u32,
   parts: u32,
-  parts_at: u32, parts_part: u32,   // elements of parts, without gaps: of a part (B, H, Sq, Dv)
+  // First elements of bindings, and strides of batch entries, heads and tokens.
+  parts_at: u32, parts_batch: u32, parts_head: u32, parts_token: u32, parts_part: u32,
+  parts_lse_at: u32, parts_lse_batch: u32, parts_lse_head: u32, parts_lse_token: u32, parts_lse_part: u32,
   partial_at: u32, partial_batch: u32, partial_head: u32, partial_token: u32,
   result_at: u32, result_batch: u32, result_head: u32, result_token: u32,
-  // Words of scratch.
-  lse_at: u32, lse_part: u32,       // of the parts
-  before_at: u32,                   // lse of what came before, and of the result
-  sink_at: u32,
+  lse_at: u32, lse_batch: u32, lse_head: u32, lse_token: u32,
+  sink_at: u32,      // word of scratch
 }
 
 const RESULT: u32 = 64u;
@@ -32,12 +33,15 @@ const WIDE: u32 = 256u;
 const ADD: u32 = 512u;
 const ACCUMULATE: u32 = 1024u;
 const SINK: u32 = 2048u;
+const NARROW: u32 = 4096u;   // parts are {{ element }}, not f32
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read_write> parts: array<f32>;
-@group(0) @binding(2) var<storage, read_write> partial: array<f32>;
-@group(0) @binding(3) var<storage, read_write> result: array<{{ "u32" if element == "f32" else "atomic<u32>" }}>;
-@group(0) @binding(4) var<storage, read_write> scratch: array<u32>;
+@group(0) @binding(1) var<storage, read_write> parts: array<u32>;
+@group(0) @binding(2) var<storage, read_write> parts_lse: array<u32>;
+@group(0) @binding(3) var<storage, read_write> partial: array<f32>;
+@group(0) @binding(4) var<storage, read_write> result: array<{{ "u32" if element == "f32" else "atomic<u32>" }}>;
+@group(0) @binding(5) var<storage, read_write> lse: array<u32>;   // of what came before, and of the result
+@group(0) @binding(6) var<storage, read_write> scratch: array<u32>;
 
 fn has(flag: u32) -> bool {
   return (params.flags & flag) != 0u;
@@ -46,24 +50,43 @@ fn has(flag: u32) -> bool {
 {{ scores.numbers() }}
 {{ elements.rounding(element) }}
 {{ lines.store_four(element, "result") }}
+{%- if element != "f32" %}
+{{ elements.load(element, "parts") }}
+{%- endif %}
 
-// Shares of two parts, and their lse.
-fn shares(first: f32, second: f32) -> vec3<f32> {
-  let largest = max(first, second);
-  if (second <= LEAST) {
-    return vec3<f32>(select(1.0, 0.0, first <= LEAST), 0.0, first);
+// A feature of a part.
+fn feature_of_part(i: u32) -> f32 {
+{%- if element != "f32" %}
+  if (has(NARROW)) {
+    return load_parts(i);
   }
-  if (first <= LEAST) {
-    return vec3<f32>(0.0, 1.0, second);
-  }
-  let w = vec2<f32>(exp_below(first, largest), exp_below(second, largest));
-  let sum = w.x + w.y;
-  return vec3<f32>(w / sum, largest + log(sum));
+{%- endif %}
+  return bitcast<f32>(parts[i]);
 }
 
-// A share of something that may be no number where the share is nothing.
-fn share_of(share: f32, four: vec4<f32>) -> vec4<f32> {
-  return select(share * four, vec4<f32>(), share == 0.0);
+// Four features of a row, and its lse.
+struct Row {
+  four: vec4<f32>,
+  lse: f32,
+}
+
+// The merge of a row and one that is no higher.
+fn merged_below(high: Row, low: Row) -> Row {
+  if (low.lse <= LEAST) {
+    return Row(select(vec4<f32>(), high.four, high.lse > LEAST), high.lse);
+  }
+  let w = vec2<f32>(exp_below(high.lse, high.lse), exp_below(low.lse, high.lse));
+  let sum = w.x + w.y;
+  return Row(w.x / sum * high.four + w.y / sum * low.four, high.lse + log(sum));
+}
+
+// The merge of two rows. The higher one comes first, so that the order does not matter to the bit, even where a
+// compiler fuses products and sums.
+fn merged(one: Row, other: Row) -> Row {
+  if (other.lse > one.lse) {
+    return merged_below(other, one);
+  }
+  return merged_below(one, other);
 }
 
 @compute @workgroup_size({{ block[0] }})
@@ -79,48 +102,43 @@ fn {{ entry_name }}(
   let head = row / params.queries % params.heads;
   let entry = row / params.queries / params.heads;
   let token = row % params.queries;
-  let partial_line = params.partial_at + entry * params.partial_batch + head * params.partial_head + token * params.partial_token;
-  let result_line = params.result_at + entry * params.result_batch + head * params.result_head + token * params.result_token;
-  let before = number_at(params.before_at + row);
-  var lse = LEAST;
+{%- for buffer in ["parts", "parts_lse", "partial", "result", "lse"] %}
+  let {{ buffer }}_line = params.{{ buffer }}_at + entry * params.{{ buffer }}_batch + head * params.{{ buffer }}_head + token * params.{{ buffer }}_token;
+{%- endfor %}
+  let before = number_of(lse[lse_line]);
+  var row_lse = LEAST;
   for (var feature = 4u * thread; feature < max(params.width, 4u * thread + 1u); feature += 256u) {
     let count = min(max(params.width, feature) - feature, 4u);
-    var sum = vec4<f32>();
-    lse = LEAST;
+    var sum = Row(vec4<f32>(), LEAST);
     for (var part = 0u; part < params.parts; part++) {
-      let share = shares(lse, number_at(params.lse_at + part * params.lse_part + row));
-      var four = vec4<f32>();
+      var of_part = Row(vec4<f32>(), number_of(parts_lse[parts_lse_line + part * params.parts_lse_part]));
       for (var f = 0u; f < count; f++) {
-        four[f] = parts[params.parts_at + part * params.parts_part + row * params.width + feature + f];
+        of_part.four[f] = feature_of_part(parts_line + part * params.parts_part + feature + f);
       }
-      sum = share_of(share.x, sum) + share_of(share.y, four);
-      lse = share.z;
+      sum = merged(sum, of_part);
     }
     if (has(ACCUMULATE)) {
-      let share = shares(lse, before);
-      var four = vec4<f32>();
+      var earlier = Row(vec4<f32>(), before);
       for (var f = 0u; f < count; f++) {
-        four[f] = partial[partial_line + feature + f];
+        earlier.four[f] = partial[partial_line + feature + f];
       }
-      sum = share_of(share.x, sum) + share_of(share.y, four);
-      lse = share.z;
+      sum = merged(sum, earlier);
     }
     if (has(SINK)) {
-      let share = shares(lse, number_at(params.sink_at + head));
-      sum = share_of(share.x, sum);
-      lse = share.z;
+      sum = merged(sum, Row(vec4<f32>(), number_at(params.sink_at + head)));
     }
     if (has(PARTIAL)) {
       for (var f = 0u; f < count; f++) {
-        partial[partial_line + feature + f] = sum[f];
+        partial[partial_line + feature + f] = sum.four[f];
       }
     }
     if (has(RESULT)) {
-      put_four_result(result_line + feature, count, sum);
+      put_four_result(result_line + feature, count, sum.four);
     }
+    row_lse = sum.lse;
   }
   storageBarrier();
   if (thread == 0u) {
-    scratch[params.before_at + row] = select(bitcast<u32>(lse), MINUS_INFINITY, lse <= LEAST);
+    lse[lse_line] = select(bitcast<u32>(row_lse), MINUS_INFINITY, row_lse <= LEAST);
   }
 }

@@ -7,10 +7,14 @@
 const LEAST: f32 = -3.4028e38;
 const MINUS_INFINITY: u32 = 0xff800000u;
 
-// A number of the scratch buffer, with LEAST for -∞.
-fn number_at(i: u32) -> f32 {
-  let bits = scratch[i];
+// The number of these bits, with LEAST for -∞.
+fn number_of(bits: u32) -> f32 {
   return select(bitcast<f32>(bits), LEAST, bits == MINUS_INFINITY);
+}
+
+// A number of the scratch buffer.
+fn number_at(i: u32) -> f32 {
+  return number_of(scratch[i]);
 }
 
 // exp(x - largest), 0 where x is nothing.

@@ -151,6 +151,10 @@ impl Problem {
             let expected = "heads of keys, Hk, that divide those of queries, H";
             return refuse(expected, format!("Hk = {kv_heads} and H = {heads}"));
         }
+        if heads == 0 && kv_heads > 0 {
+            let expected = "no heads of keys, Hk, where queries have none";
+            return refuse(expected, format!("Hk = {kv_heads} and H = 0"));
+        }
         for (name, positions, held) in [
             ("queries", self.query_positions, self.queries),
             ("keys", self.key_positions, self.keys),
@@ -263,10 +267,7 @@ impl Problem {
         }
         match outputs.partial.as_deref() {
             Some(partial) => self.check_out("partial", partial)?,
-            None if options.accumulate => {
-                let expected = "what earlier parts of the keys gave, to be merged into";
-                return Err(CHECK.wrong_tensor("partial", expected, "none"));
-            }
+            None if options.accumulate => return Err(nothing_earlier(CHECK)),
             None if outputs.out.is_none() => {
                 return Err(CHECK.wrong_tensor("out", "out, or partial, or both", "neither"));
             }
@@ -474,6 +475,12 @@ fn bounds(name: &str, bounds: Indices<'_, Cpu>, tokens: usize) -> Result<Vec<usi
             None => format!("{} first, {} last", found[0], found[found.len() - 1]),
         },
     })
+}
+
+/// There is nothing to be merged into.
+pub(super) fn nothing_earlier(check: Check) -> Error {
+    let expected = "what earlier parts of the keys gave, to be merged into";
+    check.wrong_tensor("partial", expected, "none")
 }
 
 fn no_input(name: &str) -> Error {

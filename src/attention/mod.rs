@@ -1,7 +1,7 @@
 //! Attention blocks: softmax attention of some queries over some keys, made to be put together.
 //!
 //! What a block gives, a result and the logarithm of its sum of exponentials, says all that other
-//! blocks of keys need: partial results [merge](reference::merge) in any grouping, and gradients of
+//! blocks of keys need: partial results [merge](fn@merge) in any grouping, and gradients of
 //! blocks under the global `lse` add up. Rings are made of this. For every batch entry, head and query i,
 //! over the keys j that it sees, with query head h using the keys' head h / (H / Hk):
 //!
@@ -65,9 +65,20 @@
 //!
 //! # Blocks that are put together
 //!
-//! [`forward_into`] with [`Options::accumulate`] merges a block of keys into what `partial` and
-//! `lse` hold, [`backward_into`] adds its gradients to [`GradientMut::Added`]. A sink is a key that
-//! belongs to one of the blocks. δ is made once, by [`row_terms`].
+//! Two results of a query, o1 with L1 over some keys and o2 with L2 over others, are one:
+//!
+//! ```text
+//! M = max(L1, L2),  w = e^{L - M},  t = w1 + w2,  o = (w1 / t) o1 + (w2 / t) o2,  L = M + log t
+//! ```
+//!
+//! and L = -∞ is that of no keys, whatever its o. The same merge comes in three forms. [`merge`](fn@merge)
+//! puts parts together that lie side by side, in their order; [`merge_into`] a block that has come
+//! from elsewhere into a running result, or into some rows of it; [`forward_into`] with
+//! [`Options::accumulate`] a block that it computes, without a pass of its own. Running results are
+//! f32 in all of them, and merging one block after the other gives the bits of merging them at once.
+//!
+//! [`backward_into`] adds gradients to [`GradientMut::Added`]. A sink is a key that belongs to one of
+//! the blocks. δ is made once, by [`row_terms`].
 //!
 //! Papers: T. Dao, "FlashAttention-2: Faster Attention with Better Parallelism and Work
 //! Partitioning", 2023, arXiv 2307.08691; H. Liu, M. Zaharia, P. Abbeel, "Ring Attention with
@@ -87,6 +98,7 @@ mod inputs;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 mod kernels;
 mod mask;
+pub(crate) mod merge;
 mod named;
 mod options;
 mod outputs;
@@ -100,12 +112,15 @@ pub use check::{MAX_TOKENS, MAX_WIDTH, Problem};
 pub(crate) use cpu::VARIANTS as CPU_VARIANTS;
 pub use inputs::{Inputs, OutputGradients, Packed};
 pub use mask::{Alignment, Class, Mask, Sight};
+pub use merge::{Merge, Parts, merge, merge_into};
 pub(crate) use named::RunTime;
 #[cfg(feature = "verify")]
 pub(crate) use named::{all_sizes, split};
 pub use named::{check_named, run_named};
 pub use options::{Layout, Options};
-pub use outputs::{GradientMut, Gradients, GradientsMut, Outputs, OutputsMut, Rows, Saved};
+pub use outputs::{
+    GradientMut, Gradients, GradientsMut, OutputLines, Outputs, OutputsMut, Rows, Saved,
+};
 pub use plan::Plan;
 pub use positions::{Positions, SEGMENTS, Segment};
 
@@ -205,6 +220,20 @@ pub trait Attention<T: Float>: Backend {
         dout: &Tensor<Self, T>,
         gradients: &GradientsMut<'_, Self, T>,
     ) -> Result<()>;
+
+    /// The kernel that merges partial results, as listed by `warpwright list`.
+    ///
+    /// # Errors
+    ///
+    /// As [`plan_forward`](Self::plan_forward).
+    fn merge_variant(&self) -> Result<&'static str>;
+
+    /// Merges partial results. The tensors have been checked.
+    ///
+    /// # Errors
+    ///
+    /// The device's refusal.
+    fn launch_merge(&self, merge: &Merge<Self>) -> Result<()>;
 
     /// Loads what the plan needs, so that the first call does not wait for it.
     ///

@@ -6,6 +6,7 @@ use super::check::CHECK;
 use super::{Alignment, Mask, Positions};
 use crate::Result;
 use crate::backend::Backend;
+use crate::check::Check;
 use crate::operation::Settings;
 use crate::tensor::View;
 
@@ -20,12 +21,22 @@ pub enum Layout {
 }
 
 impl Layout {
+    /// The layout that an option's text says.
+    pub(super) fn from_text(check: Check, text: &str) -> Result<Self> {
+        match text {
+            "BSHD" => Ok(Self::Bshd),
+            "BHSD" => Ok(Self::Bhsd),
+            _ => Err(check.wrong_option("layout", "BSHD or BHSD", text)),
+        }
+    }
+
     /// A tensor's axes in the order batch, head, token, feature; packed tensors are one batch
-    /// entry.
+    /// entry. An axis of parts before these stays where it is.
     pub(super) fn heads_first<B: Backend>(self, view: &View<B>) -> Result<View<B>> {
         let view = if view.shape().len() == 3 { view.unsqueezed(0)? } else { view.clone() };
+        let token = view.shape().len().saturating_sub(3);
         match self {
-            Self::Bshd => view.transposed(1, 2),
+            Self::Bshd => view.transposed(token, token + 1),
             Self::Bhsd => Ok(view),
         }
     }
@@ -64,7 +75,8 @@ pub struct Options {
     pub queries: Option<Positions>,
     /// The tokens of the whole sequence that the keys are; all of them where absent.
     pub keys: Option<Positions>,
-    /// Whether the result is merged into what the outputs hold.
+    /// Whether the result is merged into what the outputs hold, as [`merge_into`](super::merge_into)
+    /// does with one that is there already.
     pub accumulate: bool,
     /// Parts that the keys are cut into, to be worked on side by side; the plan's choice where
     /// absent.
@@ -150,13 +162,7 @@ impl Options {
     /// [`Error::Option`](crate::Error::Option) for an unknown key or a value that makes no sense.
     pub fn set(&mut self, key: &str, value: &str) -> Result<()> {
         match key {
-            "layout" => {
-                self.layout = match value {
-                    "BSHD" => Layout::Bshd,
-                    "BHSD" => Layout::Bhsd,
-                    _ => return Err(CHECK.wrong_option(key, "BSHD or BHSD", value)),
-                }
-            }
+            "layout" => self.layout = Layout::from_text(CHECK, value)?,
             "scale" => self.scale = Some(CHECK.number(key, value)?),
             "causal" => self.mask.causal = CHECK.truth(key, value)?,
             "alignment" => {

@@ -1,6 +1,6 @@
 //! What comes out.
 
-use super::{Inputs, Problem};
+use super::{Inputs, Layout, Problem};
 use crate::Result;
 use crate::backend::Backend;
 use crate::element::{DType, Float};
@@ -55,6 +55,39 @@ impl<B: Backend, T: Float> OutputsMut<'_, B, T> {
         named.extend(self.partial.as_deref().map(|partial| ("partial", &**partial)));
         named.push(("lse", &*self.lse));
         named
+    }
+
+    /// The same memory, as backends see it.
+    pub(super) fn lines(&self, layout: Layout) -> Result<OutputLines<B>> {
+        let partial = self.partial.as_deref().map(|partial| layout.heads_first(partial));
+        let lse = self.lse.unsqueezed(self.lse.shape().len())?;
+        Ok(OutputLines {
+            out: self.out.as_deref().map(|out| layout.heads_first(out)).transpose()?,
+            partial: partial.transpose()?,
+            lse: Layout::Bhsd.heads_first(&lse)?,
+        })
+    }
+}
+
+/// Where attention writes, as backends see it: whatever the layout, axes are in the order batch,
+/// head, token, feature, and stride 1 is the last one's.
+#[derive(Clone, Debug)]
+pub struct OutputLines<B: Backend> {
+    /// (B, H, Sq, Dv), rounded to T.
+    pub out: Option<View<B>>,
+    /// (B, H, Sq, Dv), in f32.
+    pub partial: Option<View<B>>,
+    /// (B, H, Sq, 1).
+    pub lse: View<B>,
+}
+
+impl<B: Backend> OutputLines<B> {
+    /// Every tensor that is present, under its name.
+    #[cfg(any(feature = "cuda", feature = "wgpu"))]
+    pub(super) fn named(&self) -> impl Iterator<Item = (&'static str, &View<B>)> {
+        let results = [("out", &self.out), ("partial", &self.partial)];
+        let results = results.into_iter().filter_map(|(name, view)| Some((name, view.as_ref()?)));
+        results.chain([("lse", &self.lse)])
     }
 }
 

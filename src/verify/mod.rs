@@ -323,7 +323,7 @@ pub trait Suite: Sync {
 }
 
 /// The cases of every operation.
-pub const SUITES: [&dyn Suite; 8] = [
+pub const SUITES: [&dyn Suite; 9] = [
     &selective_scan::Cases,
     &selective_scan::state_update::Cases,
     &causal_conv1d::Cases,
@@ -331,6 +331,7 @@ pub const SUITES: [&dyn Suite; 8] = [
     &scan_attention::Cases,
     &rnn::Cases,
     &attention::Cases,
+    &attention::MergeCases,
     &spgemm::Cases,
 ];
 

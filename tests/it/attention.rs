@@ -23,6 +23,7 @@ macro_rules! on_backend {
 mod edges;
 mod errors;
 mod heads;
+mod merge;
 mod packed;
 mod parts;
 mod strides;

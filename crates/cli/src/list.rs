@@ -76,7 +76,8 @@ fn status(rows: &[Listed]) -> String {
 
 /// Kernels that only prepare tensors for others are no pass of their own.
 fn is_public_pass(row: &Listed) -> bool {
-    matches!(row.pass.as_str(), "forward" | "backward" | "step" | "update" | "product")
+    let passes = ["forward", "backward", "step", "update", "product", "merge"];
+    passes.contains(&row.pass.as_str())
 }
 
 fn json(rows: &[Listed]) -> serde_json::Value {

@@ -3,7 +3,8 @@
 use crate::Result;
 use crate::attention::reference::{self, Exact, ExactGradients, Rounding};
 use crate::attention::{
-    GradientMut, GradientsMut, Inputs, Layout, Options, OutputGradients, OutputsMut, Problem,
+    GradientMut, GradientsMut, Inputs, Layout, Merge, Options, OutputGradients, OutputLines,
+    OutputsMut, Problem,
 };
 use crate::backend::Cpu;
 use crate::tensor::{Tensor, View};
@@ -13,19 +14,44 @@ pub(super) fn forward(
     options: &Options,
     outputs: &OutputsMut<'_, Cpu, f64>,
 ) -> Result<()> {
-    let layout = options.layout;
-    let before = match outputs.partial.as_deref().filter(|_| options.accumulate) {
-        Some(partial) => {
-            let out = layout.heads_first(partial)?.to_f64()?;
-            Some(Exact { out, lse: outputs.lse.to_f64()? })
+    let lines = outputs.lines(options.layout)?;
+    let before = earlier(&lines, options.accumulate)?;
+    let exact = reference::forward(inputs, options, before.as_ref(), Rounding::NONE)?;
+    finish(&lines, &exact)
+}
+
+pub(super) fn merge(merge: &Merge<Cpu>) -> Result<()> {
+    let [batch, heads, queries, parts, width] = merge.sizes();
+    let rows = batch * heads * queries;
+    let (out, lse) = (merge.parts.to_f64()?, merge.parts_lse.to_f64()?);
+    let mut exact = earlier(&merge.outputs, merge.accumulate)?.unwrap_or_else(|| Exact {
+        out: vec![0.0; rows * width],
+        lse: vec![f64::NEG_INFINITY; rows],
+    });
+    for row in 0..rows {
+        let place = row * width..(row + 1) * width;
+        let mut merged = (exact.out[place.clone()].to_vec(), exact.lse[row]);
+        for part in row * parts..(row + 1) * parts {
+            let part = (&out[part * width..][..width], lse[part]);
+            merged = reference::merge((&merged.0, merged.1), part);
         }
-        None => None,
-    };
-    let Exact { out, lse } = reference::forward(inputs, options, before.as_ref(), Rounding::NONE)?;
-    for view in [outputs.out.as_deref(), outputs.partial.as_deref()].into_iter().flatten() {
-        layout.heads_first(view)?.write_f64(&out)?;
+        exact.out[place].copy_from_slice(&merged.0);
+        exact.lse[row] = merged.1;
     }
-    outputs.lse.write_f64(&lse)
+    finish(&merge.outputs, &exact)
+}
+
+/// What came before, if it is to be merged into.
+fn earlier(lines: &OutputLines<Cpu>, accumulate: bool) -> Result<Option<Exact>> {
+    let Some(partial) = lines.partial.as_ref().filter(|_| accumulate) else { return Ok(None) };
+    Ok(Some(Exact { out: partial.to_f64()?, lse: lines.lse.to_f64()? }))
+}
+
+fn finish(lines: &OutputLines<Cpu>, exact: &Exact) -> Result<()> {
+    for view in [&lines.out, &lines.partial].into_iter().flatten() {
+        view.write_f64(&exact.out)?;
+    }
+    lines.lse.write_f64(&exact.lse)
 }
 
 pub(super) fn row_terms(

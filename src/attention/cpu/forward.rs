@@ -14,16 +14,15 @@ use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::keys::{Form, Packed};
-use super::parts::{Ends, PartTargets, Parts};
+use super::parts::{Ends, PartTargets, Parts, Written};
 use super::scores::{Query, Scores, largest, weights, within};
-use super::tensors::{PANEL, Source, Target, padded, read};
+use super::tensors::{PANEL, Source, padded, read};
 use crate::Result;
-use crate::attention::check::{CHECK, Sequence};
+use crate::attention::check::Sequence;
 use crate::attention::plan::{self, CPU_KEYS};
 use crate::attention::{Inputs, Options, OutputsMut, Plan, Problem};
 use crate::backend::Cpu;
-use crate::backend::cpu::aligned::{Aligned, elements_mut};
-use crate::backend::cpu::disjoint::Disjoint;
+use crate::backend::cpu::aligned::Aligned;
 use crate::backend::cpu::product::{LANES, Left, Right, Sums, multiply};
 use crate::element::DeviceFloat;
 
@@ -43,21 +42,10 @@ pub(super) fn run<T: DeviceFloat>(
     let sequences = problem.read_sequences(inputs)?;
     let (q, k, v) = (inputs.q.read()?, inputs.k.read()?, inputs.v.read()?);
     let bias = read(inputs.bias.map(|bias| bias.view()))?;
-    let mut out = outputs.out.as_deref().map(|out| out.write()).transpose()?;
-    let mut partial = outputs.partial.as_deref().map(|partial| partial.write()).transpose()?;
-    let mut lse = outputs.lse.write()?;
-    let out = out.as_mut().zip(outputs.out.as_deref());
-    let partial = partial.as_mut().zip(outputs.partial.as_deref());
-    let ends = Ends {
-        problem,
-        accumulate: options.accumulate,
-        sink: inputs.sink.map(|sink| sink.to_f32()).transpose()?,
-        out: out.map(|(bytes, view)| Target::rounded("out", bytes, view, layout)).transpose()?,
-        partial: partial
-            .map(|(bytes, view)| Target::partial("partial", bytes, view, layout))
-            .transpose()?,
-        lse: Disjoint::new(elements_mut(CHECK, "lse", &mut lse)?),
-    };
+    let lines = outputs.lines(layout)?;
+    let mut written = Written::new(&lines)?;
+    let sink = inputs.sink.map(|sink| sink.to_f32()).transpose()?;
+    let ends = written.ends(options.accumulate, sink)?;
     let tile = plan::Tile::of_cpu(problem);
     let sizes = [problem.batch, problem.kv_heads, problem.keys];
     let shared = problem.queries > tile.queries || problem.group() > tile.heads;
@@ -82,7 +70,7 @@ pub(super) fn run<T: DeviceFloat>(
             arch.dispatch(Tile { pass: &pass, task, scratch })
         });
     if splits > 1 {
-        parts.merge(problem, &sequences, &ends);
+        parts.merge(&ends);
     }
     Ok(())
 }
@@ -321,7 +309,7 @@ impl<T: DeviceFloat> Tile<'_, '_, T> {
         unsafe {
             match &self.pass.parts {
                 Some(parts) => parts.leave(self.pass.problem, self.task.part, query, out, lse),
-                None => self.pass.ends.finish(query, out, lse),
+                None => self.pass.ends.finish(query.place(), query.row(), out, lse),
             }
         }
     }

@@ -1,5 +1,24 @@
 //! The merge of partial results, a row at a time.
 
+use super::parts::{self, Written};
+use super::tensors::PartSource;
+use crate::Result;
+use crate::attention::Merge;
+use crate::backend::Cpu;
+use crate::element::DeviceFloat;
+
+/// Merges results of parts in T or f32.
+pub(super) fn run<T: DeviceFloat>(merge: &Merge<Cpu>) -> Result<()> {
+    let (out, lse) = (merge.parts.read()?, merge.parts_lse.read()?);
+    let sources = [
+        PartSource::<T>::new("parts.out", &out, &merge.parts)?,
+        PartSource::new("parts.lse", &lse, &merge.parts_lse)?,
+    ];
+    let mut written = Written::new(&merge.outputs)?;
+    parts::merge(merge.sizes(), sources, &written.ends(merge.accumulate, None)?);
+    Ok(())
+}
+
 /// Merges a partial result into another.
 ///
 /// One that has seen nothing contributes nothing, whatever it holds, and leaves the other as it is,

@@ -6,7 +6,8 @@
 
 use super::plan::{self, Pass};
 use super::{
-    Attention, GradientsMut, Inputs, NAME, Options, OutputGradients, OutputsMut, Plan, Problem,
+    Attention, GradientsMut, Inputs, Merge, NAME, Options, OutputGradients, OutputsMut, Plan,
+    Problem,
 };
 use crate::Result;
 use crate::backend::Cpu;
@@ -27,17 +28,21 @@ mod tensors;
 mod tile;
 
 /// The CPU's kernels.
-pub(crate) const VARIANTS: [CpuVariant; 4] = [
+pub(crate) const VARIANTS: [CpuVariant; 6] = [
     simd("forward", SIMD_FORWARD),
     simd("backward", SIMD_BACKWARD),
+    simd("merge", MERGE),
     exact("forward", EXACT_FORWARD),
     exact("backward", EXACT_BACKWARD),
+    exact("merge", EXACT_MERGE),
 ];
 
 const SIMD_FORWARD: &str = "attention_forward_simd";
 const SIMD_BACKWARD: &str = "attention_backward_simd";
+const MERGE: &str = "attention_merge_rows";
 const EXACT_FORWARD: &str = "attention_forward_reference";
 const EXACT_BACKWARD: &str = "attention_backward_reference";
+const EXACT_MERGE: &str = "attention_merge_reference";
 
 const fn simd(pass: &'static str, name: &'static str) -> CpuVariant {
     let elements = &[DType::F32, DType::BF16, DType::F16];
@@ -94,6 +99,14 @@ impl Attention<f64> for Cpu {
         exact::backward(inputs, options, rows, dout, gradients)
     }
 
+    fn merge_variant(&self) -> Result<&'static str> {
+        Ok(EXACT_MERGE)
+    }
+
+    fn launch_merge(&self, merge: &Merge<Self>) -> Result<()> {
+        exact::merge(merge)
+    }
+
     fn preload(&self, _plan: &Plan) -> Result<()> {
         Ok(())
     }
@@ -141,6 +154,14 @@ impl<T: DeviceFloat> Attention<T> for Cpu {
         gradients: &GradientsMut<'_, Self, T>,
     ) -> Result<()> {
         backward::run(plan, problem, inputs, options, rows, dout, gradients)
+    }
+
+    fn merge_variant(&self) -> Result<&'static str> {
+        Ok(MERGE)
+    }
+
+    fn launch_merge(&self, merge: &Merge<Self>) -> Result<()> {
+        merge::run::<T>(merge)
     }
 
     fn preload(&self, _plan: &Plan) -> Result<()> {

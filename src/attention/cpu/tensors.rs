@@ -104,6 +104,24 @@ enum Numbers<W, N> {
     Narrow(N),
 }
 
+impl<'a, T: DeviceFloat> Numbers<&'a [f32], &'a [T]> {
+    fn new(name: &str, bytes: &'a [u8], view: &View<Cpu>) -> Result<Self> {
+        Ok(match view.dtype() {
+            DType::F32 => Self::Wide(elements(CHECK, name, bytes)?),
+            _ => Self::Narrow(elements(CHECK, name, bytes)?),
+        })
+    }
+
+    /// Those from `first` on, widened.
+    #[inline(always)]
+    fn read(self, first: usize, to: &mut [f32]) {
+        match self {
+            Self::Wide(values) => to.copy_from_slice(&values[first..][..to.len()]),
+            Self::Narrow(values) => T::widen(&values[first..][..to.len()], to),
+        }
+    }
+}
+
 /// A bias, to be read.
 #[derive(Clone, Copy)]
 pub(super) struct BiasSource<'a, T> {
@@ -115,22 +133,45 @@ pub(super) struct BiasSource<'a, T> {
 impl<'a, T: DeviceFloat> BiasSource<'a, T> {
     pub fn new(bytes: &'a [u8], view: &View<Cpu>) -> Result<Self> {
         let stride = |axis| if view.shape()[axis] == 1 { 0 } else { view.strides()[axis] };
-        let values = match view.dtype() {
-            DType::F32 => Numbers::Wide(elements(CHECK, "bias", bytes)?),
-            _ => Numbers::Narrow(elements(CHECK, "bias", bytes)?),
-        };
-        Ok(Self { values, strides: [stride(0), stride(1), view.strides()[2]] })
+        let strides = [stride(0), stride(1), view.strides()[2]];
+        Ok(Self { values: Numbers::new("bias", bytes, view)?, strides })
     }
 
     /// The bias of a query for the keys from `first` on, widened.
     #[inline(always)]
     pub fn row(&self, [batch, head]: Place, query: usize, first: usize, to: &mut [f32]) {
         let [batches, heads, queries] = self.strides;
-        let start = batch * batches + head * heads + query * queries + first;
-        match self.values {
-            Numbers::Wide(values) => to.copy_from_slice(&values[start..][..to.len()]),
-            Numbers::Narrow(values) => T::widen(&values[start..][..to.len()], to),
-        }
+        self.values.read(batch * batches + head * heads + query * queries + first, to);
+    }
+}
+
+/// What parts of the keys gave, to be read: lines of features, or of one number.
+#[derive(Clone, Copy)]
+pub(super) struct PartSource<'a, T> {
+    values: Numbers<&'a [f32], &'a [T]>,
+    strides: Strides,
+    /// Between parts.
+    parts: usize,
+}
+
+impl<'a, T: DeviceFloat> PartSource<'a, T> {
+    /// A tensor with axes batch, head, token, part, feature.
+    pub fn new(name: &str, bytes: &'a [u8], view: &View<Cpu>) -> Result<Self> {
+        let strides = Strides([0, 1, 2].map(|axis| view.strides()[axis]));
+        Ok(Self { values: Numbers::new(name, bytes, view)?, strides, parts: view.strides()[3] })
+    }
+
+    /// Lines without gaps, of all tokens of all heads of all batch entries of one part after the other.
+    pub fn of_lines(values: &'a [f32], [batch, heads, tokens]: [usize; 3], width: usize) -> Self {
+        let strides = Strides([heads * tokens * width, tokens * width, width]);
+        let parts = batch * heads * tokens * width;
+        Self { values: Numbers::Wide(values), strides, parts }
+    }
+
+    /// A line of a part, widened.
+    #[inline(always)]
+    pub fn line(&self, part: usize, place: Place, token: usize, to: &mut [f32]) {
+        self.values.read(part * self.parts + self.strides.index(place, token), to);
     }
 }
 

@@ -186,7 +186,7 @@ impl<'a, T: DeviceFloat> Call<'a, T> {
             second_token_stride,
             result_element: element(view.dtype()),
             second_element: element(second_view.dtype()),
-            aligned_results: aligned(&[view, second_view], 8).into(),
+            aligned_results: aligned([view, second_view], 8).into(),
             adds: gradient.adds().into(),
             second_adds: second.is_some_and(GradientMut::adds).into(),
             tiles: word(tiles),

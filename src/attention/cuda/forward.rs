@@ -1,23 +1,21 @@
 //! The forward pass: rows over parts of the keys, then the merge of what these gave.
 
-use super::{Common, address, aligned, strides};
+use super::{Common, address, aligned, merge, outer};
 use crate::Result;
-use crate::attention::kernels::{MergePtx, WalkPtx};
+use crate::attention::kernels::WalkPtx;
 use crate::attention::plan::{self, Stage, Walked};
-use crate::attention::{Inputs, NAME, Options, OutputsMut, Plan, Problem};
+use crate::attention::{Inputs, Merge, NAME, Options, OutputLines, OutputsMut, Plan, Problem};
 use crate::backend::cuda::{
-    Address, Cuda, CudaBuffer, Grid, Place, Stream, Workspace, bytes, element, linear, only,
-    variant, within, word,
+    Address, Cuda, CudaBuffer, Grid, Place, Stream, Workspace, bytes, linear, variant, within, word,
 };
 use crate::element::DeviceFloat;
-use crate::tensor::View;
 
 /// A call, and where everything lies that the kernels take in another form or leave to each other.
-pub(super) struct Call<'a, T: DeviceFloat> {
+pub(super) struct Call<'a> {
     plan: &'a Plan,
     problem: &'a Problem,
     options: &'a Options,
-    outputs: &'a OutputsMut<'a, Cuda, T>,
+    outputs: OutputLines<Cuda>,
     common: Common<'a>,
     sink: Place<'a>,
     /// Results of parts and their lse, where they are merged in the end.
@@ -25,16 +23,17 @@ pub(super) struct Call<'a, T: DeviceFloat> {
     workspace: Workspace,
 }
 
-impl<'a, T: DeviceFloat> Call<'a, T> {
-    pub fn new(
+impl<'a> Call<'a> {
+    pub fn new<T: DeviceFloat>(
         plan: &'a Plan,
         problem: &'a Problem,
         inputs: &'a Inputs<'a, Cuda, T>,
         options: &'a Options,
-        outputs: &'a OutputsMut<'a, Cuda, T>,
+        outputs: &OutputsMut<'_, Cuda, T>,
     ) -> Result<Self> {
         let mut workspace = Workspace::default();
         let common = Common::new(problem, inputs, options, &mut workspace)?;
+        let outputs = outputs.lines(options.layout)?;
         let sink = inputs.sink.map_or(Place::Absent, |sink| Place::of(sink.view(), &mut workspace));
         let merges = plan.splits > 1 || options.accumulate || inputs.sink.is_some();
         let rows = [plan.splits as usize, problem.batch, problem.heads, problem.queries];
@@ -73,7 +72,7 @@ impl<'a, T: DeviceFloat> Call<'a, T> {
         };
         let dynamic_shared = plan::shared(kernel.info);
         let grid = Grid { dynamic_shared, ..linear(NAME, stream, blocks)? };
-        self.to_its_place(walk, workspace)?.launch(stream, kernel, grid)?;
+        self.to_its_place(walk, workspace).launch(stream, kernel, grid)?;
         self.merge(stream, workspace)
     }
 
@@ -83,11 +82,11 @@ impl<'a, T: DeviceFloat> Call<'a, T> {
     }
 
     /// With results where the caller wants them, or among parts.
-    fn to_its_place(&self, walk: WalkPtx, workspace: Option<&CudaBuffer>) -> Result<WalkPtx> {
+    fn to_its_place(&self, walk: WalkPtx, workspace: Option<&CudaBuffer>) -> WalkPtx {
         let &Problem { heads, queries, value_width, .. } = self.problem;
         if let Some([out, lse]) = self.parts {
             let width = value_width as u64;
-            return Ok(WalkPtx {
+            return WalkPtx {
                 partial: within(workspace, out),
                 lse: within(workspace, lse),
                 partial_part_stride: self.rows() * width,
@@ -97,74 +96,35 @@ impl<'a, T: DeviceFloat> Call<'a, T> {
                 lse_part_stride: self.rows(),
                 aligned_results: value_width.is_multiple_of(8).into(),
                 ..walk
-            });
+            };
         }
-        let [result, partial] = self.results();
-        let [result_batch_stride, result_head_stride, result_token_stride] =
-            self.strides(result)?;
+        let OutputLines { out, partial, lse } = &self.outputs;
+        let [result_batch_stride, result_head_stride, result_token_stride] = outer(out.as_ref());
         let [partial_batch_stride, partial_head_stride, partial_token_stride] =
-            self.strides(partial)?;
-        Ok(WalkPtx {
-            result: address(result),
-            partial: address(partial),
-            lse: Address::of(self.outputs.lse),
+            outer(partial.as_ref());
+        WalkPtx {
+            result: address(out.as_ref()),
+            partial: address(partial.as_ref()),
+            lse: Address::of(lse),
             result_batch_stride,
             result_head_stride,
             result_token_stride,
             partial_batch_stride,
             partial_head_stride,
             partial_token_stride,
-            aligned_results: aligned(
-                &[result, partial].into_iter().flatten().collect::<Vec<_>>(),
-                8,
-            )
-            .into(),
+            aligned_results: aligned(out.iter().chain(partial), 8).into(),
             ..walk
-        })
-    }
-
-    /// `out` and `partial`.
-    fn results(&self) -> [Option<&View<Cuda>>; 2] {
-        let out = self.outputs.out.as_deref().map(|out| &**out as &View<Cuda>);
-        [out, self.outputs.partial.as_deref().map(|partial| &**partial as &View<Cuda>)]
-    }
-
-    fn strides(&self, view: Option<&View<Cuda>>) -> Result<[u64; 3]> {
-        view.map_or(Ok([0; 3]), |view| strides(view, self.options.layout))
+        }
     }
 
     /// Merges the parts of each row, what came before, and the sink.
     fn merge(&self, stream: &Stream, workspace: Option<&CudaBuffer>) -> Result<()> {
-        let Some([parts, parts_lse]) = self.parts else { return Ok(()) };
-        let [result, partial] = self.results();
-        let [result_batch_stride, result_head_stride, result_token_stride] =
-            self.strides(result)?;
-        let [partial_batch_stride, partial_head_stride, partial_token_stride] =
-            self.strides(partial)?;
-        let kernel = only(NAME, MergePtx::VARIANTS)?;
-        let of_block = u64::from(kernel.info.block[0] / 32);
-        let grid = linear(NAME, stream, self.rows().div_ceil(of_block))?;
-        MergePtx {
-            parts: within(workspace, parts),
-            parts_lse: within(workspace, parts_lse),
-            partial: address(partial),
-            result: address(result),
-            lse: Address::of(self.outputs.lse),
-            sink: self.sink.address(workspace),
-            partial_batch_stride,
-            partial_head_stride,
-            partial_token_stride,
-            result_batch_stride,
-            result_head_stride,
-            result_token_stride,
-            rows: self.rows(),
-            heads: word(self.problem.heads),
-            queries: word(self.problem.queries),
-            width: word(self.problem.value_width),
-            count: self.plan.splits,
-            result_element: element(T::DTYPE),
-            accumulate: self.options.accumulate.into(),
-        }
-        .launch(stream, kernel, grid)
+        let (Some([out, lse]), Some(buffer)) = (self.parts, workspace) else { return Ok(()) };
+        let parts = self.plan.splits as usize;
+        let places = [(buffer, out), (buffer, lse)];
+        let outputs = self.outputs.clone();
+        let accumulate = self.options.accumulate;
+        let merge = Merge::of_buffers(self.problem, parts, places, outputs, accumulate)?;
+        merge::launch(stream, &merge, self.sink.address(workspace))
     }
 }

@@ -3,18 +3,19 @@
 use super::kernels::{MergePtx, SinkPtx, TermsPtx, WalkPtx};
 use super::plan::{self, Pass, Target};
 use super::{
-    Alignment, Attention, GradientsMut, Inputs, Layout, NAME, Options, OutputGradients, OutputsMut,
-    Plan, Problem, Sight,
+    Alignment, Attention, GradientsMut, Inputs, Layout, Merge, NAME, Options, OutputGradients,
+    OutputsMut, Plan, Problem, Sight,
 };
 use crate::Result;
 use crate::backend::Backend;
-use crate::backend::cuda::{Address, Cuda, CudaBuffer, Place, Workspace, element, word};
+use crate::backend::cuda::{Address, Cuda, CudaBuffer, Place, Workspace, element, only, word};
 use crate::backend::kernel::VariantInfo;
 use crate::element::{DType, DeviceFloat};
 use crate::tensor::{Tensor, View};
 
 mod backward;
 mod forward;
+mod merge;
 
 /// Blocks that fill a multiprocessor.
 const FULL_PER_UNIT: usize = 8;
@@ -93,6 +94,15 @@ impl<T: DeviceFloat> Attention<T> for Cuda {
             .launch(self.stream())
     }
 
+    fn merge_variant(&self) -> Result<&'static str> {
+        Ok(only(NAME, MergePtx::VARIANTS)?.info.name)
+    }
+
+    fn launch_merge(&self, merge: &Merge<Self>) -> Result<()> {
+        self.check_streams(NAME, merge.named())?;
+        merge::launch(self.stream(), merge, Address::NULL)
+    }
+
     fn preload(&self, plan: &Plan) -> Result<()> {
         let stream = self.stream();
         for variant in WalkPtx::VARIANTS {
@@ -111,8 +121,12 @@ impl<T: DeviceFloat> Attention<T> for Cuda {
 
 /// Strides of batch entries, heads and tokens, in elements.
 fn strides(view: &View<Cuda>, layout: Layout) -> Result<[u64; 3]> {
-    let view = layout.heads_first(view)?;
-    Ok([0, 1, 2].map(|axis| view.strides()[axis] as u64))
+    Ok(outer(Some(&layout.heads_first(view)?)))
+}
+
+/// Strides of the first axes; 0 of what is absent.
+fn outer<const N: usize>(view: Option<&View<Cuda>>) -> [u64; N] {
+    std::array::from_fn(|axis| view.map_or(0, |view| view.strides()[axis] as u64))
 }
 
 fn address(view: Option<&View<Cuda>>) -> Address {
@@ -126,8 +140,8 @@ fn at_once(info: &VariantInfo) -> usize {
 
 /// Whether so many features of any token lie at a multiple of their bytes in all of these; of f32
 /// where elements are narrower, features of 16 bytes at most.
-fn aligned(views: &[&View<Cuda>], features: usize) -> bool {
-    views.iter().all(|view| {
+fn aligned<'a>(views: impl IntoIterator<Item = &'a View<Cuda>>, features: usize) -> bool {
+    views.into_iter().all(|view| {
         let outer = view.shape().len() - 1;
         let together = features.min(16 / view.dtype().bytes());
         Address::of(view).is_multiple_of((together * view.dtype().bytes()) as u64)
@@ -261,7 +275,7 @@ impl<'a> Common<'a> {
 
     /// With the slopes where they are when kernels run, and what a kernel may move together.
     fn told(&self, workspace: Option<&CudaBuffer>, info: &VariantInfo) -> WalkPtx {
-        let aligned = aligned(&self.lines, at_once(info)).into();
+        let aligned = aligned(self.lines.iter().copied(), at_once(info)).into();
         WalkPtx { slopes: self.slopes.address(workspace), aligned, ..self.walk }
     }
 }

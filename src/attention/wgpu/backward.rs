@@ -163,9 +163,8 @@ impl<T: DeviceFloat> Call<'_, T> {
             Walked::new(problem, stage, plan::rows(variant.info));
         let (workgroups, grid) = workgroups(device, &[problem.kv_heads, head_tiles, tiles])?;
         let wide = T::DTYPE != DType::F32 && gradient.view().dtype() == DType::F32;
-        let flags = [(true, flag::RESULT), (wide, flag::WIDE), (gradient.adds(), flag::ADD)];
         let flags =
-            flags.into_iter().fold(0, |all, (set, flag)| if set { all | flag } else { all });
+            flag::all([(true, flag::RESULT), (wide, flag::WIDE), (gradient.adds(), flag::ADD)]);
         let params = WalkWgslParams {
             workgroups,
             flags: bound.common.params.flags | flags,

@@ -1,10 +1,10 @@
 //! The forward pass: rows over parts of the keys, then the merge of what these gave.
 
-use super::{Common, Lines, Rooms, Small, copy_out, find, flag, word, workgroups};
+use super::{Common, Lines, Rooms, Small, copy_out, find, flag, merge, word, workgroups};
 use crate::Result;
-use crate::attention::kernels::{MergeWgsl, MergeWgslParams, WalkWgsl, WalkWgslParams};
+use crate::attention::kernels::{WalkWgsl, WalkWgslParams};
 use crate::attention::plan::{self, Stage, Walked};
-use crate::attention::{Inputs, Options, OutputsMut, Plan, Problem};
+use crate::attention::{Inputs, Merge, Options, OutputsMut, Plan, Problem};
 use crate::backend::Backend;
 use crate::backend::wgpu::{Recorder, Slice, Wgpu};
 use crate::element::DeviceFloat;
@@ -32,12 +32,8 @@ pub(super) fn record<T: DeviceFloat>(
     };
     let sink_at = rooms.optional(inputs.sink)?;
     let lse_at = rooms.room(&[splits, rows])?;
-    let before_at = match options.accumulate {
-        true => rooms.parameter(&*outputs.lse)?,
-        false => rooms.room(&[rows])?,
-    };
-    let scratch = rooms.scratch.fill(device, recorder)?;
-    let scratch = Slice::whole(&scratch);
+    let filled = rooms.scratch.fill(device, recorder)?;
+    let scratch = Slice::whole(&filled);
     let layout = options.layout;
     let result = outputs.out.as_deref().map(|out| Lines::of(device, out, layout));
     let result = result.transpose()?.unwrap_or(Lines::ABSENT);
@@ -45,8 +41,8 @@ pub(super) fn record<T: DeviceFloat>(
     let partial = partial.transpose()?.unwrap_or(Lines::ABSENT);
     let common = Common::new(device, problem, inputs, options, small)?;
     let of_part = rows * problem.value_width;
-    let parts = device.allocate(4 * if merges { splits * of_part } else { 0 } as u64)?;
-    let parts = merges.then(|| Slice::whole(&parts));
+    let room = device.allocate(4 * if merges { splits * of_part } else { 0 } as u64)?;
+    let parts = merges.then(|| Slice::whole(&room));
     let variant = find(device, WalkWgsl::VARIANTS, T::DTYPE, |info| info.name == plan.variant)?;
     let info = variant.info;
     let walked = Walked::new(problem, Stage::Out, plan::rows(info));
@@ -64,42 +60,15 @@ pub(super) fn record<T: DeviceFloat>(
         scratch,
     }
     .record(recorder, variant, grid)?;
-    if let Some(parts) = parts {
-        let (count, grid) = workgroups(device, &[rows])?;
-        let flags = [
-            (result.slice.is_some(), flag::RESULT),
-            (partial.slice.is_some(), flag::PARTIAL),
-            (options.accumulate, flag::ACCUMULATE),
-            (inputs.sink.is_some(), flag::SINK),
-        ];
-        let params = MergeWgslParams {
-            workgroups: count,
-            flags: flags.into_iter().fold(0, |all, (set, flag)| if set { all | flag } else { all }),
-            heads: params.heads,
-            queries: params.queries,
-            width: params.value_width,
-            parts: plan.splits,
-            parts_at: (parts.skipped(device) / 4) as u32,
-            parts_part: word(device, "elements of a part", of_part)?,
-            partial_at: partial.at,
-            partial_batch: partial.batch,
-            partial_head: partial.head,
-            partial_token: partial.token,
-            result_at: result.at,
-            result_batch: result.batch,
-            result_head: result.head,
-            result_token: result.token,
-            lse_at,
-            lse_part: word(device, "rows", rows)?,
-            before_at,
-            sink_at,
-        };
-        let variant = find(device, MergeWgsl::VARIANTS, T::DTYPE, |_| true)?;
-        let (partial, result) = (partial.bound(scratch), result.bound(scratch));
-        MergeWgsl { params, parts, partial, result, scratch }.record(recorder, variant, grid)?;
+    if !merges {
+        copy_out(recorder, scratch, lse_at, &*outputs.lse);
+        return Ok(());
     }
-    copy_out(recorder, scratch, if merges { before_at } else { lse_at }, &*outputs.lse);
-    Ok(())
+    let places = [(&room, 0), (&filled, 4 * u64::from(lse_at))];
+    let outputs = outputs.lines(layout)?;
+    let merge = Merge::of_buffers(problem, splits, places, outputs, options.accumulate)?;
+    let sink = inputs.sink.map(|_| (scratch, sink_at));
+    merge::record::<T>(device, recorder, &merge, sink)
 }
 
 /// How the forward pass walks.

@@ -6,8 +6,8 @@
 use super::kernels::{MergeWgsl, SinkWgsl, TermsWgsl, WalkWgsl, WalkWgslParams};
 use super::plan::{self, Pass, Target};
 use super::{
-    Attention, GradientsMut, Inputs, Layout, NAME, Options, OutputGradients, OutputsMut, Plan,
-    Problem, Sight,
+    Attention, GradientsMut, Inputs, Layout, Merge, NAME, Options, OutputGradients, OutputsMut,
+    Plan, Problem, Sight,
 };
 use crate::backend::Backend;
 use crate::backend::kernel::{Variant, VariantInfo};
@@ -19,6 +19,7 @@ use crate::{Error, Result};
 
 mod backward;
 mod forward;
+mod merge;
 
 /// Workgroups that fill a hardware device: WebGPU does not tell how many units there are, so this
 /// is what a large one needs, 132 units of 4.
@@ -104,6 +105,17 @@ impl<T: DeviceFloat> Attention<T> for Wgpu {
         })
     }
 
+    fn merge_variant(&self) -> Result<&'static str> {
+        Ok(find(self, MergeWgsl::VARIANTS, T::DTYPE, |_| true)?.info.name)
+    }
+
+    fn launch_merge(&self, merge: &Merge<Self>) -> Result<()> {
+        check_usages(merge.named())?;
+        recorded(self, "attention merge", |recorder| {
+            merge::record::<T>(self, recorder, merge, None)
+        })
+    }
+
     fn preload(&self, plan: &Plan) -> Result<()> {
         let element = Some(T::DTYPE.name());
         macro_rules! load {
@@ -151,6 +163,12 @@ mod flag {
     pub const ADD: u32 = 512;
     pub const ACCUMULATE: u32 = 1024;
     pub const SINK: u32 = 2048;
+    pub const NARROW: u32 = 4096;
+
+    /// Those that are set.
+    pub fn all(flags: impl IntoIterator<Item = (bool, u32)>) -> u32 {
+        flags.into_iter().fold(0, |all, (set, flag)| if set { all | flag } else { all })
+    }
 }
 
 /// A large tensor as a kernel finds it: the first element's index in its binding, and the strides
@@ -373,16 +391,14 @@ fn flags<T: DeviceFloat>(
 ) -> u32 {
     let narrow = inputs.bias.is_some_and(|bias| bias.dtype() != DType::F32);
     let bottom_right = problem.mask.alignment == super::Alignment::BottomRight;
-    [
+    flag::all([
         (problem.sequences.is_some(), flag::PACKED),
         (bottom_right, flag::BOTTOM_RIGHT),
         (options.softcap.is_some(), flag::SOFTCAP),
         (inputs.alibi_slopes.is_some(), flag::SLOPES),
         (inputs.bias.is_some(), flag::BIAS),
         (narrow, flag::NARROW_BIAS),
-    ]
-    .into_iter()
-    .fold(0, |flags, (set, flag)| if set { flags | flag } else { flags })
+    ])
 }
 
 /// The variant that fits an element type and something else.

@@ -3,6 +3,7 @@
 mod case;
 #[cfg(feature = "interpreter")]
 mod count;
+mod merge;
 mod prepared;
 mod time;
 
@@ -11,6 +12,7 @@ mod time;
 pub use count::count;
 
 pub use case::{Bias, Case, Numbers, Shard, Sizes, Tolerances};
+pub use merge::{MergeCase, MergeCases, merge_cases};
 pub use prepared::Prepared;
 
 use std::time::{Duration, Instant};

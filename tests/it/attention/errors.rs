@@ -94,6 +94,12 @@ fn wrong_queries_keys_and_values_are_told() {
     );
     replaced(
         &plain(),
+        [("q", zeros(&[2, 5, 0, 6]))],
+        "attention: option `shape`: expected no heads of keys, Hk, where queries have none, found \
+         Hk = 2 and H = 0",
+    );
+    replaced(
+        &plain(),
         [("k", zeros(&[2, 7, 2, 5]))],
         "attention: tensor `k`: expected shape (B, Sk, Hk, D) = (2, 7, 2, 6), found shape \
          (2, 7, 2, 5)",

@@ -1,4 +1,4 @@
-//! Attention on the case whose results another library has computed.
+//! Attention and merges of its results on the cases whose results another library has computed.
 
 use crate::fixtures::{DEVICES, compare};
 
@@ -16,5 +16,13 @@ fn attention_gives_what_pytorch_gives() {
     for device in DEVICES {
         let of = |tensor: &str, _: &[usize]| tolerance(device, tensor);
         compare("attention", "attention-causal-gqa", device, of);
+    }
+}
+
+#[test]
+fn merges_give_what_pytorch_gives() {
+    for device in DEVICES {
+        let of = |tensor: &str, _: &[usize]| tolerance(device, tensor);
+        compare("merge", "merge", device, of);
     }
 }
