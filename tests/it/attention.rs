@@ -23,6 +23,8 @@ macro_rules! on_backend {
 mod edges;
 mod errors;
 mod heads;
+#[cfg(feature = "interpreter")]
+mod interpreter;
 mod merge;
 mod packed;
 mod parts;

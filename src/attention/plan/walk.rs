@@ -222,3 +222,94 @@ fn fits_tensor_cores(
 pub(in crate::attention) fn shared(info: &VariantInfo) -> u32 {
     info.parameter("shared").and_then(|bytes| bytes.parse().ok()).unwrap_or(0)
 }
+
+#[cfg(all(test, feature = "cuda"))]
+mod tests {
+    use super::*;
+    use crate::attention::Mask;
+    use crate::attention::kernels::WalkPtx;
+    use crate::element::DType;
+
+    /// A device of so many multiprocessors and so much shared memory in a block.
+    fn device(units: usize, kibibytes: u32) -> Target {
+        let kernels = WalkPtx::VARIANTS.iter().map(|one| one.info).collect();
+        Target { name: "cuda".to_owned(), kernels, full: 8 * units, units, shared: kibibytes << 10 }
+    }
+
+    fn h100() -> Target {
+        device(132, 227)
+    }
+
+    fn planned(target: &Target, dtype: DType, sizes: [usize; 7], options: &Options) -> [Plan; 2] {
+        let problem = Problem::new(dtype, sizes, options).unwrap();
+        [Pass::Forward, Pass::Backward].map(|pass| walk(target, pass, &problem, options).unwrap())
+    }
+
+    /// Names of both passes, of B=2, H=8, Hk=2, 1024 tokens.
+    fn names(target: &Target, dtype: DType, width: usize, options: &Options) -> [&'static str; 2] {
+        let sizes = [2, 8, 2, 1024, 1024, width, width];
+        planned(target, dtype, sizes, options).map(|plan| plan.variant)
+    }
+
+    #[test]
+    fn tensor_cores_take_elements_of_16_bits() {
+        let plain = Options::default();
+        for (width, forward, backward) in [
+            (17, "attention_forward_mma_bf16_d64", "attention_backward_dq_mma_bf16_d64"),
+            (64, "attention_forward_mma_bf16_d64", "attention_backward_dq_mma_bf16_d64"),
+            (80, "attention_forward_mma_bf16_d128", "attention_backward_dq_mma_bf16_d128"),
+            (256, "attention_forward_mma_bf16_d256", "attention_backward_dq_mma_bf16_d256"),
+            (257, "attention_forward_out_d512", "attention_backward_dq_d512"),
+        ] {
+            assert_eq!(names(&h100(), DType::BF16, width, &plain), [forward, backward], "{width}");
+        }
+        let walks = ["attention_forward_out_d128", "attention_backward_dq_d128"];
+        assert_eq!(names(&h100(), DType::F32, 64, &plain), walks);
+    }
+
+    /// Softcaps and scales that are not positive go where there are registers for them.
+    #[test]
+    fn scores_that_are_more_than_scaled_have_their_kernels() {
+        let walk = "attention_backward_dq_d128";
+        let causal = Options::default().with_mask(Mask::causal());
+        for options in [causal.clone().with_softcap(30.0), causal.clone().with_scale(0.0)] {
+            let names = names(&h100(), DType::F16, 128, &options);
+            assert_eq!(names, ["attention_forward_mma_f16_d128_shaped", walk]);
+        }
+        let names = names(&h100(), DType::F16, 128, &causal);
+        assert_eq!(names[0], "attention_forward_mma_f16_d128");
+    }
+
+    #[test]
+    fn kernels_fit_the_shared_memory_of_a_block() {
+        let plain = Options::default();
+        let small = names(&device(82, 64), DType::F16, 128, &plain);
+        assert_eq!(small, ["attention_forward_out_d128", "attention_backward_dq_d128"]);
+        let wide = names(&device(82, 99), DType::F16, 256, &plain);
+        assert_eq!(wide, ["attention_forward_mma_f16_d256", "attention_backward_dq_mma_f16_d256"]);
+    }
+
+    /// One query of four heads that share keys: parts of the keys fill the device.
+    #[test]
+    fn few_rows_split_the_keys() {
+        let sizes = [1, 32, 8, 1, 16_384, 128, 128];
+        let [forward, backward] = planned(&h100(), DType::BF16, sizes, &Options::default());
+        assert_eq!((forward.splits, forward.blocks), (33, 264));
+        assert_eq!(backward.splits, 1);
+        let asked = Options::default().with_splits(3);
+        let [forward, _] = planned(&h100(), DType::BF16, sizes, &asked);
+        assert_eq!((forward.tile, forward.splits), ([128, 64], 3));
+    }
+
+    #[test]
+    fn any_variant_that_fits_may_be_asked_for() {
+        let options = Options::default().with_variant("attention_forward_out_d512");
+        let [forward, backward] = names(&h100(), DType::F16, 64, &options);
+        assert_eq!(forward, "attention_forward_out_d512");
+        assert_eq!(backward, "attention_backward_dq_mma_f16_d64");
+        let problem = Problem::new(DType::F16, [1, 1, 1, 1, 1, 65, 65], &options).unwrap();
+        let narrow = Options::default().with_variant("attention_forward_mma_f16_d64");
+        let refused = walk(&h100(), Pass::Forward, &problem, &narrow).unwrap_err().to_string();
+        assert!(refused.contains("attention_forward_mma_f16_d128"), "{refused}");
+    }
+}

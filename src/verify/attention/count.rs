@@ -7,12 +7,31 @@ use warpwright_ptx::interpreter::Options as Interpretation;
 use super::Case;
 use crate::Result;
 use crate::attention::{
-    Attention, Inputs, NAME, OutputGradients, Problem, backward, forward, split,
+    Attention, Inputs, NAME, OutputGradients, Plan, Problem, backward, forward, split,
 };
 use crate::backend::cuda::{Cuda, Interpreter};
-use crate::backend::{Device, dispatch, on_backend};
+use crate::backend::{Cpu, Device, dispatch, on_backend};
 use crate::element::{DType, Float};
 use crate::verify::count::Counted;
+
+/// The plans of both passes on an interpreter, which does not depend on how it interprets.
+///
+/// # Errors
+///
+/// As the call.
+pub fn plans(case: &Case, dtype: DType) -> Result<[Plan; 2]> {
+    let interpreter = Interpreter::new(Interpretation::default());
+    let device = Device::Cuda(Cuda::with_driver(interpreter)?);
+    let options = case.options();
+    dispatch!(NAME, &device, dtype, |backend, T| {
+        let (inputs, _) = split(&case.tensors::<T>()?);
+        let problem = Problem::check(&Inputs::<Cpu, T>::from_named(&inputs)?, &options)?;
+        Ok([
+            Attention::<T>::plan_forward(backend, &problem, &options)?,
+            Attention::<T>::plan_backward(backend, &problem, &options)?,
+        ])
+    })
+}
 
 /// Runs one pass, `forward` or `backward`, on an interpreter of its own and counts; `variant` is
 /// forced where it is given.

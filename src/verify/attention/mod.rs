@@ -9,7 +9,7 @@ mod time;
 
 #[cfg(feature = "interpreter")]
 #[cfg_attr(docsrs, doc(cfg(feature = "interpreter")))]
-pub use count::count;
+pub use count::{count, plans};
 
 pub use case::{Bias, Case, Numbers, Shard, Sizes, Tolerances};
 pub use merge::{MergeCase, MergeCases, merge_cases};
