@@ -52,7 +52,8 @@ const TOKENS: usize = 512;
 
 impl Counts {
     fn of(width: usize, mask: Mask, pass: &'static str) -> Self {
-        let case = Case { mask, ..Case::new(Sizes::square([1, 2, 1, TOKENS, width])) };
+        let sizes = Sizes::square([1, 2, 1, TOKENS, width]);
+        let case = Case { mask, splits: Some(1), ..Case::new(sizes) };
         let interpretation = Interpretation::default().unchecked();
         let counted = count(&case, pass, DType::F16, None, interpretation).expect("it runs");
         let [forward, backward] = plans(&case, DType::F16).expect("it fits");
@@ -120,7 +121,7 @@ impl Counts {
         let Sizes { heads, kv_heads, width, .. } = self.case.sizes;
         let rows = self.plan.tile[0] as usize;
         let line = 2 * width;
-        let queries = |lines, numbers| heads * TOKENS * (lines * line + numbers * 4);
+        let queries = |lines: usize, numbers: usize| heads * TOKENS * (lines * line + numbers * 4);
         let keys = heads * self.walked(rows, true) * 2 * line;
         match self.pass {
             "forward" => queries(2, 1) + keys,

@@ -12,7 +12,7 @@ use crate::devices::{devices, poison};
 
 /// `partial` and `lse` of blocks of the keys between cuts, each merged into those before it, and the
 /// first one into `before` if there is something.
-fn in_blocks<T: DeviceFloat>(
+pub fn in_blocks<T: DeviceFloat>(
     device: &Device,
     named: &Named<Cpu>,
     options: &Options,
