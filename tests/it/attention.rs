@@ -29,6 +29,8 @@ mod merge;
 mod packed;
 mod parts;
 mod strides;
+#[cfg(feature = "wgpu")]
+mod wgsl;
 
 fn run(device: &Device, named: &Named<Cpu>, options: &Options) -> Named<Cpu> {
     let ran = run_named(device, named, options);
