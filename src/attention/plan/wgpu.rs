@@ -43,7 +43,7 @@ pub(in crate::attention) fn runs(info: &VariantInfo, limits: &Limits) -> bool {
 fn subgroups_hold_rows(info: &VariantInfo, (smallest, largest): (u32, u32)) -> bool {
     let invocations = info.block[0];
     let of_row = invocations / rows(info) as u32;
-    smallest >= of_row && largest >= smallest && invocations % largest == 0
+    smallest >= of_row && largest >= smallest && invocations.is_multiple_of(largest)
 }
 
 /// On hardware, f16 halves the memory that bounds the walk, and subgroups save a barrier; in

@@ -103,7 +103,7 @@ impl MergeCase {
         let mut random = Random::new(self.seed);
         let mut named = Named::new();
         let rows = self.parts * lse.iter().product::<usize>();
-        let is_blind = |row: usize| self.blind && row % 3 == 0;
+        let is_blind = |row: usize| self.blind && row.is_multiple_of(3);
         let all_lse = (0..rows).map(|row| match is_blind(row) {
             true => f64::NEG_INFINITY,
             false => random.uniform(-self.spread, self.spread),

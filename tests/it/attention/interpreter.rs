@@ -120,7 +120,7 @@ impl Counts {
         let Sizes { heads, kv_heads, width, .. } = self.case.sizes;
         let rows = self.plan.tile[0] as usize;
         let line = 2 * width;
-        let queries = |lines, numbers| heads * TOKENS * (lines * line + numbers * 4);
+        let queries = |lines: usize, numbers: usize| heads * TOKENS * (lines * line + numbers * 4);
         let keys = heads * self.walked(rows, true) * 2 * line;
         match self.pass {
             "forward" => queries(2, 1) + keys,
