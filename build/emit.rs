@@ -140,6 +140,7 @@ fn row(table: &Table, variant: &Variant, expanded: &Expanded) -> String {
          \x20       name: {name:?},\n\
          \x20       parameters: &[{parameters}],\n\
          \x20       language: {language},\n\
+         \x20       capabilities: &{capabilities:?},\n\
          \x20       block: {block:?},\n\
          \x20       shared_bytes: {shared},\n\
          \x20       text: {text},\n\
@@ -150,6 +151,7 @@ fn row(table: &Table, variant: &Variant, expanded: &Expanded) -> String {
         pass = variant.pass,
         name = variant.name,
         parameters = parameters.join(", "),
+        capabilities = variant.capabilities,
         block = variant.block,
         shared = expanded.shared,
         text = included(&variant.name, table.language.ending()),

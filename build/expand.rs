@@ -1,7 +1,7 @@
 //! Templates and their expansion, by minijinja.
 //!
-//! A template sees the parameters and constants of its variant, and `entry_name`, `block` and
-//! `target`. Other files are imported by their path below `kernels/`:
+//! A template sees the parameters and constants of its variant, and `entry_name`, `block`, `target`
+//! and `capabilities`. Other files are imported by their path below `kernels/`:
 //! `{% import "common/scan.ptx" as scan %}`. Undefined names fail.
 
 use std::collections::BTreeMap;
@@ -139,6 +139,7 @@ fn context(variant: &Variant) -> Value {
         ("entry_name".to_owned(), Value::from(variant.name.as_str())),
         ("block".to_owned(), variant.block.into_iter().collect()),
         ("target".to_owned(), Value::from(variant.target.as_str())),
+        ("capabilities".to_owned(), variant.capabilities.iter().map(String::as_str).collect()),
     ];
     Value::from_pairs(parameters.chain(given))
 }

@@ -40,7 +40,7 @@ pub fn read(
         };
         let module = parsed(&text)?;
         if depth == Depth::Everything {
-            validated(&module, table, &text)?;
+            validated(&module, table, variant, &text)?;
         }
         let reader = Reader { module: &module, text: &text };
         reader.entry(table, variant)?;
@@ -61,10 +61,10 @@ fn parsed(text: &str) -> Result<Module, Wrong> {
     })
 }
 
-/// Naga's validation, with what WebGPU always has and what the table allows besides.
-fn validated(module: &Module, table: &Table, text: &str) -> Result<(), Wrong> {
+/// Naga's validation, with what WebGPU always has and what the variant may use besides.
+fn validated(module: &Module, table: &Table, variant: &Variant, text: &str) -> Result<(), Wrong> {
     let mut capabilities = Capabilities::default() | Capabilities::SHADER_FLOAT16_IN_FLOAT32;
-    for name in &table.capabilities {
+    for name in &variant.capabilities {
         capabilities |= Capabilities::from_name(name)
             .ok_or_else(|| (1, format!("[{}]: naga has no capability `{name}`", table.key)))?;
     }

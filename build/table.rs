@@ -10,11 +10,15 @@
 //! name = "scan_forward_{element}_n{padded}"   # may stand in a row
 //! block = [128, 1, 1]              # threads of a block; may stand in a row
 //! storage_bindings = 16            # WGSL only: more than the 8 of WebGPU's default limits
-//! capabilities = ["SUBGROUP"]      # WGSL only: what naga's validator has to allow
+//! capabilities = ["SUBGROUP"]      # WGSL only: what naga's validator has to allow, told to the template and to
+//!                                  # plans; may stand in a row
 //! [forward_ptx.each]               # all combinations of these ...
 //! element = ["f32", "bf16"]
 //! [[forward_ptx.rows]]             # ... with each of these rows
 //! padded = 16
+//! [[forward_ptx.rows]]             # or those of them that a row says: bf16 alone
+//! padded = 32
+//! element = "bf16"
 //! ```
 
 use toml::{Table as Toml, Value};
@@ -39,10 +43,10 @@ const RESERVED: [&str; 9] = [
 ];
 
 /// Those of them that may stand in a row.
-const OF_ROWS: [&str; 5] = ["template", "target", "pass", "name", "block"];
+const OF_ROWS: [&str; 6] = ["template", "target", "pass", "name", "block", "capabilities"];
 
 /// Names that the template gets besides the parameters.
-const GIVEN: [&str; 3] = ["entry_name", "block", "target"];
+const GIVEN: [&str; 4] = ["entry_name", "block", "target", "capabilities"];
 
 /// What a kernel is written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,8 +128,6 @@ pub struct Table {
     pub language: Language,
     /// Most storage buffers that it may bind (WGSL).
     pub storage_bindings: usize,
-    /// What naga's validator has to allow (WGSL).
-    pub capabilities: Vec<String>,
     /// The variants.
     pub variants: Vec<Variant>,
 }
@@ -161,6 +163,8 @@ pub struct Variant {
     pub block: [u32; 3],
     /// The PTX target, empty for WGSL.
     pub target: String,
+    /// What naga's validator has to allow (WGSL).
+    pub capabilities: Vec<String>,
     /// The parameters, first those that vary, then the constants of the table.
     pub parameters: Vec<(String, Parameter)>,
 }
@@ -217,7 +221,7 @@ impl Reader<'_> {
         if language == Language::Ptx {
             for key in ["storage_bindings", "capabilities"] {
                 if toml.contains_key(key) {
-                    return Err(self.wrong(format!("`{key}` is for WGSL only")));
+                    return Err(self.for_wgsl(key));
                 }
             }
         }
@@ -227,9 +231,12 @@ impl Reader<'_> {
             key: self.key.to_owned(),
             language,
             storage_bindings: self.storage_bindings(toml)?,
-            capabilities: self.capabilities(toml)?,
             variants: self.variants(toml, language)?,
         })
+    }
+
+    fn for_wgsl(&self, key: &str) -> Failure {
+        self.wrong(format!("`{key}` is for WGSL only"))
     }
 
     fn language(&self, template: &str) -> Result<Language, Failure> {
@@ -258,8 +265,8 @@ impl Reader<'_> {
             .ok_or_else(|| self.wrong("`storage_bindings` must be a count"))
     }
 
-    fn capabilities(&self, toml: &Toml) -> Result<Vec<String>, Failure> {
-        let Some(value) = toml.get("capabilities") else {
+    fn capabilities(&self, row: &Toml, toml: &Toml) -> Result<Vec<String>, Failure> {
+        let Some(value) = row.get("capabilities").or_else(|| toml.get("capabilities")) else {
             return Ok(Vec::new());
         };
         value
@@ -268,11 +275,15 @@ impl Reader<'_> {
             .ok_or_else(|| self.wrong("`capabilities` must be a list of names"))
     }
 
-    /// All combinations of `each`, crossed with `rows`.
+    /// All combinations of `each`, crossed with `rows`; a row that says one of its values has that
+    /// one only.
     fn variants(&self, toml: &Toml, language: Language) -> Result<Vec<Variant>, Failure> {
         let rows = self.rows(toml)?;
         let mut combinations = vec![Vec::new()];
         for (name, values) in self.each(toml)? {
+            if rows.iter().any(|row| row.get(name).is_some_and(|said| !values.contains(said))) {
+                return Err(self.wrong(format!("a row's `{name}` is none of `each.{name}`")));
+            }
             combinations = combinations
                 .iter()
                 .flat_map(|combination: &Vec<(&str, &Value)>| {
@@ -284,9 +295,12 @@ impl Reader<'_> {
                 })
                 .collect();
         }
+        let agree = |row: &Toml, combination: &[(&str, &Value)]| {
+            combination.iter().all(|&(name, value)| row.get(name).is_none_or(|said| said == value))
+        };
         let mut variants = Vec::new();
         for combination in &combinations {
-            for row in &rows {
+            for row in rows.iter().filter(|row| agree(row, combination)) {
                 variants.push(self.variant(toml, language, combination, row)?);
             }
         }
@@ -325,7 +339,9 @@ impl Reader<'_> {
         combination: &[(&str, &Value)],
         row: &Toml,
     ) -> Result<Variant, Failure> {
-        let in_row = row.iter().filter(|(key, _)| !OF_ROWS.contains(&key.as_str()));
+        let in_row = row.iter().filter(|(key, _)| {
+            !OF_ROWS.contains(&key.as_str()) && !combination.iter().any(|(name, _)| name == key)
+        });
         let constants = toml.iter().filter(|(key, _)| !RESERVED.contains(&key.as_str()));
         let given = combination
             .iter()
@@ -360,6 +376,10 @@ impl Reader<'_> {
             (Language::Wgsl, None) => "",
             (Language::Wgsl, Some(_)) => return Err(self.wrong("`target` is for PTX only")),
         };
+        if language == Language::Ptx && row.contains_key("capabilities") {
+            return Err(self.for_wgsl("capabilities"));
+        }
+        let capabilities = self.capabilities(row, toml)?;
         let template = self.of_row(row, toml, "template")?;
         if self.language(template)? != language {
             return Err(self.wrong("templates of one table are in one language"));
@@ -374,7 +394,7 @@ impl Reader<'_> {
             None => format!("{}/{template}", self.folder),
         };
         let (pass, target) = (pass.to_owned(), target.to_owned());
-        Ok(Variant { name, template, pass, block, target, parameters })
+        Ok(Variant { name, template, pass, block, target, capabilities, parameters })
     }
 }
 

@@ -3,9 +3,12 @@
 {%- import "attention/lines.wgsl" as lines -%}
 {%- import "attention/scores.wgsl" as scores -%}
 {%- import "attention/sight.wgsl" as sight -%}
+{%- import "attention/softmax.wgsl" as softmax -%}
 {%- set of_queries = stage == "out" or stage == "dq" or stage == "dbias" -%}
 {%- set twice = stage == "dq" or stage == "dk" or stage == "dbias" -%}
 {%- set sums = stage != "dbias" -%}
+{%- set native = "SHADER_FLOAT16" in capabilities -%}
+{%- set subgroups = "SUBGROUP" in capabilities -%}
 {%- set rows = tile_rows -%}
 {%- set per_thread = rows // 16 -%}
 // Attention, {{ stage }}; {{ element }}, lines of up to {{ width }} features.
@@ -25,8 +28,22 @@
 // A workgroup of 128 has {{ rows }} rows of its own, {{ "queries of one or more heads" if of_queries else "keys" }}, and walks {% if sums %}the {{ "keys" if of_queries else "queries" }} that {{ "they see" if of_queries else "see them" }}{% else %}batch entries and heads, with{% endif %}
 // 32 at a time{% if not sums %} of the keys{% endif %}. Scores: invocation t has rows t / 8{% if per_thread > 1 %} and t / 8 + 16{% endif %} and columns t % 8 + 8 i, from 32 features of both
 // sides at a time.{% if sums %} Sums: rows t / 16 + 8 i, and columns 4 (t % 16) of each 64 features of the lines.{% endif %}
-// Workgroup memory: features of both sides, or 32 lines of 64 features, 9216 bytes; weights, {{ rows * 33 * 4 }} bytes.
+// Workgroup memory: features of both sides, or 32 lines of 64 features, {{ 4608 if native else 9216 }} bytes; weights, {{ rows * 33 * 4 }} bytes.
 // Reads {{ 4 if element == "f32" else 2 }} bytes per feature of the other side and {{ rows }} rows; bound by workgroup memory.
+{%- if native %}
+// It holds features in f16, in half the bytes. They are widened as they are read, and products and sums are f32, so
+// that results have the bits of the variant that does without f16.
+{%- endif %}
+{%- if subgroups %}
+// The {{ 128 // rows }} invocations of a row lie in one subgroup, and find the row's largest score by shuffles. A tile takes
+// 2 D / 32 + 2 Dv / 64 barriers, one less than without subgroups; the 512 bytes to agree through are saved, too.
+{%- elif stage == "out" %}
+// A tile takes 2 D / 32 + 2 Dv / 64 + 1 barriers, rounded up; one of them is for the rows' largest scores.
+{%- endif %}
+{%- if native %}
+
+enable f16;
+{%- endif %}
 
 struct Params {
   workgroups: u32,       // with work
@@ -111,8 +128,10 @@ fn has(flag: u32) -> bool {
 const ROWS: u32 = {{ rows }}u;
 const COLUMNS: u32 = 32u;
 
+// Four features as workgroup memory holds them.
+alias Held = vec4<{{ "f16" if native else "f32" }}>;
 // Features of both sides, or lines that are added up.
-var<workgroup> features: array<vec4<f32>, 576>;
+var<workgroup> features: array<Held, 576>;
 // Scores, then weights, [row][column].
 var<workgroup> tile: array<f32, {{ rows * 33 }}>;
 // What each row sees, or who sees it.
@@ -120,11 +139,7 @@ var<workgroup> seen: array<vec2<u32>, {{ rows }}>;
 var<workgroup> place: vec4<u32>;
 var<workgroup> reach: vec2<u32>;
 {%- if stage == "out" %}
-var<workgroup> most: array<f32, {{ rows }}>;
-var<workgroup> total: array<f32, {{ rows }}>;
-var<workgroup> kept: array<f32, {{ rows }}>;
-// Of each row and piece of it.
-var<workgroup> pieces: array<f32, 128>;
+{{ softmax.declarations(rows, subgroups) }}
 {%- endif %}
 
 // A row's token, and its head: none where it is beyond them.
@@ -171,6 +186,7 @@ fn find_tile(flat: u32) -> vec4<u32> {
 {%- endfor %}
 {%- endfor %}
       for (var first_feature = 0u; first_feature < {{ features }}; first_feature += 32u) {
+        // Here all are through with the last features, weights and factors.
         workgroupBarrier();
         for (var i = thread; i < {{ rows * 8 }}u; i += 128u) {
           let row = i / 8u;
@@ -179,7 +195,7 @@ fn find_tile(flat: u32) -> vec4<u32> {
           if (feature < {{ features }}) {
             {{ left }}
           }
-          features[row * 9u + i % 8u] = four;
+          features[row * 9u + i % 8u] = Held(four);
         }
         for (var i = thread; i < 256u; i += 128u) {
           let column = i / 8u;
@@ -188,15 +204,15 @@ fn find_tile(flat: u32) -> vec4<u32> {
           if (feature < {{ features }}) {
             {{ right }}
           }
-          features[(ROWS + column) * 9u + i % 8u] = four;
+          features[(ROWS + column) * 9u + i % 8u] = Held(four);
         }
         workgroupBarrier();
         for (var i = 0u; i < 8u; i++) {
 {%- for r in range(per_thread) %}
-          let left_{{ r }} = features[(slow + {{ 16 * r }}u) * 9u + i];
+          let left_{{ r }} = vec4<f32>(features[(slow + {{ 16 * r }}u) * 9u + i]);
 {%- endfor %}
 {%- for c in range(4) %}
-          let right_{{ c }} = features[(ROWS + fast + {{ 8 * c }}u) * 9u + i];
+          let right_{{ c }} = vec4<f32>(features[(ROWS + fast + {{ 8 * c }}u) * 9u + i]);
 {%- endfor %}
 {%- for r in range(per_thread) %}
 {%- for c in range(4) %}
@@ -228,6 +244,11 @@ fn {{ entry_name }}(
   @builtin(workgroup_id) workgroup: vec3<u32>,
   @builtin(num_workgroups) grid: vec3<u32>,
   @builtin(local_invocation_index) thread: u32,
+{%- if subgroups %}
+  @builtin(subgroup_id) subgroup: u32,
+  @builtin(subgroup_size) subgroup_size: u32,
+  @builtin(subgroup_invocation_id) lane: u32,
+{%- endif %}
 ) {
   let id = workgroup.x + grid.x * (workgroup.y + grid.y * workgroup.z);
   if (id >= params.workgroups) {
@@ -277,10 +298,6 @@ fn {{ entry_name }}(
       range = {{ "keys_seen" if of_queries else "queries_seeing" }}(sequence, own.token);
     }
     seen[thread] = range;
-{%- if stage == "out" %}
-    most[thread] = LEAST;
-    total[thread] = 0.0;
-{%- endif %}
   }
   workgroupBarrier();
   if (thread == 0u) {
@@ -296,6 +313,9 @@ fn {{ entry_name }}(
   let bounds = workgroupUniformLoad(&reach);
   let begin = bounds.x;
   let end = bounds.y;
+{%- if stage == "out" %}
+{{- softmax.start(rows, subgroups) }}
+{%- endif %}
 {%- if sums %}
   let sum_row = thread / 16u;
   let sum_column = thread % 16u;
@@ -401,56 +421,16 @@ fn {{ entry_name }}(
       }
 {%- endfor %}
 {%- if stage == "out" %}
-      workgroupBarrier();
-      // {{ 128 // rows }} invocations for each row, {{ rows // 4 }} columns each.
-      let own_row = thread / {{ 128 // rows }}u;
-      let own_piece = own_row * 33u + thread % {{ 128 // rows }}u * {{ rows // 4 }}u;
-      var largest = LEAST;
-{%- for c in range(rows // 4) %}
-      largest = max(largest, tile[own_piece + {{ c }}u]);
-{%- endfor %}
-      pieces[thread] = largest;
-      workgroupBarrier();
-      let before = most[own_row];
-      largest = before;
-{%- for c in range(128 // rows) %}
-      largest = max(largest, pieces[own_row * {{ 128 // rows }}u + {{ c }}u]);
-{%- endfor %}
-      workgroupBarrier();
-      var sum = 0.0;
-{%- for c in range(rows // 4) %}
-      {
-        let weight = exp_below(tile[own_piece + {{ c }}u], largest);
-        tile[own_piece + {{ c }}u] = weight;
-        sum += weight;
-      }
-{%- endfor %}
-      pieces[thread] = sum;
-      if (thread % {{ 128 // rows }}u == 0u) {
-        most[own_row] = largest;
-        kept[own_row] = exp_below(before, largest);
-      }
-      workgroupBarrier();
-      if (thread % {{ 128 // rows }}u == 0u) {
-        var all = total[own_row] * kept[own_row];
-{%- for c in range(128 // rows) %}
-        all += pieces[own_row * {{ 128 // rows }}u + {{ c }}u];
-{%- endfor %}
-        total[own_row] = all;
-      }
-{%- for r in range(rows // 8) %}
-      let kept_{{ r }} = kept[sum_row + {{ 8 * r }}u];
-{%- for chunk in range(width // 64) %}
-      sum_{{ chunk }}_{{ r }} *= kept_{{ r }};
-{%- endfor %}
-{%- endfor %}
+{{- softmax.step(rows) }}
 {%- endif %}
 {%- if sums %}
 {%- set line = {"out": "v", "dq": "k", "dk": "q", "dv": "dout"}[stage] %}
 {%- set features_of_line = "params.width" if stage == "dq" or stage == "dk" else "params.value_width" %}
 {%- for chunk in range(width // 64) %}
       if ({{ 64 * chunk }}u < {{ features_of_line }}) {
+{%- if stage != "out" or not loop.first %}
         workgroupBarrier();
+{%- endif %}
         for (var i = thread; i < 512u; i += 128u) {
           let column = i / 16u;
           let feature = {{ 64 * chunk }}u + i % 16u * 4u;
@@ -458,22 +438,29 @@ fn {{ entry_name }}(
           if (feature < {{ features_of_line }}{% if not of_queries %} && counts(sequence, entry, head, first + column, begin, end){% endif %}) {
             {{ other(line, features_of_line, "kv_head" if of_queries else "head") }}
           }
-          features[column * 17u + i % 16u] = four;
+          features[column * 17u + i % 16u] = Held(four);
         }
         workgroupBarrier();
+{%- if stage == "out" %}
+{%- for r in range(rows // 8) %}
+        sum_{{ chunk }}_{{ r }} *= kept[sum_row + {{ 8 * r }}u];
+{%- endfor %}
+{%- endif %}
         for (var column = 0u; column < COLUMNS; column++) {
-          let four = features[column * 17u + sum_column];
+          let four = vec4<f32>(features[column * 17u + sum_column]);
 {%- for r in range(rows // 8) %}
           sum_{{ chunk }}_{{ r }} += tile[(sum_row + {{ 8 * r }}u) * 33u + column] * four;
 {%- endfor %}
         }
       }
 {%- endfor %}
-      workgroupBarrier();
 {%- endif %}
     }
   }
 
+{%- if stage == "out" %}
+{{- softmax.finish(rows) }}
+{%- endif %}
 {%- if sums %}
 {%- for r in range(rows // 8) %}
   {

@@ -8,10 +8,14 @@ use crate::variant::{forced, no_such_variant};
 
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 mod walk;
+#[cfg(feature = "wgpu")]
+mod wgpu;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 pub(super) use walk::{
     Stage, Target, Walked, is_of_tensor_cores, keys, rows, shared, walk, walk_variants, width,
 };
+#[cfg(feature = "wgpu")]
+pub(super) use wgpu::{runs, target};
 
 /// The kernel that was chosen for a call.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -73,6 +73,9 @@ pub struct VariantInfo {
     pub parameters: &'static [(&'static str, &'static str)],
     /// What it is written in.
     pub language: Language,
+    /// What a WGSL kernel uses besides what every WebGPU device has, in naga's words:
+    /// `SHADER_FLOAT16`, `SUBGROUP`.
+    pub capabilities: &'static [&'static str],
     /// Threads of a block, or invocations of a workgroup, along each axis.
     pub block: [u32; 3],
     /// Bytes of static shared, or workgroup, memory.

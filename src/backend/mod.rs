@@ -103,6 +103,8 @@ pub struct Limits {
     pub storage_bindings: u32,
     /// Smallest and largest width of a subgroup or warp, where kernels may use them.
     pub subgroups: Option<(u32, u32)>,
+    /// Whether kernels may have values in f16, and not in storage only.
+    pub native_f16: bool,
     /// The PTX that the device takes.
     pub tier: Option<Tier>,
 }
@@ -119,7 +121,26 @@ impl Limits {
             binding_bytes: u64::MAX,
             storage_bindings: u32::MAX,
             subgroups: Some((32, 32)),
+            native_f16: true,
             tier: Some(Tier::Sm90a),
+        }
+    }
+}
+
+#[cfg(all(test, feature = "wgpu"))]
+impl Limits {
+    /// WebGPU's default limits, no features, and so many cores, of software, for tests of plans.
+    pub(crate) fn of_webgpu(units: u32) -> Self {
+        Self {
+            units,
+            block_threads: 256,
+            shared_bytes: 16 << 10,
+            grid: [65535; 3],
+            binding_bytes: 1 << 27,
+            storage_bindings: 8,
+            subgroups: None,
+            native_f16: false,
+            tier: None,
         }
     }
 }

@@ -183,5 +183,11 @@ fn tables() {
     fails("template", file, "\"common/clear.ptx\"", "\"common/erase.ptx\"", whole, &told);
     let told = ["`schedule` is given twice"];
     fails("twice", file, "per_thread = 4", "per_thread = 4\nschedule = 1", ptx.as_deref(), &told);
+    let told = ["a row's `element` is none of `each.element`"];
+    let row = "per_thread = 4\nelement = \"f64\"";
+    fails("alone", file, "per_thread = 4", row, ptx.as_deref(), &told);
+    let told = ["`capabilities` is for WGSL only"];
+    let row = "per_thread = 4\ncapabilities = [\"SUBGROUP\"]";
+    fails("capabilities", file, "per_thread = 4", row, ptx.as_deref(), &told);
     fails("toml", file, "pass = \"setup\"", "pass = setup", None, &[]);
 }

@@ -30,6 +30,8 @@ mod packed;
 mod parts;
 mod properties;
 mod strides;
+#[cfg(feature = "wgpu")]
+mod wgsl;
 
 fn run(device: &Device, named: &Named<Cpu>, options: &Options) -> Named<Cpu> {
     let ran = run_named(device, named, options);

@@ -11,7 +11,7 @@ use crate::{Error, Result};
 /// A device, as these plans see it.
 pub(in crate::attention) struct Target {
     pub name: String,
-    /// Its kernels.
+    /// Its kernels, the better ones before others that are made for the same lines.
     pub kernels: Vec<&'static VariantInfo>,
     /// Blocks that fill it.
     pub full: usize,
@@ -159,7 +159,7 @@ pub(in crate::attention) fn walk(
              the device",
             problem.width.max(problem.value_width),
             width(info),
-            if is_of_tensor_cores(info) { ", on tensor cores" } else { "" },
+            means(info),
         ),
     })
 }
@@ -179,6 +179,16 @@ pub(in crate::attention) fn walk_variants(
 /// Whether the kernel's products are those of tensor cores.
 pub(in crate::attention) fn is_of_tensor_cores(info: &VariantInfo) -> bool {
     info.parameter("shared").is_some()
+}
+
+/// What the kernel uses that not every device has.
+fn means(info: &VariantInfo) -> &'static str {
+    match info.capabilities {
+        _ if is_of_tensor_cores(info) => ", on tensor cores",
+        ["SHADER_FLOAT16"] => ", held in f16",
+        ["SUBGROUP"] => ", by subgroups",
+        _ => "",
+    }
 }
 
 /// Every kernel that can run the pass: first those on tensor cores, narrow lines first; backward

@@ -132,7 +132,7 @@ impl<T: DeviceFloat> Call<'_, T> {
         Ok(())
     }
 
-    /// The kernel of a stage whose lines are so wide; that of dq is the plan's.
+    /// The kernel of a stage whose lines are so wide, of the plan's kind; that of dq is the plan's.
     fn variant(&self, stage: Stage) -> Result<&'static Variant<WalkWgsl<'static>>> {
         let planned = |info: &crate::backend::kernel::VariantInfo| info.name == self.plan.variant;
         let of_plan = find(self.device, WalkWgsl::VARIANTS, T::DTYPE, planned)?;
@@ -140,8 +140,15 @@ impl<T: DeviceFloat> Call<'_, T> {
             Stage::Dv => self.problem.value_width,
             _ => plan::width(of_plan.info),
         };
+        // The gradient of a bias has one kind only.
+        let capabilities = match stage {
+            Stage::Dbias => &[],
+            _ => of_plan.info.capabilities,
+        };
         find(self.device, WalkWgsl::VARIANTS, T::DTYPE, |info| {
-            info.parameter("stage") == Some(stage.name()) && width <= plan::width(info)
+            info.parameter("stage") == Some(stage.name())
+                && info.capabilities == capabilities
+                && width <= plan::width(info)
         })
     }
 

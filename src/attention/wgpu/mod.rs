@@ -21,23 +21,9 @@ mod backward;
 mod forward;
 mod merge;
 
-/// Workgroups that fill a hardware device: WebGPU does not tell how many units there are, so this
-/// is what a large one needs, 132 units of 4.
-const FULL: usize = 132 * 4;
-
-/// Workgroups that keep a core of a software device busy.
-const FULL_PER_CORE: usize = 2;
-
 /// The device, as plans see it.
 fn target(device: &Wgpu) -> Target {
-    let cores = device.limits().units as usize;
-    Target {
-        name: device.name(),
-        kernels: WalkWgsl::VARIANTS.iter().map(|one| one.info).collect(),
-        full: if cores == 0 { FULL } else { cores * FULL_PER_CORE },
-        units: cores,
-        shared: device.limits().shared_bytes,
-    }
+    plan::target(device.name(), &device.limits())
 }
 
 impl<T: DeviceFloat> Attention<T> for Wgpu {
@@ -117,12 +103,14 @@ impl<T: DeviceFloat> Attention<T> for Wgpu {
     }
 
     fn preload(&self, plan: &Plan) -> Result<()> {
+        let limits = self.limits();
         let element = Some(T::DTYPE.name());
         macro_rules! load {
             ($($entry:ident)*) => {
                 $(for variant in $entry::VARIANTS {
                     let of = variant.info.parameter("element");
-                    if variant.info.name == plan.variant || of.is_none() || of == element {
+                    let serves = variant.info.name == plan.variant || of.is_none() || of == element;
+                    if serves && plan::runs(variant.info, &limits) {
                         Wgpu::preload(self, variant.info)?;
                     }
                 })*

@@ -35,6 +35,7 @@ impl Backend for Cpu {
             binding_bytes: isize::MAX as u64,
             storage_bindings: u32::MAX,
             subgroups: None,
+            native_f16: false,
             tier: None,
         }
     }

@@ -350,6 +350,7 @@ impl Properties {
             binding_bytes: self.memory_bytes,
             storage_bindings: u32::MAX,
             subgroups: Some((32, 32)),
+            native_f16: true,
             tier: self.tier(),
         }
     }

@@ -141,6 +141,7 @@ pub(super) fn limits(
         subgroups: features
             .contains(Features::SUBGROUP)
             .then_some((info.subgroup_min_size, info.subgroup_max_size)),
+        native_f16: features.contains(Features::SHADER_F16),
         tier: None,
     }
 }
@@ -150,16 +151,7 @@ mod tests {
     use super::*;
 
     fn adapter(index: usize, discrete: bool, software: bool) -> Adapter {
-        let limits = Limits {
-            units: 0,
-            block_threads: 256,
-            shared_bytes: 16384,
-            grid: [65535; 3],
-            binding_bytes: 1 << 27,
-            storage_bindings: 8,
-            subgroups: None,
-            tier: None,
-        };
+        let limits = Limits::of_webgpu(0);
         let text = String::new;
         Adapter {
             index,

@@ -134,23 +134,10 @@ mod tests {
     use super::*;
     use crate::DType;
 
-    fn limits(units: u32) -> Limits {
-        Limits {
-            units,
-            block_threads: 256,
-            shared_bytes: 16 << 10,
-            grid: [65_535; 3],
-            binding_bytes: 128 << 20,
-            storage_bindings: 8,
-            subgroups: None,
-            tier: None,
-        }
-    }
-
     fn chosen(units: u32, sizes: [usize; 4], layout: Layout) -> Plan {
         let options = Options::default().with_layout(layout);
         let problem = Problem::new(DType::BF16, sizes, &options).unwrap();
-        wgpu("wgpu:0", &limits(units), Pass::Backward, &problem, &options).unwrap()
+        wgpu("wgpu:0", &Limits::of_webgpu(units), Pass::Backward, &problem, &options).unwrap()
     }
 
     #[test]

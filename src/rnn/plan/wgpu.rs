@@ -178,27 +178,13 @@ mod tests {
     use super::*;
     use crate::element::DType;
 
-    /// A device of WebGPU's default limits, with so many cores where it is software.
-    fn limits(units: u32) -> Limits {
-        Limits {
-            units,
-            block_threads: 256,
-            shared_bytes: 16384,
-            grid: [65535; 3],
-            binding_bytes: 1 << 27,
-            storage_bindings: 8,
-            subgroups: None,
-            tier: None,
-        }
-    }
-
     fn problem(cell: Cell, sizes: [usize; 4]) -> Problem {
         Problem::new(DType::F32, sizes, &Options::new(cell)).unwrap()
     }
 
     fn plan(cell: Cell, sizes: [usize; 4], units: u32) -> Plan {
         let (problem, options) = (problem(cell, sizes), Options::new(cell));
-        wgpu(Pass::Forward, "a device", &limits(units), &problem, &options).unwrap()
+        wgpu(Pass::Forward, "a device", &Limits::of_webgpu(units), &problem, &options).unwrap()
     }
 
     #[test]
@@ -222,7 +208,8 @@ mod tests {
         let cell = Cell::RELU;
         assert_eq!(plan(cell, [64, 3, 1, 4096], 2).path, Path::Stepwise);
         let (problem, options) = (problem(cell, [64, 3, 1, 4096]), Options::new(cell));
-        let all = wgpu_variants(Pass::Backward, "a device", &limits(0), &problem, &options);
+        let all =
+            wgpu_variants(Pass::Backward, "a device", &Limits::of_webgpu(0), &problem, &options);
         assert_eq!(all.unwrap(), ["rnn_backward_step_wgsl_relu_f32"]);
     }
 
@@ -231,12 +218,15 @@ mod tests {
         let asked = "rnn_backward_step_wgsl_gru_f32";
         let options = Options::new(Cell::Gru).with_variant(asked);
         let problem = problem(Cell::Gru, [2, 3, 1, 4]);
-        let variant =
-            |pass| wgpu(pass, "a device", &limits(0), &problem, &options).unwrap().variant;
+        let variant = |pass| {
+            wgpu(pass, "a device", &Limits::of_webgpu(0), &problem, &options).unwrap().variant
+        };
         assert_eq!(variant(Pass::Backward), asked);
         assert_eq!(variant(Pass::Forward), "rnn_forward_head_wgsl_gru_f32");
         let options = Options::new(Cell::Gru).with_variant("rnn_forward_head_wgsl_lstm_f32");
-        assert!(wgpu(Pass::Forward, "a device", &limits(0), &problem, &options).is_err());
+        assert!(
+            wgpu(Pass::Forward, "a device", &Limits::of_webgpu(0), &problem, &options).is_err()
+        );
     }
 
     #[test]

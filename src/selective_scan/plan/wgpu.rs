@@ -326,16 +326,7 @@ mod tests {
     }
 
     pub(super) fn limits(storage_bindings: u32, units: u32) -> Limits {
-        Limits {
-            units,
-            block_threads: 256,
-            shared_bytes: 16384,
-            grid: [65535; 3],
-            binding_bytes: 1 << 27,
-            storage_bindings,
-            subgroups: None,
-            tier: None,
-        }
+        Limits { storage_bindings, ..Limits::of_webgpu(units) }
     }
 
     fn planned(problem: &Problem, limits: &Limits) -> Plan {
