@@ -118,37 +118,6 @@ pub(crate) fn span(shape: &[usize], strides: &[usize]) -> Option<usize> {
         .filter(|&end| end <= isize::MAX as usize)
 }
 
-/// How many elements lie side by side, and what all other steps from element to element are
-/// multiples of: 0 where there are no others.
-pub(crate) fn runs(shape: &[usize], strides: &[usize]) -> (usize, usize) {
-    let mut axes: Vec<(usize, usize)> =
-        strides.iter().copied().zip(shape.iter().copied()).collect();
-    axes.retain(|&(stride, length)| stride > 0 && length > 1);
-    axes.sort_unstable();
-    axes.into_iter().fold((1, 0), |(run, step), (stride, length)| match stride <= run {
-        true => (run + (length - 1) * stride, step),
-        false => (run, greatest_common_divisor(step, stride)),
-    })
-}
-
-fn greatest_common_divisor(a: usize, b: usize) -> usize {
-    if b == 0 { a } else { greatest_common_divisor(b, a % b) }
-}
-
-/// Whether runs of two views of one buffer lie between one another: each from an offset on, of so
-/// many bytes, and again at multiples of so many.
-pub(crate) fn interleave(
-    (first, first_run, first_step): (u64, u64, u64),
-    (second, second_run, second_step): (u64, u64, u64),
-) -> bool {
-    let step = greatest_common_divisor(first_step as usize, second_step as usize) as u64;
-    if step == 0 {
-        return false;
-    }
-    let behind = |from: u64, to: u64| (to % step + step - from % step) % step;
-    behind(first, second) >= first_run && behind(second, first) >= second_run
-}
-
 /// `(2, 3, 4)`: the way shapes stand in messages.
 fn write_tuple(f: &mut fmt::Formatter<'_>, values: &[usize]) -> fmt::Result {
     f.write_str("(")?;

@@ -11,9 +11,9 @@ mod walk;
 #[cfg(feature = "wgpu")]
 mod wgpu;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
-pub(super) use walk::{
-    Stage, Target, Walked, is_of_tensor_cores, keys, rows, shared, walk, walk_variants, width,
-};
+pub(super) use walk::{Stage, Target, Walked, keys, rows, walk, walk_variants, width};
+#[cfg(feature = "cuda")]
+pub(super) use walk::{is_of_tensor_cores, shared};
 #[cfg(feature = "wgpu")]
 pub(super) use wgpu::{runs, target};
 

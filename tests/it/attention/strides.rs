@@ -43,8 +43,7 @@ fn layouts_agree<T: DeviceFloat>(device: &Device) {
     }
 }
 
-/// Queries, keys and values of a token side by side, their gradients too, and results with heads
-/// before tokens.
+/// Queries, keys and values of a token side by side, and results with heads before tokens.
 #[test]
 fn one_buffer_of_queries_keys_and_values_gives_equal_bits() {
     for device in devices() {
@@ -99,12 +98,13 @@ fn in_one_buffer<B: Attention<T>, T: Float>(
     forward_into(&inputs, options, &mut outputs.as_mut()).expect("it runs");
     let dout = copied(&named["dout"].transposed(1, 2).expect("axes")).to_backend(backend);
     let dout = dout.and_then(|dout| dout.transposed(1, 2)?.typed::<T>()).expect("memory");
-    // Gradients lie as queries, keys and values do.
-    let all = Tensor::<B, T>::new(backend, all.shape()).expect("memory");
-    let of = |heads| all.narrowed(2, heads).expect("within the axis");
-    let (dq, dk) = (of(0..heads), of(heads..heads + kv_heads));
-    let dv = of(heads + kv_heads..heads + 2 * kv_heads);
-    let mut gradients = Gradients { q: dq, k: dk, v: dv, bias: None, sink: None };
+    let mut gradients = Gradients {
+        q: heads_first(&q),
+        k: heads_first(&k),
+        v: heads_first(&v),
+        bias: None,
+        sink: None,
+    };
     let (saved, given) = (outputs.saved(), OutputGradients::new(&dout));
     backward_into(&inputs, options, &saved, &given, &mut gradients.as_mut()).expect("it runs");
     let views: [(&str, &View<B>); 5] = [
