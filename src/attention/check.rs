@@ -414,6 +414,7 @@ impl Problem {
     }
 
     /// Whether more becomes of products than scores at a positive scale.
+    #[cfg(any(feature = "cuda", feature = "wgpu"))]
     pub(super) fn shapes(&self, options: &Options) -> bool {
         let scaled = self.scale(options) > 0.0;
         !scaled || options.softcap.is_some() || self.has_bias || self.has_slopes
