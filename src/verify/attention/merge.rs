@@ -5,6 +5,7 @@ use std::time::Instant;
 #[cfg(feature = "interpreter")]
 use warpwright_ptx::interpreter::Options as Interpretation;
 
+use super::DTYPES;
 use crate::Result;
 use crate::attention::merge::{AXES, NAME, RunTime};
 use crate::attention::{Attention, Layout, Outputs, OutputsMut, Parts, merge, merge_into};
@@ -187,9 +188,6 @@ pub fn merge_cases(size: Size) -> Vec<MergeCase> {
     cases.extend((0..count).map(|_| MergeCase::random(&mut random)));
     cases
 }
-
-/// The element types that each case is run in.
-const DTYPES: [DType; 3] = [DType::F32, DType::BF16, DType::F16];
 
 /// The cases of merges.
 pub struct MergeCases;
