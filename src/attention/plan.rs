@@ -13,7 +13,7 @@ mod wgpu;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 pub(super) use walk::{Stage, Target, Walked, keys, rows, walk, walk_variants, width};
 #[cfg(feature = "cuda")]
-pub(super) use walk::{is_of_tensor_cores, shared};
+pub(super) use walk::{is_of_tensor_cores, shapes, shared};
 #[cfg(feature = "wgpu")]
 pub(super) use wgpu::{runs, target};
 

@@ -136,17 +136,24 @@ impl<'a, T: DeviceFloat> Call<'a, T> {
     }
 
     /// The kernel of a stage, of the plan's kind, whose lines are so wide; that of dq is the plan's.
+    /// A bias has one kind.
     fn kernel(&self, stage: Stage) -> Result<&'static Variant<WalkPtx>> {
         let named = |info: &VariantInfo| info.name == self.plan.variant;
-        let planned = variant(NAME, WalkPtx::VARIANTS, named)?.info;
-        let on_tensor_cores = plan::is_of_tensor_cores(planned);
+        let planned = variant(NAME, WalkPtx::VARIANTS, named)?;
+        if stage == Stage::Dq {
+            return Ok(planned);
+        }
+        let on_tensor_cores = stage != Stage::Dbias && plan::is_of_tensor_cores(planned.info);
         let width = match stage {
             Stage::Dv if !on_tensor_cores => self.problem.value_width,
-            _ => plan::width(planned),
+            Stage::Dbias => 0,
+            _ => plan::width(planned.info),
         };
+        let shapes = self.problem.shapes(self.options);
         variant(NAME, WalkPtx::VARIANTS, |info| {
             info.parameter("stage") == Some(stage.name())
                 && plan::is_of_tensor_cores(info) == on_tensor_cores
+                && (!on_tensor_cores || !shapes || plan::shapes(info))
                 && info.parameter("element").is_none_or(|of| of == T::DTYPE.name())
                 && width <= plan::width(info)
         })

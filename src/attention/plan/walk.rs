@@ -226,7 +226,12 @@ fn fits_tensor_cores(
 ) -> bool {
     problem.width.max(problem.value_width) <= width(info)
         && shared(info) <= target.shared
-        && (info.parameter("shapes") == Some("true") || !problem.shapes(options))
+        && (shapes(info) || !problem.shapes(options))
+}
+
+/// Whether a kernel on tensor cores has scores that are more than scaled by a positive number.
+pub(in crate::attention) fn shapes(info: &VariantInfo) -> bool {
+    info.parameter("shapes") == Some("true")
 }
 
 /// Bytes of shared memory that a launch asks for.
@@ -281,14 +286,14 @@ mod tests {
     /// Softcaps and scales that are not positive go where there are registers for them.
     #[test]
     fn scores_that_are_more_than_scaled_have_their_kernels() {
-        let walk = "attention_backward_dq_d128";
+        let backward = "attention_backward_dq_mma_f16_d128";
         let causal = Options::default().with_mask(Mask::causal());
         for options in [causal.clone().with_softcap(30.0), causal.clone().with_scale(0.0)] {
             let names = names(&h100(), DType::F16, 128, &options);
-            assert_eq!(names, ["attention_forward_mma_f16_d128_shaped", walk]);
+            assert_eq!(names, ["attention_forward_mma_f16_d128_shaped", backward]);
         }
         let names = names(&h100(), DType::F16, 128, &causal);
-        assert_eq!(names[0], "attention_forward_mma_f16_d128");
+        assert_eq!(names, ["attention_forward_mma_f16_d128", backward]);
     }
 
     #[test]
