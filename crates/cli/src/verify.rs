@@ -56,19 +56,18 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
             let progress = progress(suite.operation().name(), &device, suite.count(size));
             suite.run(&device, size, &mut |report| {
                 progress.set_position(report.index as u64);
-                summary.add(&device, report);
+                if let Some(complaint) = summary.add(&device, report) {
+                    progress.suspend(|| say!("FAILED {complaint}"));
+                }
             });
             progress.finish_and_clear();
         }
     }
     say!("{}", summary.table());
-    for complaint in summary.complaints.iter().take(20) {
-        say!("FAILED {complaint}");
-    }
     for (reason, cases) in &summary.unsupported {
         say!("not supported, {cases} cases: {reason}");
     }
-    let failed = summary.complaints.len();
+    let failed = summary.failed;
     say!("{} cases in {:.1} s", summary.cases, start.elapsed().as_secs_f64());
     match failed {
         0 => Ok(()),
@@ -112,7 +111,7 @@ fn progress(operation: &str, device: &Device, cases: usize) -> ProgressBar {
 #[derive(Default)]
 struct Summary {
     lines: BTreeMap<(String, &'static str, &'static str, DType, &'static str), Line>,
-    complaints: Vec<String>,
+    failed: usize,
     unsupported: BTreeMap<String, usize>,
     cases: usize,
 }
@@ -126,10 +125,12 @@ struct Line {
 }
 
 impl Summary {
-    fn add(&mut self, device: &Device, report: Report) {
+    /// Counts a report, and says what is wrong with it: a grid of hours tells of a failure when
+    /// it sees it.
+    fn add(&mut self, device: &Device, report: Report) -> Option<String> {
         if let Outcome::Unsupported(reason) = report.outcome {
             *self.unsupported.entry(reason).or_default() += 1;
-            return;
+            return None;
         }
         self.cases += 1;
         let Report { operation, pass, dtype, variant, .. } = report;
@@ -143,10 +144,10 @@ impl Summary {
         if let Some(worst) = worst {
             line.worst = Some(worst.clone());
         }
-        if let Some(complaint) = report.complaint() {
-            line.failed += 1;
-            self.complaints.push(format!("{}: {complaint}", device.name()));
-        }
+        let complaint = report.complaint()?;
+        line.failed += 1;
+        self.failed += 1;
+        Some(format!("{}: {complaint}", device.name()))
     }
 
     fn table(&self) -> Table {
