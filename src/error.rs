@@ -186,6 +186,14 @@ pub enum Error {
         /// What the driver said, with the assembler's log where there is one.
         reason: String,
     },
+    /// Ranks did not come to an end together.
+    #[error("rank {rank}: {fault}")]
+    Communication {
+        /// The rank that tells.
+        rank: usize,
+        /// What went wrong.
+        fault: crate::collective::Fault,
+    },
 }
 
 /// Which of three groups an error belongs to; the command's exit status follows it.
@@ -217,7 +225,8 @@ impl Error {
             | Self::Io { .. }
             | Self::OutOfMemory { .. }
             | Self::DeviceLost { .. }
-            | Self::Driver { .. } => ErrorKind::Run,
+            | Self::Driver { .. }
+            | Self::Communication { .. } => ErrorKind::Run,
         }
     }
 }

@@ -46,9 +46,9 @@
 //! free: a stride of 0 shares keys and values among batch entries. B, Sq and Sk may be 0.
 //!
 //! What a query does not see does not reach it, whatever it holds: a NaN in a key or value stays
-//! with the queries of tiles that see it, one in a query with this query. A score of +∞ is the
-//! caller's error. Equal inputs give equal bits on one device, gradients too: nothing is added by
-//! floating-point atomics.
+//! with the queries of tiles that see it, or that see keys on both sides of it; one in a query with
+//! this query. A score of +∞ is the caller's error. Equal inputs give equal bits on one device,
+//! gradients too: nothing is added by floating-point atomics.
 //!
 //! ```
 //! use warpwright::attention::{self, Inputs, Mask, Options};
@@ -89,10 +89,9 @@
 //! 8.0 on): up to 256 features, any strides; lines that do not lie at multiples of 16 bytes move more
 //! slowly, with the same bits. Backward, dq is one walk, dk and dv another, so that each is added up in
 //! one order without atomics: 7 products of matrices instead of the 5 that one walk with atomics needs.
-//! f32, and backward what has a softcap, slopes, a bias or a scale that is not positive, goes through
-//! the walk by exact multiply-add that is also the readable partner of the others in tests, and up to
-//! 512 features wide. By the interpreter, for each score of a tile in which there is something to see,
-//! at 512 tokens, dense:
+//! f32, and the gradient of a bias, goes through the walk by exact multiply-add that is also the
+//! readable partner of the others in tests, and up to 512 features wide. By the interpreter, for each
+//! score of a tile in which there is something to see, at 512 tokens, dense:
 //!
 //! | kernel | D | rows x columns | `mma` x 1000 | exponentials | f32 instructions |
 //! |---|---|---|---|---|---|

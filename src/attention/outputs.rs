@@ -16,7 +16,7 @@ pub struct Outputs<B: Backend, T: Float> {
 }
 
 impl<B: Backend, T: Float> Outputs<B, T> {
-    pub(super) fn new(backend: &B, problem: &Problem) -> Result<Self> {
+    pub(crate) fn new(backend: &B, problem: &Problem) -> Result<Self> {
         Ok(Self {
             out: Tensor::new(backend, &problem.output_shape())?,
             lse: Tensor::new(backend, &problem.lse_shape())?,
@@ -146,7 +146,7 @@ pub struct Gradients<B: Backend, T: Float> {
 }
 
 impl<B: Backend, T: Float> Gradients<B, T> {
-    pub(super) fn new(backend: &B, inputs: &Inputs<'_, B, T>) -> Result<Self> {
+    pub(crate) fn new(backend: &B, inputs: &Inputs<'_, B, T>) -> Result<Self> {
         let like = |view: &View<B>| Tensor::new(backend, view.shape());
         let wide = |shape: &[usize]| Tensor::new(backend, shape);
         Ok(Self {

@@ -12,6 +12,7 @@ mod gradients;
 mod interpreter;
 mod properties;
 mod resources;
+mod ring;
 mod rnn;
 mod scan_attention;
 mod spgemm;

@@ -362,7 +362,7 @@ impl Draw<'_> {
         Ok(())
     }
 
-    /// Which queries see a key, and which keys are seen by a query.
+    /// Which queries see a key, and which keys are seen by a query, or lie between such.
     fn seen(&self) -> Result<Seen> {
         let Sizes { queries, keys, .. } = self.case.sizes;
         let mut seen = Seen { queries: vec![false; queries], keys: vec![false; keys] };
@@ -370,8 +370,9 @@ impl Draw<'_> {
             for i in 0..sight.queries.len() {
                 let of_query = sight.keys_of(i);
                 seen.queries[first_query + i] = !of_query.is_empty();
-                seen.keys[first_key + of_query.start..first_key + of_query.end].fill(true);
             }
+            let of_any = sight.keys_of_any(0..sight.queries.len());
+            seen.keys[first_key + of_any.start..first_key + of_any.end].fill(true);
         };
         let mask = &self.case.mask;
         match (self.named.get("cu_seqlens_q"), self.named.get("cu_seqlens_k")) {

@@ -1,0 +1,297 @@
+//! Attention over sequences that no single device holds.
+//!
+//! Each rank has some tokens of a sequence, as a [`Partition`] cuts it, and gives what
+//! [`attention`](mod@crate::attention) gives for its queries over the keys of all. What is computed,
+//! sent and merged, and when, is a [`Schedule`]: data, the same for every transport. A
+//! [`Communicator`] carries it out.
+//!
+//! | schedule | stays | goes round | comes home |
+//! |---|---|---|---|
+//! | [`KvRing`](Algorithm::KvRing) | queries, results | keys, values | backward their gradients, added to on the way |
+//! | [`TwoWay`](Algorithm::TwoWay) | the same | half of the heads up, half down | the same |
+//! | [`TokenRing`](Algorithm::TokenRing) | keys, values, their gradients | queries | results, backward gradients of queries, straight |
+//!
+//! Which is taken, if none is asked for, is told from the bytes that a step moves
+//! ([`Shards::choose`]). Where sight is causal a [zigzag](Scheme::Zigzag) gives every rank as much
+//! to do, and moves three quarters of the bytes. Sums are f32 wherever they are, so that errors do
+//! not grow with the ranks; they are added in the order of the steps, so that equal calls give
+//! equal bits; one rank is a plain call, to the bit.
+//!
+//! ```
+//! use warpwright::attention::{Inputs, Mask, Options};
+//! use warpwright::collective::{Communicator, Local};
+//! use warpwright::ring::{self, Partition, Ring, Scheme};
+//! use warpwright::{Cpu, Tensor};
+//!
+//! // Keys that are all alike: every query has the mean of the values up to its own, of all ranks.
+//! let partition = Partition::new(Scheme::Zigzag, 8, 2)?;
+//! let shards = Local::<Cpu>::run(2, |ranks| {
+//!     let rank = ranks.rank();
+//!     let ones = Tensor::from_vec(vec![1.0f32; 4], &[1, 4, 1, 1])?;
+//!     let values: Vec<f32> = (0..8u8).map(f32::from).collect();
+//!     let v = Tensor::from_vec(partition.scatter(&values, [1, 1], rank), &[1, 4, 1, 1])?;
+//!     let options = Options::default().with_mask(Mask::causal());
+//!     let inputs = Inputs::new(&ones, &ones, &v);
+//!     ring::forward(&ranks, &inputs, &Ring::new(partition), &options)?.out.to_vec()
+//! });
+//! let shards: Vec<Vec<f32>> = shards.into_iter().collect::<Result<_, _>>()?;
+//! assert_eq!(partition.gather(&shards, [1, 1]), [0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5]);
+//! # Ok::<(), warpwright::Error>(())
+//! ```
+//!
+//! Papers: H. Liu, M. Zaharia, P. Abbeel, "Ring Attention with Blockwise Transformers for
+//! Near-Infinite Context", 2023, arXiv 2310.01889; W. Brandon et al., "Striped Attention: Faster Ring
+//! Attention for Causal Transformers", 2023, arXiv 2311.09431; Z. Wang et al., "TokenRing: An
+//! Efficient Parallelism Framework for Infinite-Context LLMs via Bidirectional Communication", 2024,
+//! arXiv 2412.20501.
+
+mod backward;
+mod cut;
+mod descriptor;
+mod forward;
+mod model;
+mod options;
+mod partition;
+mod schedule;
+mod traffic;
+
+pub use model::Shards;
+pub use options::Ring;
+pub use partition::{Partition, Scheme};
+pub use schedule::{
+    Action, Algorithm, Block, Direction, Half, Heads, Item, Lane, Meetings, Pass, Piece, Schedule,
+    Transfer,
+};
+
+use crate::attention::{
+    self, Attention, Gradients, Inputs, Options, OutputGradients, Outputs, Problem,
+};
+use crate::backend::Backend;
+use crate::check::Check;
+use crate::collective::{self, Communicator, Lines};
+use crate::element::{Element, Float};
+use crate::tensor::Tensor;
+use crate::{Error, Result};
+use backward::Backward;
+use cut::{Cut, tokens_first};
+use descriptor::Descriptor;
+use forward::Forward;
+
+/// The operation, as messages and the command name it.
+pub const NAME: &str = "ring-attention";
+
+/// The checks of the operation.
+const CHECK: Check = Check { operation: NAME };
+
+/// Attention of this rank's queries over the keys of all ranks, into new tensors. All ranks make
+/// the call together, each with its tokens of the sequence: masks and slopes count positions in
+/// the whole one. A sink is given to all.
+///
+/// # Errors
+///
+/// As [`attention::forward`](fn@attention::forward); [`Error::Shape`] where the tensors have not the
+/// tokens of the partition, [`Error::Unsupported`] for what rings do not have yet, biases and packed
+/// sequences; [`Error::Communication`] where ranks differ, are late or gone.
+pub fn forward<B: Attention<T> + Lines, T: Float, C: Communicator<B>>(
+    ranks: &C,
+    inputs: &Inputs<'_, B, T>,
+    ring: &Ring,
+    options: &Options,
+) -> Result<Outputs<B, T>> {
+    let call = Call::new(ranks, inputs, ring, options, Pass::Forward)?;
+    if call.is_plain() {
+        return attention::forward(inputs, &call.whole(options));
+    }
+    call.agree(ranks)?;
+    let outputs = Outputs::new(inputs.q.backend(), &call.problem)?;
+    // Where T is the type of sums the result is its own sum.
+    let out = tokens_first(&outputs.out, options.layout)?;
+    let running = match T::DTYPE == T::State::DTYPE {
+        true => out.clone(),
+        false => tokens_first(
+            &*Tensor::<B, T::State>::new(inputs.q.backend(), &call.problem.output_shape())?,
+            options.layout,
+        )?,
+    };
+    let cut = Cut::new(ranks.rank(), ring, call.shards.clone(), options);
+    let running = [running, (*outputs.lse).clone()];
+    let mut worker = Forward::new(&cut, inputs, options.layout, running)?;
+    traffic::run(ranks, &call.schedule, call.digest(), &mut worker)?;
+    if T::DTYPE != T::State::DTYPE {
+        let [running, _] = worker.into_running();
+        out.backend().copy_lines(&running, &out)?;
+    }
+    Ok(outputs)
+}
+
+/// Gradients of this rank's queries, keys and values, and of the sink over all ranks, into new
+/// tensors. `outputs` are those of [`forward`].
+///
+/// # Errors
+///
+/// As [`forward`].
+pub fn backward<B: Attention<T> + Lines, T: Float, C: Communicator<B>>(
+    ranks: &C,
+    inputs: &Inputs<'_, B, T>,
+    ring: &Ring,
+    options: &Options,
+    outputs: &Outputs<B, T>,
+    given: &OutputGradients<'_, B, T>,
+) -> Result<Gradients<B, T>> {
+    let call = Call::new(ranks, inputs, ring, options, Pass::Backward)?;
+    if call.is_plain() {
+        let whole = call.whole(options);
+        return attention::backward(inputs, &whole, &outputs.saved(), given);
+    }
+    let delta = attention::row_terms(inputs, options, outputs, given);
+    let delta = delta.inspect_err(|error| ranks.abort(&error.to_string()))?;
+    call.agree(ranks)?;
+    let cut = Cut::new(ranks.rank(), ring, call.shards.clone(), options);
+    let mut gradients = Gradients::new(inputs.q.backend(), inputs)?;
+    let rows = [&delta, &outputs.lse];
+    let layout = options.layout;
+    let mut worker = Backward::new(&cut, inputs, layout, rows, given.out, &mut gradients)?;
+    traffic::run(ranks, &call.schedule, call.digest(), &mut worker)?;
+    worker.finish(layout, &gradients)?;
+    if let Some(sink) = &gradients.sink {
+        collective::all_reduce(ranks, sink)?;
+    }
+    Ok(gradients)
+}
+
+/// A call that was checked, and what its ranks do.
+struct Call {
+    problem: Problem,
+    shards: Shards,
+    schedule: Schedule,
+    descriptor: Descriptor,
+}
+
+impl Call {
+    fn new<B: Attention<T>, T: Float>(
+        ranks: &impl Communicator<B>,
+        inputs: &Inputs<'_, B, T>,
+        ring: &Ring,
+        options: &Options,
+        pass: Pass,
+    ) -> Result<Self> {
+        let checked = Self::check(ranks, inputs, ring, options, pass);
+        // Others would wait for this rank.
+        checked.inspect_err(|error| ranks.abort(&error.to_string()))
+    }
+
+    fn check<B: Attention<T>, T: Float>(
+        ranks: &impl Communicator<B>,
+        inputs: &Inputs<'_, B, T>,
+        ring: &Ring,
+        options: &Options,
+        pass: Pass,
+    ) -> Result<Self> {
+        let problem = Problem::check(inputs, options)?;
+        check_ring(ranks, &problem, inputs, ring, options)?;
+        let shards = Shards::of(&problem, ring.queries, ring.keys);
+        let schedule = ring.schedule(&shards, &options.mask, pass)?;
+        let descriptor = describe(&problem, inputs, ring, options, &schedule);
+        Ok(Self { problem, shards, schedule, descriptor })
+    }
+
+    /// Whether there is nothing to be sent, because there is one rank, or nothing at all.
+    fn is_plain(&self) -> bool {
+        self.schedule.ranks() == 1 || self.problem.batch * self.problem.heads == 0
+    }
+
+    /// The options of a plain call.
+    fn whole(&self, options: &Options) -> Options {
+        let shards = &self.shards;
+        let rank = |partition: &Partition| partition.positions(0);
+        match self.schedule.ranks() {
+            1 => options.clone().with_queries(rank(&shards.queries)).with_keys(rank(&shards.keys)),
+            _ => options.clone(),
+        }
+    }
+
+    fn agree<B: Backend>(&self, ranks: &impl Communicator<B>) -> Result<()> {
+        self.descriptor.agree(ranks)
+    }
+
+    fn digest(&self) -> u64 {
+        self.descriptor.digest()
+    }
+}
+
+/// The tensors are those of the rank's tokens, and nothing is asked for that rings do not have.
+fn check_ring<B: Backend, T: Float>(
+    ranks: &impl Communicator<B>,
+    problem: &Problem,
+    inputs: &Inputs<'_, B, T>,
+    ring: &Ring,
+    options: &Options,
+) -> Result<()> {
+    if ring.ranks() != ranks.size() {
+        let expected = format!("{}, as the communicator has", ranks.size());
+        return Err(CHECK.wrong_option("ranks", &expected, &ring.ranks().to_string()));
+    }
+    for (name, partition, found, view) in [
+        ("q", &ring.queries, problem.queries, &**inputs.q),
+        ("k", &ring.keys, problem.keys, &**inputs.k),
+    ] {
+        let expected = partition.len(ranks.rank());
+        if found != expected {
+            let (rank, total) = (ranks.rank(), partition.total());
+            let expected = format!("{expected} tokens, those of rank {rank} of {total}");
+            return Err(CHECK.wrong_shape(name, view, expected));
+        }
+    }
+    let refused = [
+        (inputs.bias.is_some(), "a bias", "use `alibi_slopes`, or attention without a ring"),
+        (inputs.packed.is_some(), "packed sequences", "call it for each sequence"),
+        (
+            options.queries.is_some() || options.keys.is_some() || options.accumulate,
+            "positions or running results of the caller",
+            "cut the sequence by the ring's partitions",
+        ),
+    ];
+    match refused.into_iter().find(|(asked, ..)| *asked) {
+        None => Ok(()),
+        Some((_, what, instead)) => Err(Error::Unsupported {
+            operation: NAME,
+            backend: inputs.q.backend().name(),
+            what: what.to_owned(),
+            instead: instead.to_owned(),
+        }),
+    }
+}
+
+/// What ranks must agree on.
+fn describe<B: Backend, T: Float>(
+    problem: &Problem,
+    inputs: &Inputs<'_, B, T>,
+    ring: &Ring,
+    options: &Options,
+    schedule: &Schedule,
+) -> Descriptor {
+    let mask = format!("{:?}", options.mask);
+    let softcap = options.softcap.map_or(0, f32::to_bits);
+    let scale = options.scale.unwrap_or_else(|| (problem.width as f32).powf(-0.5)).to_bits();
+    Descriptor::new()
+        .with("operation", NAME)
+        .with("pass", format!("{:?}", schedule.pass()))
+        .with("ranks", ring.ranks())
+        .with("B", problem.batch)
+        .with("H", problem.heads)
+        .with("Hk", problem.kv_heads)
+        .with("D", problem.width)
+        .with("Dv", problem.value_width)
+        .with("type", problem.dtype)
+        .with("partition of queries", ring.queries.scheme())
+        .with("queries", ring.queries.total())
+        .with("partition of keys", ring.keys.scheme())
+        .with("keys", ring.keys.total())
+        .with("schedule", schedule.algorithm())
+        .with("direction", format!("{:?}", ring.direction))
+        .with("mask", mask)
+        .with("scale", format!("{scale:08x}"))
+        .with("softcap", format!("{softcap:08x}"))
+        .with("alibi_slopes", inputs.alibi_slopes.is_some())
+        .with("sink", inputs.sink.is_some())
+}
