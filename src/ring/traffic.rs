@@ -43,10 +43,10 @@ pub(super) fn run<B: Backend, C: Communicator<B>>(
     worker: &mut impl Worker<B>,
 ) -> Result<()> {
     let done = carry_out(ranks, schedule, call, worker);
-    if let Err(error) = &done {
-        if !matches!(error, Error::Communication { .. }) {
-            ranks.abort(&error.to_string());
-        }
+    if let Err(error) = &done
+        && !matches!(error, Error::Communication { .. })
+    {
+        ranks.abort(&error.to_string());
     }
     done
 }

@@ -155,12 +155,15 @@ fn product(pass: Pass, of_queries: bool) -> Item {
     }
 }
 
+/// A half of tokens and a head, and who has added to it.
+type Part = ((usize, usize), BTreeSet<usize>);
+
 /// All ranks, one action after the other.
 struct Machine {
     pass: Pass,
     ranks: Vec<Rank>,
     /// What was sent, as it was when it was posted.
-    flying: BTreeMap<Transfer, Vec<((usize, usize), BTreeSet<usize>)>>,
+    flying: BTreeMap<Transfer, Vec<Part>>,
 }
 
 impl Machine {

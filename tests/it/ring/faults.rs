@@ -12,18 +12,19 @@ const DEADLINE: Duration = Duration::from_millis(300);
 
 /// What a rank was told, where it was told anything.
 fn faults<R>(ends: &[Result<R>]) -> Vec<Option<&Fault>> {
-    let fault = |end| match end {
-        &Err(Error::Communication { ref fault, .. }) => Some(match fault {
-            Fault::Poisoned { first } => match &**first {
-                Error::Communication { fault, .. } => fault,
-                other => panic!("{other}"),
-            },
-            fault => fault,
-        }),
-        &Err(ref other) => panic!("{other}"),
-        Ok(_) => None,
-    };
     ends.iter().map(fault).collect()
+}
+
+fn fault<R>(end: &Result<R>) -> Option<&Fault> {
+    match end {
+        Ok(_) => None,
+        Err(Error::Communication { fault: Fault::Poisoned { first }, .. }) => match &**first {
+            Error::Communication { fault, .. } => Some(fault),
+            other => panic!("{other}"),
+        },
+        Err(Error::Communication { fault, .. }) => Some(fault),
+        Err(other) => panic!("{other}"),
+    }
 }
 
 /// Runs the ranks with a short deadline, and sees that all end soon.
