@@ -384,9 +384,9 @@ impl Problem {
         Ok(queries.windows(2).zip(keys.windows(2)).enumerate().map(one).collect())
     }
 
-    /// What products of queries and keys are multiplied with.
-    pub(super) fn scale(&self, options: &Options) -> f32 {
-        options.scale.unwrap_or_else(|| (1.0 / (self.width as f64).sqrt()) as f32)
+    /// What products of queries and keys are multiplied with; kernels round it.
+    pub(super) fn scale(&self, options: &Options) -> f64 {
+        options.scale.map_or_else(|| 1.0 / (self.width as f64).sqrt(), f64::from)
     }
 
     /// The least bytes that a forward call can move: queries, keys and values are read once, results

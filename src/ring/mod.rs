@@ -272,7 +272,7 @@ fn describe<B: Backend, T: Float>(
 ) -> Descriptor {
     let mask = format!("{:?}", options.mask);
     let softcap = options.softcap.map_or(0, f32::to_bits);
-    let scale = options.scale.unwrap_or_else(|| (problem.width as f32).powf(-0.5)).to_bits();
+    let scale = options.scale.map_or("1/√D".to_owned(), |scale| scale.to_string());
     Descriptor::new()
         .with("operation", NAME)
         .with("pass", format!("{:?}", schedule.pass()))
@@ -290,7 +290,7 @@ fn describe<B: Backend, T: Float>(
         .with("schedule", schedule.algorithm())
         .with("direction", format!("{:?}", ring.direction))
         .with("mask", mask)
-        .with("scale", format!("{scale:08x}"))
+        .with("scale", scale)
         .with("softcap", format!("{softcap:08x}"))
         .with("alibi_slopes", inputs.alibi_slopes.is_some())
         .with("sink", inputs.sink.is_some())

@@ -1,5 +1,8 @@
 //! Recurrent cells on every device: what holds to the bit, and what must stay apart.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
 use warpwright::rnn::{Cell, Direction, Inputs, Options, Rnn, StepInputs, check_named, run_named};
 use warpwright::verify::rnn::{Before, Case, Given, Lengths};
 use warpwright::{Cpu, DType, Device, Named, Tensor, View, rnn};
@@ -74,6 +77,32 @@ fn repeated_runs_give_equal_bits() {
                 }
             }
         }
+    }
+}
+
+/// While another thread launches other calls.
+#[test]
+fn a_thousand_calls_beside_others_give_equal_bits() {
+    let case = Case { given: Given::Everything, ..Case::new(Cell::Lstm, [2, 4, 1, 8]) };
+    let beside = Case { given: Given::Everything, ..Case::new(Cell::Slstm, [1, 7, 2, 5]) };
+    let [named, others] = [&case, &beside].map(|case| case.tensors::<f32>().expect("tensors"));
+    for device in devices() {
+        let first = run(device, &named, &case.options());
+        let is_done = AtomicBool::new(false);
+        let apart = thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_done.load(Ordering::Relaxed) {
+                    run(device, &others, &beside.options());
+                }
+            });
+            let apart = (0..1000).find(|_| {
+                let again = run(device, &named, &case.options());
+                first.iter().any(|(name, view)| bits(view) != bits(&again[name]))
+            });
+            is_done.store(true, Ordering::Relaxed);
+            apart
+        });
+        assert_eq!(apart, None, "the first call that differs on {}", device.name());
     }
 }
 

@@ -47,7 +47,7 @@ pub(super) fn run<T: DeviceFloat>(
     let mut partial = vec![0.0; if parts > 1 { parts * numbers } else { 0 }];
     let pass = Backward {
         sources: &sources,
-        scale: problem.scale(options),
+        scale: problem.scale(options) as f32,
         dq: Target::gradient("dq", &mut dq, q, layout)?,
         dk: Target::gradient("dk", &mut dk, k, layout)?,
         dv: Target::gradient("dv", &mut dv, v, layout)?,

@@ -53,7 +53,7 @@ impl<'a, T: DeviceFloat> Scores<'a, T> {
         options: &Options,
         bias: Option<&'a [u8]>,
     ) -> Result<Self> {
-        let scale = problem.scale(options);
+        let scale = problem.scale(options) as f32;
         let slopes = inputs.alibi_slopes.map(|slopes| slopes.to_f32()).transpose()?;
         let bias = bias.zip(inputs.bias);
         Ok(Self {

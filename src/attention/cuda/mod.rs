@@ -265,7 +265,7 @@ impl<'a> Common<'a> {
             k_late_start: word(k_late.start),
             k_late_stride: word(k_late.stride.max(1)),
             k_late_length: word(k_late.length),
-            scale: problem.scale(options),
+            scale: problem.scale(options) as f32,
             softcap: options.softcap.unwrap_or(0.0),
         };
         let slopes = slopes.map_or(Place::Absent, |slopes| Place::of(slopes.view(), workspace));

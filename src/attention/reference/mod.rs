@@ -235,7 +235,7 @@ impl Arrays {
         });
         Ok(Self {
             sequences: problem.read_sequences(inputs)?,
-            scale: f64::from(problem.scale(options)),
+            scale: problem.scale(options),
             softcap: options.softcap.map(f64::from),
             q: heads_first(inputs.q)?,
             k: heads_first(inputs.k)?,

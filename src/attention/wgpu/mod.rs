@@ -329,7 +329,7 @@ impl<'a> Common<'a> {
             head_tiles: 1,
             parts: 1,
             part_tokens: u32::MAX,
-            scale: problem.scale(options),
+            scale: problem.scale(options) as f32,
             softcap: options.softcap.unwrap_or(1.0),
             offset: sight.offset as i32,
             low: sight.band.0 as i32,
