@@ -276,7 +276,7 @@ impl Tolerances {
     }
 }
 
-fn is_narrow(dtype: DType) -> bool {
+pub(super) fn is_narrow(dtype: DType) -> bool {
     matches!(dtype, DType::BF16 | DType::F16)
 }
 
