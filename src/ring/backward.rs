@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use super::cut::{Cut, Pool, is_of_queries, tokens_first};
-use super::forward::Held;
+use super::cut::{Cut, tokens_first};
 use super::schedule::{Block, Half, Heads, Item, Piece, Transfer};
+use super::store::Store;
 use super::traffic::Worker;
 use crate::Result;
 use crate::attention::{
@@ -25,19 +25,14 @@ struct Sums<B: Backend> {
 
 /// What a rank holds, computes and puts together.
 pub(super) struct Backward<'a, B: Backend, T: Float> {
-    cut: &'a Cut,
-    /// Of the rank's queries: q and dout, (B, S, H, D), and lse and row terms, (B, H, S).
-    queries: Vec<View<B>>,
-    keys: Vec<View<B>>,
-    slopes: Option<Parameter<'a, B>>,
+    /// Of queries q and dout, lse and row terms.
+    store: Store<'a, B>,
     /// The gradient of the rank's queries so far.
     dq: View<B>,
-    held: Held<B>,
     /// Gradients of others' queries, on their way home.
     made: HashMap<Piece, View<B>>,
     /// Sums of gradients of keys, by their owners and heads.
     sums: HashMap<(usize, Heads), Sums<B>>,
-    pool: Pool<B>,
     element: std::marker::PhantomData<T>,
 }
 
@@ -55,17 +50,11 @@ impl<'a, B: Attention<T> + Lines, T: Float> Backward<'a, B, T> {
         let [q, k, v, dout] = views.map(|view| tokens_first(view, layout));
         let (q, k, v, dout) = (q?, k?, v?, dout?);
         let [delta, lse] = rows.map(|rows| (**rows).clone());
-        let backend = q.backend().clone();
         let begun = Self {
-            cut,
-            dq: View::new(&backend, T::State::DTYPE, q.shape())?,
-            queries: vec![q, dout, lse, delta],
-            keys: vec![k, v],
-            slopes: inputs.alibi_slopes,
-            held: Held::new(),
+            dq: View::new(q.backend(), T::State::DTYPE, q.shape())?,
+            store: Store::new(cut, vec![q, dout, lse, delta], vec![k, v], inputs.alibi_slopes),
             made: HashMap::new(),
             sums: HashMap::new(),
-            pool: Pool::new(&backend),
             element: std::marker::PhantomData,
         };
         let keys = [&gradients.k, &gradients.v].map(|view| tokens_first(view, layout));
@@ -81,10 +70,10 @@ impl<'a, B: Attention<T> + Lines, T: Float> Backward<'a, B, T> {
         sink: Option<Parameter<'_, B>>,
         dsink: Option<&mut Tensor<B, T::State>>,
     ) -> Result<()> {
-        let (q, dout) = (self.queries[0].typed()?, self.queries[1].typed()?);
-        let (lse, delta) = (self.queries[2].typed()?, self.queries[3].typed()?);
+        let (q, dout) = (self.store.queries[0].typed()?, self.store.queries[1].typed()?);
+        let (lse, delta) = (self.store.queries[2].typed()?, self.store.queries[3].typed()?);
         let none = |view: &View<B>| view.narrowed(1, 0..0)?.typed::<T>();
-        let (k, v) = (none(&self.keys[0])?, none(&self.keys[1])?);
+        let (k, v) = (none(&self.store.keys[0])?, none(&self.store.keys[1])?);
         let mut dq = self.dq.typed()?;
         let mut dk = Tensor::new(q.backend(), k.shape())?;
         let mut dv = Tensor::new(q.backend(), v.shape())?;
@@ -97,18 +86,18 @@ impl<'a, B: Attention<T> + Lines, T: Float> Backward<'a, B, T> {
         };
         let inputs = Inputs { sink, ..Inputs::new(&q, &k, &v) };
         let (saved, given) = (Saved::with_delta(&delta, &lse), OutputGradients::new(&dout));
-        attention::backward_into(&inputs, &self.cut.options, &saved, &given, gradients)
+        attention::backward_into(&inputs, &self.store.cut.options, &saved, &given, gradients)
     }
 
     /// Of keys without queries nothing comes.
     fn without_queries(&self, dk: View<B>, dv: View<B>) -> Result<()> {
         let none = |view: &View<B>| view.narrowed(1, 0..0)?.typed::<T>();
-        let (q, dout) = (none(&self.queries[0])?, none(&self.queries[1])?);
+        let (q, dout) = (none(&self.store.queries[0])?, none(&self.store.queries[1])?);
         let none = |rows: &View<B>| {
             Tensor::<B, T::State>::new(rows.backend(), &[rows.shape()[0], rows.shape()[1], 0])
         };
-        let (lse, delta) = (none(&self.queries[2])?, none(&self.queries[3])?);
-        let (k, v) = (self.keys[0].typed()?, self.keys[1].typed()?);
+        let (lse, delta) = (none(&self.store.queries[2])?, none(&self.store.queries[3])?);
+        let (k, v) = (self.store.keys[0].typed()?, self.store.keys[1].typed()?);
         let mut dq = Tensor::new(q.backend(), q.shape())?;
         let (mut dk, mut dv) = (dk.typed()?, dv.typed()?);
         let gradients = &mut GradientsMut {
@@ -120,7 +109,7 @@ impl<'a, B: Attention<T> + Lines, T: Float> Backward<'a, B, T> {
         };
         let (saved, given) = (Saved::with_delta(&delta, &lse), OutputGradients::new(&dout));
         let inputs = Inputs::new(&q, &k, &v);
-        attention::backward_into(&inputs, &self.cut.options, &saved, &given, gradients)
+        attention::backward_into(&inputs, &self.store.cut.options, &saved, &given, gradients)
     }
 
     /// Rounds what the rank's own tokens have to their gradients.
@@ -129,15 +118,15 @@ impl<'a, B: Attention<T> + Lines, T: Float> Backward<'a, B, T> {
         backend.copy_lines(&self.dq, &tokens_first(&gradients.q, layout)?)?;
         let own = [tokens_first(&gradients.k, layout)?, tokens_first(&gradients.v, layout)?];
         for ((owner, heads), sums) in &self.sums {
-            debug_assert_eq!(*owner, self.cut.rank);
+            debug_assert_eq!(*owner, self.store.cut.rank);
             for (half, begun) in [Half::Early, Half::Late].into_iter().zip(sums.begun) {
                 if !begun {
                     continue;
                 }
                 let piece = Piece { owner: *owner, half, heads: *heads };
-                let tokens = self.cut.tokens(false, piece);
+                let tokens = self.store.cut.tokens(false, piece);
                 for (sum, own) in sums.views.iter().zip(&own) {
-                    let own = self.cut.of_shard(own, false, piece)?;
+                    let own = self.store.cut.of_shard(own, false, piece)?;
                     backend.copy_lines(&sum.narrowed(1, tokens.clone())?, &own)?;
                 }
             }
@@ -145,35 +134,14 @@ impl<'a, B: Attention<T> + Lines, T: Float> Backward<'a, B, T> {
         Ok(())
     }
 
-    /// The tensors of a piece that is the rank's own, or held.
-    fn inputs(&self, item: Item, piece: Piece) -> Result<Vec<View<B>>> {
-        let of_queries = is_of_queries(item);
-        if piece.owner == self.cut.rank {
-            let own = if of_queries { &self.queries } else { &self.keys };
-            let part = |view: &View<B>| match view.shape().len() {
-                4 => self.cut.of_shard(view, of_queries, piece),
-                _ => self.cut.of_rows(view, piece),
-            };
-            return own.iter().map(part).collect();
-        }
-        let Some((held, views)) = self.held.get(&(item, piece.heads)) else {
-            unreachable!("a schedule computes with what has come");
-        };
-        debug_assert_eq!(held.owner, piece.owner);
-        let part = |view: &View<B>| {
-            let axis = if view.shape().len() == 4 { 1 } else { 2 };
-            self.cut.of_held((*held, view), of_queries, piece, axis)
-        };
-        views.iter().map(part).collect()
-    }
-
     /// Sums of gradients of keys, which are begun where they are not there.
     fn sums(&mut self, keys: Piece) -> Result<&mut Sums<B>> {
-        let (cut, whole) = (self.cut, Piece { half: Half::Whole, ..keys });
+        let (cut, whole) = (self.store.cut, Piece { half: Half::Whole, ..keys });
         let key = (keys.owner, keys.heads);
         if !self.sums.contains_key(&key) {
-            let mut take =
-                |features| self.pool.take(T::State::DTYPE, &cut.shape(false, whole, features));
+            let mut take = |features| {
+                self.store.pool.take(T::State::DTYPE, &cut.shape(false, whole, features))
+            };
             let views = vec![take(cut.shards.width)?, take(cut.shards.value_width)?];
             self.sums.insert(key, Sums { views, begun: [false; 2] });
         }
@@ -185,17 +153,15 @@ impl<'a, B: Attention<T> + Lines, T: Float> Backward<'a, B, T> {
 
     /// A block of keys whose sums are all begun, or none of them.
     fn block(&mut self, queries: Piece, keys: Piece, adds: [bool; 2]) -> Result<()> {
-        let cut = self.cut;
-        let of_queries = self.inputs(Item::Queries, queries)?;
-        let of_keys = self.inputs(Item::Keys, keys)?;
+        let cut = self.store.cut;
+        let of_queries = self.store.inputs(Item::Queries, queries)?;
+        let of_keys = self.store.inputs(Item::Keys, keys)?;
         let (q, dout): (Tensor<B, T>, Tensor<B, T>) =
             (of_queries[0].typed()?, of_queries[1].typed()?);
         let rows = [self.without_gaps(&of_queries[2])?, self.without_gaps(&of_queries[3])?];
         let (lse, delta) = (rows[0].typed()?, rows[1].typed()?);
         let (k, v): (Tensor<B, T>, Tensor<B, T>) = (of_keys[0].typed()?, of_keys[1].typed()?);
-        let heads = cut.heads(true, queries.heads);
-        let slopes = self.slopes.map(|slopes| slopes.narrowed(slopes.shape().len() - 1, heads));
-        let slopes = slopes.transpose()?;
+        let slopes = self.store.slopes_of(queries.heads)?;
         let alibi_slopes = slopes.as_ref().map(Parameter::from_view).transpose()?;
         let inputs = Inputs { alibi_slopes, ..Inputs::new(&q, &k, &v) };
         let [adds_queries, adds_keys] = adds;
@@ -235,7 +201,7 @@ impl<'a, B: Attention<T> + Lines, T: Float> Backward<'a, B, T> {
 
     /// Where a block's gradient of queries goes: to the rank's own, or to their owner.
     fn query_gradient(&mut self, queries: Piece) -> Result<View<B>> {
-        let cut = self.cut;
+        let cut = self.store.cut;
         if queries.owner == cut.rank {
             return cut.of_shard(&self.dq, true, queries);
         }
@@ -243,7 +209,7 @@ impl<'a, B: Attention<T> + Lines, T: Float> Backward<'a, B, T> {
             return Ok(made.clone());
         }
         let shape = cut.shape(true, queries, cut.shards.width);
-        let made = self.pool.take(T::State::DTYPE, &shape)?;
+        let made = self.store.pool.take(T::State::DTYPE, &shape)?;
         self.made.insert(queries, made.clone());
         Ok(made)
     }
@@ -268,7 +234,7 @@ impl<B: Attention<T> + Lines, T: Float> Worker<B> for Backward<'_, B, T> {
                 None => unreachable!("a schedule sends what was computed"),
             },
             Item::KeyGradients => {
-                let tokens = self.cut.tokens(false, piece);
+                let tokens = self.store.cut.tokens(false, piece);
                 let sums = self.sums(piece)?;
                 // They are no longer this rank's.
                 for (begun, leaves) in sums.begun.iter_mut().zip(piece.half.holds()) {
@@ -281,15 +247,15 @@ impl<B: Attention<T> + Lines, T: Float> Worker<B> for Backward<'_, B, T> {
                 }
                 parts
             }
-            item => self.inputs(item, piece),
+            item => self.store.inputs(item, piece),
         }
     }
 
     fn room(&mut self, transfer: &Transfer) -> Result<Vec<View<B>>> {
-        let (cut, piece) = (self.cut, transfer.piece);
+        let (cut, piece) = (self.store.cut, transfer.piece);
         let (width, value_width) = (cut.shards.width, cut.shards.value_width);
         let (number, sum) = (T::DTYPE, T::State::DTYPE);
-        let mut take = |dtype, shape: &[usize]| self.pool.take(dtype, shape);
+        let mut take = |dtype, shape: &[usize]| self.store.pool.take(dtype, shape);
         match transfer.item {
             Item::Queries => Ok(vec![
                 take(number, &cut.shape(true, piece, width))?,
@@ -309,16 +275,13 @@ impl<B: Attention<T> + Lines, T: Float> Worker<B> for Backward<'_, B, T> {
     }
 
     fn hold(&mut self, transfer: &Transfer, parts: Vec<View<B>>) {
-        let key = (transfer.item, transfer.piece.heads);
-        if let Some((_, before)) = self.held.insert(key, (transfer.piece, parts)) {
-            before.into_iter().for_each(|view| self.pool.give(view));
-        }
+        self.store.hold(transfer, parts);
     }
 
     fn compute(&mut self, block: &Block) -> Result<()> {
         let Block { queries, keys, .. } = *block;
         let begun = self.sums(keys)?.begun;
-        let stays = queries.owner == self.cut.rank;
+        let stays = queries.owner == self.store.cut.rank;
         for (i, (half, adds)) in alike(keys.half, begun).into_iter().enumerate() {
             self.block(queries, Piece { half, ..keys }, [stays || i > 0, adds])?;
         }
@@ -330,7 +293,7 @@ impl<B: Attention<T> + Lines, T: Float> Worker<B> for Backward<'_, B, T> {
     }
 
     fn merge(&mut self, transfer: &Transfer, parts: Vec<View<B>>) -> Result<()> {
-        let (cut, piece) = (self.cut, transfer.piece);
+        let (cut, piece) = (self.store.cut, transfer.piece);
         if transfer.item == Item::QueryGradients {
             let dq = cut.of_shard(&self.dq, true, piece)?;
             dq.backend().add_lines(&parts[0], &dq)?;
@@ -351,16 +314,16 @@ impl<B: Attention<T> + Lines, T: Float> Worker<B> for Backward<'_, B, T> {
                 *begun |= came;
             }
         }
-        parts.into_iter().for_each(|view| self.pool.give(view));
+        self.store.pool.give_all(parts);
         Ok(())
     }
 
     fn release(&mut self, transfer: &Transfer, parts: Vec<View<B>>) {
         match transfer.item {
-            Item::QueryGradients => parts.into_iter().for_each(|view| self.pool.give(view)),
+            Item::QueryGradients => self.store.pool.give_all(parts),
             // Whole shards' memory is free when no half is held any more; halves share it.
             Item::KeyGradients if transfer.piece.half == Half::Whole => {
-                parts.into_iter().for_each(|view| self.pool.give(view));
+                self.store.pool.give_all(parts);
             }
             _ => {}
         }

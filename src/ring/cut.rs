@@ -1,15 +1,13 @@
 //! Where pieces of shards lie in a rank's tensors.
 
-use std::collections::HashMap;
 use std::ops::Range;
 
 use super::partition::Partition;
-use super::schedule::{Half, Heads, Item, Piece};
+use super::schedule::{Half, Heads, Piece};
 use super::{Ring, Shards};
 use crate::Result;
 use crate::attention::{Layout, Options, Positions};
-use crate::backend::{Backend, Buffer};
-use crate::element::DType;
+use crate::backend::Backend;
 use crate::tensor::View;
 
 /// A rank's part of a call.
@@ -108,42 +106,6 @@ impl Cut {
     pub fn rows_shape(&self, piece: Piece) -> [usize; 3] {
         let [batch, tokens, heads, _] = self.shape(true, piece, 1);
         [batch, heads, tokens]
-    }
-}
-
-/// Whether an item is made of rows of queries.
-pub(super) fn is_of_queries(item: Item) -> bool {
-    !matches!(item, Item::Keys | Item::KeyGradients)
-}
-
-/// Memory that steps share: what one has sent, another receives into.
-#[derive(Debug)]
-pub(super) struct Pool<B: Backend> {
-    backend: B,
-    free: HashMap<u64, Vec<B::Buffer>>,
-}
-
-impl<B: Backend> Pool<B> {
-    pub fn new(backend: &B) -> Self {
-        Self { backend: backend.clone(), free: HashMap::new() }
-    }
-
-    /// A tensor without gaps; what it holds is not defined.
-    pub fn take(&mut self, dtype: DType, shape: &[usize]) -> Result<View<B>> {
-        let bytes = (shape.iter().product::<usize>() * dtype.bytes()) as u64;
-        let Some(buffer) = self.free.get_mut(&bytes).and_then(Vec::pop) else {
-            return View::new(&self.backend, dtype, shape);
-        };
-        let mut strides = vec![1; shape.len()];
-        for axis in (1..shape.len()).rev() {
-            strides[axis - 1] = strides[axis] * shape[axis].max(1);
-        }
-        View::from_buffer(&self.backend, buffer, dtype, 0, shape, &strides)
-    }
-
-    pub fn give(&mut self, view: View<B>) {
-        let buffer = view.buffer().clone();
-        self.free.entry(buffer.bytes()).or_default().push(buffer);
     }
 }
 

@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 
-use super::cut::{Cut, Pool, is_of_queries, tokens_first};
-use super::schedule::{Block, Heads, Item, Piece, Transfer};
+use super::cut::{Cut, tokens_first};
+use super::schedule::{Block, Item, Piece, Transfer};
+use super::store::Store;
 use super::traffic::Worker;
 use crate::Result;
 use crate::attention::{self, Attention, Inputs, Layout, OutputsMut, Parts};
@@ -12,21 +13,13 @@ use crate::element::{Element, Float};
 use crate::parameter::Parameter;
 use crate::tensor::{Tensor, View};
 
-/// What a rank has of others: which piece, and its tensors.
-pub(super) type Held<B> = HashMap<(Item, Heads), (Piece, Vec<View<B>>)>;
-
 /// What a rank holds, computes and puts together.
 pub(super) struct Forward<'a, B: Backend, T: Float> {
-    cut: &'a Cut,
-    q: View<B>,
-    keys: [View<B>; 2],
-    slopes: Option<Parameter<'a, B>>,
+    store: Store<'a, B>,
     /// The result so far, (B, S, H, Dv), and its lse, (B, H, S).
     running: [View<B>; 2],
-    held: Held<B>,
     /// Results of others' queries, on their way home.
     made: HashMap<Piece, [View<B>; 2]>,
-    pool: Pool<B>,
     element: std::marker::PhantomData<T>,
 }
 
@@ -47,14 +40,9 @@ impl<'a, B: Attention<T>, T: Float> Forward<'a, B, T> {
         let mut outputs = OutputsMut { out: None, partial: Some(&mut partial), lse: &mut lse };
         attention::forward_into(&nothing, &cut.options, &mut outputs)?;
         Ok(Self {
-            cut,
-            q,
-            keys: [k, v],
-            slopes: inputs.alibi_slopes,
+            store: Store::new(cut, vec![q], vec![k, v], inputs.alibi_slopes),
             running,
-            held: Held::new(),
             made: HashMap::new(),
-            pool: Pool::new(inputs.q.backend()),
             element: std::marker::PhantomData,
         })
     }
@@ -64,34 +52,20 @@ impl<'a, B: Attention<T>, T: Float> Forward<'a, B, T> {
         self.running
     }
 
-    /// The tensors of a piece that is the rank's own, or held.
-    fn inputs(&self, item: Item, piece: Piece) -> Result<Vec<View<B>>> {
-        let of_queries = is_of_queries(item);
-        if piece.owner == self.cut.rank {
-            let own = if of_queries { std::slice::from_ref(&self.q) } else { &self.keys[..] };
-            return own.iter().map(|view| self.cut.of_shard(view, of_queries, piece)).collect();
-        }
-        let Some((held, views)) = self.held.get(&(item, piece.heads)) else {
-            unreachable!("a schedule computes with what has come");
-        };
-        debug_assert_eq!(held.owner, piece.owner);
-        let part = |view| self.cut.of_held((*held, view), of_queries, piece, 1);
-        views.iter().map(part).collect()
-    }
-
     /// The part of the running result that belongs to some of the rank's own queries.
     fn running(&self, queries: Piece) -> Result<[View<B>; 2]> {
         let [partial, lse] = &self.running;
-        Ok([self.cut.of_shard(partial, true, queries)?, self.cut.of_rows(lse, queries)?])
+        let cut = self.store.cut;
+        Ok([cut.of_shard(partial, true, queries)?, cut.of_rows(lse, queries)?])
     }
 
     /// Room for a result of some queries.
     fn result(&mut self, queries: Piece) -> Result<[View<B>; 2]> {
-        let cut = self.cut;
+        let cut = self.store.cut;
         let shape = cut.shape(true, queries, cut.shards.value_width);
         Ok([
-            self.pool.take(T::State::DTYPE, &shape)?,
-            self.pool.take(T::State::DTYPE, &cut.rows_shape(queries))?,
+            self.store.pool.take(T::State::DTYPE, &shape)?,
+            self.store.pool.take(T::State::DTYPE, &cut.rows_shape(queries))?,
         ])
     }
 
@@ -104,7 +78,7 @@ impl<'a, B: Attention<T>, T: Float> Forward<'a, B, T> {
         let part_lse: Tensor<B, T::State> = lse.typed()?;
         let part = Parts { out: Parameter::from_view(&partial)?, lse: &part_lse };
         attention::merge_into(&mut outputs, &part, Layout::Bshd)?;
-        [partial, lse].into_iter().for_each(|view| self.pool.give(view));
+        self.store.pool.give_all([partial, lse]);
         Ok(())
     }
 }
@@ -116,15 +90,15 @@ impl<B: Attention<T>, T: Float> Worker<B> for Forward<'_, B, T> {
                 Some(made) => Ok(made.into()),
                 None => unreachable!("a schedule sends what was computed"),
             },
-            item => self.inputs(item, transfer.piece),
+            item => self.store.inputs(item, transfer.piece),
         }
     }
 
     fn room(&mut self, transfer: &Transfer) -> Result<Vec<View<B>>> {
-        let (cut, piece) = (self.cut, transfer.piece);
+        let (cut, piece) = (self.store.cut, transfer.piece);
         let (width, value_width) = (cut.shards.width, cut.shards.value_width);
         let mut take = |of_queries, features| {
-            self.pool.take(T::DTYPE, &cut.shape(of_queries, piece, features))
+            self.store.pool.take(T::DTYPE, &cut.shape(of_queries, piece, features))
         };
         match transfer.item {
             Item::Queries => Ok(vec![take(true, width)?]),
@@ -134,27 +108,22 @@ impl<B: Attention<T>, T: Float> Worker<B> for Forward<'_, B, T> {
     }
 
     fn hold(&mut self, transfer: &Transfer, parts: Vec<View<B>>) {
-        let key = (transfer.item, transfer.piece.heads);
-        if let Some((_, before)) = self.held.insert(key, (transfer.piece, parts)) {
-            before.into_iter().for_each(|view| self.pool.give(view));
-        }
+        self.store.hold(transfer, parts);
     }
 
     fn compute(&mut self, block: &Block) -> Result<()> {
         let Block { queries, keys, .. } = *block;
-        let q = self.inputs(Item::Queries, queries)?[0].typed()?;
-        let of_keys = self.inputs(Item::Keys, keys)?;
+        let q = self.store.inputs(Item::Queries, queries)?[0].typed()?;
+        let of_keys = self.store.inputs(Item::Keys, keys)?;
         let (k, v) = (of_keys[0].typed()?, of_keys[1].typed()?);
-        let heads = self.cut.heads(true, queries.heads);
-        let slopes = self.slopes.map(|slopes| slopes.narrowed(slopes.shape().len() - 1, heads));
-        let slopes = slopes.transpose()?;
+        let slopes = self.store.slopes_of(queries.heads)?;
         let alibi_slopes = slopes.as_ref().map(Parameter::from_view).transpose()?;
         let inputs = Inputs { alibi_slopes, ..Inputs::new(&q, &k, &v) };
         // Blocks take lse without gaps; what they give for other pieces is merged by itself.
-        let own = queries.owner == self.cut.rank;
+        let own = queries.owner == self.store.cut.rank;
         let running = if own { Some(self.running(queries)?) } else { None };
         let running = running.filter(|[_, lse]| lse.is_contiguous());
-        let options = self.cut.block(queries, keys)?.with_accumulate(running.is_some());
+        let options = self.store.cut.block(queries, keys)?.with_accumulate(running.is_some());
         let result = match &running {
             Some(running) => running.clone(),
             None => self.result(queries)?,
@@ -181,7 +150,7 @@ impl<B: Attention<T>, T: Float> Worker<B> for Forward<'_, B, T> {
 
     fn release(&mut self, transfer: &Transfer, parts: Vec<View<B>>) {
         if transfer.item == Item::Result {
-            parts.into_iter().for_each(|view| self.pool.give(view));
+            self.store.pool.give_all(parts);
         }
     }
 }

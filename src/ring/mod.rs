@@ -53,6 +53,7 @@ mod model;
 mod options;
 mod partition;
 mod schedule;
+mod store;
 mod traffic;
 
 pub use model::Shards;

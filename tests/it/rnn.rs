@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use warpwright::rnn::{Cell, Direction, Inputs, Options, Rnn, StepInputs, check_named, run_named};
-use warpwright::verify::rnn::{Before, Case, Given, Lengths};
+use warpwright::verify::rnn::{Before, Case, Given, Lengths, run_case};
 use warpwright::{Cpu, DType, Device, Named, Tensor, View, rnn};
 
 use crate::devices::{devices, ieee_devices};
@@ -77,6 +77,26 @@ fn repeated_runs_give_equal_bits() {
                 }
             }
         }
+    }
+}
+
+/// A case of the full grid, in which all states are small beside the terms that they are sums of.
+#[test]
+fn few_states_may_be_small_in_16_bits() {
+    let case = Case {
+        direction: Direction::Reverse,
+        before: Before::Empty,
+        given: Given::Last,
+        bias: false,
+        wide: true,
+        one_buffer: true,
+        seed: 44_862_423,
+        ..Case::new(Cell::Slstm, [1, 1, 1, 3])
+    };
+    for device in devices() {
+        let mut complaints = Vec::new();
+        run_case(device, &case, |report| complaints.extend(report.complaint()));
+        assert!(complaints.is_empty(), "{}", complaints.join("\n"));
     }
 }
 
