@@ -35,7 +35,9 @@
 //!     ring::forward(&ranks, &inputs, &Ring::new(partition), &options)?.out.to_vec()
 //! });
 //! let shards: Vec<Vec<f32>> = shards.into_iter().collect::<Result<_, _>>()?;
-//! assert_eq!(partition.gather(&shards, [1, 1]), [0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5]);
+//! for (t, mean) in partition.gather(&shards, [1, 1]).into_iter().enumerate() {
+//!     assert!((mean - t as f32 / 2.0).abs() < 1e-5);
+//! }
 //! # Ok::<(), warpwright::Error>(())
 //! ```
 //!
