@@ -10,6 +10,9 @@ use crate::element::DType;
 use crate::parameter::Parameter;
 use crate::tensor::View;
 
+/// A piece, and its tensors.
+type Held<B> = (Piece, Vec<View<B>>);
+
 /// The tensors of a rank, and those that go round. Activations are (B, S, H, D), numbers of rows
 /// (B, H, S).
 pub(super) struct Store<'a, B: Backend> {
@@ -20,8 +23,8 @@ pub(super) struct Store<'a, B: Backend> {
     pub keys: Vec<View<B>>,
     pub slopes: Option<Parameter<'a, B>>,
     pub pool: Pool<B>,
-    /// What has come of others: which piece, and its tensors.
-    held: HashMap<(Item, Heads), (Piece, Vec<View<B>>)>,
+    /// What has come of others.
+    held: HashMap<(Item, Heads), Held<B>>,
 }
 
 impl<'a, B: Backend> Store<'a, B> {
