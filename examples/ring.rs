@@ -27,7 +27,7 @@ use warpwright::ring::{self, Algorithm, Partition, Pass, Ring, Scheme, Shards};
 use warpwright::{Cpu, DType, Tensor};
 
 /// Characters of the text.
-const TOKENS: usize = 16_384;
+const TOKENS: usize = 8_192;
 
 /// H and D; each head hashes by itself, and has keys of its own.
 const HEADS: usize = 4;
