@@ -94,6 +94,17 @@ impl<B: Backend> View<B> {
     pub fn new(backend: &B, dtype: DType, shape: &[usize]) -> Result<Self> {
         let (shape, bytes) = contiguous(dtype, shape)?;
         let buffer = backend.allocate(bytes)?;
+        Self::without_gaps(backend, buffer, dtype, &shape)
+    }
+
+    /// A view without gaps from the first byte of a buffer on.
+    pub(crate) fn without_gaps(
+        backend: &B,
+        buffer: B::Buffer,
+        dtype: DType,
+        shape: &[usize],
+    ) -> Result<Self> {
+        let (shape, _) = contiguous(dtype, shape)?;
         Self::from_buffer(backend, buffer, dtype, 0, &shape, &shape.contiguous_strides())
     }
 

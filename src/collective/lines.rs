@@ -1,26 +1,26 @@
 //! Copies and sums of tensors of any strides, which messages are packed and put together with.
 
+use half::{bf16, f16};
 use rayon::prelude::*;
 
-use crate::backend::Backend;
-use crate::backend::Cpu;
+use crate::backend::cpu::aligned::{elements, elements_mut};
 use crate::backend::cpu::disjoint::Disjoint;
+use crate::backend::{Backend, Cpu};
 use crate::check::Check;
 use crate::element::{DType, Element, Float};
 use crate::tensor::View;
 use crate::{Error, Result};
-use half::{bf16, f16};
 
-const CHECK: Check = Check { operation: "lines" };
+pub(super) const CHECK: Check = Check { operation: "lines" };
 
 /// A backend that copies and adds tensors of any strides.
 pub trait Lines: Backend {
-    /// `to` = `from`, of the same shape: in the same type, or rounded from f32 or f64.
+    /// `to` = `from`, of the same shape: in the same type, or rounded from f32.
     ///
     /// # Errors
     ///
-    /// [`Error::Shape`] and [`Error::Dtype`] where the two do not fit together, and the device's
-    /// refusal.
+    /// [`Error::Shape`], [`Error::Dtype`] and [`Error::Aliased`] where the two do not fit together, and
+    /// the device's refusal.
     fn copy_lines(&self, from: &View<Self>, to: &View<Self>) -> Result<()>;
 
     /// `to` += `from`, of the same shape, both in f32 or both in f64.
@@ -31,10 +31,10 @@ pub trait Lines: Backend {
     fn add_lines(&self, from: &View<Self>, to: &View<Self>) -> Result<()>;
 }
 
-/// The two have one shape.
-fn check_shape<B: Backend>(from: &View<B>, to: &View<B>) -> Result<()> {
+/// The two have one shape, and what is written is written once and read nowhere.
+fn check_pair<B: Backend>(from: &View<B>, to: &View<B>) -> Result<()> {
     match from.shape() == to.shape() {
-        true => Ok(()),
+        true => CHECK.disjoint(&[("to", to)], &[("from", from)]),
         false => Err(CHECK.wrong_shape("to", to, format!("shape {}", from.shape()))),
     }
 }
@@ -106,8 +106,8 @@ fn each_run<S: Element, D: Element>(
     }
     let runs = Runs::new(from, to);
     let (source, mut target) = (from.read()?, to.write()?);
-    let source: &[S] = bytemuck::cast_slice(&source);
-    let target = Disjoint::<D>::new(bytemuck::cast_slice_mut(&mut target));
+    let source: &[S] = elements(CHECK, "from", &source)?;
+    let target = Disjoint::<D>::new(elements_mut(CHECK, "to", &mut target)?);
     let at_once = (SHARE / runs.length).max(1);
     (0..runs.count().div_ceil(at_once)).into_par_iter().for_each(|share| {
         let first = share * at_once;
@@ -148,7 +148,7 @@ fn add<T: Float + std::ops::AddAssign>(from: &View<Cpu>, to: &View<Cpu>) -> Resu
 
 impl Lines for Cpu {
     fn copy_lines(&self, from: &View<Self>, to: &View<Self>) -> Result<()> {
-        check_shape(from, to)?;
+        check_pair(from, to)?;
         match (from.dtype(), to.dtype()) {
             (one, other) if one == other => match one.bytes() {
                 1 => copy::<u8>(from, to),
@@ -163,7 +163,7 @@ impl Lines for Cpu {
     }
 
     fn add_lines(&self, from: &View<Self>, to: &View<Self>) -> Result<()> {
-        check_shape(from, to)?;
+        check_pair(from, to)?;
         match (from.dtype(), to.dtype()) {
             (DType::F32, DType::F32) => add::<f32>(from, to),
             (DType::F64, DType::F64) => add::<f64>(from, to),

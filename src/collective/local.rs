@@ -7,6 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::fault::told;
+use super::lines::CHECK;
 use super::{Cause, Communicator, DEADLINE, Fault, Lane, Lines, Parcel, Tag};
 use crate::backend::Backend;
 use crate::tensor::View;
@@ -272,6 +273,11 @@ impl<B: Lines> Communicator<B> for Local<B> {
     }
 
     fn post(&self, tag: Tag, sends: Vec<Parcel<B>>, receives: Vec<Parcel<B>>) -> Result<Ticket<B>> {
+        let size = self.shared.size;
+        if let Some(parcel) = sends.iter().chain(&receives).find(|parcel| parcel.peer >= size) {
+            let expected = format!("a rank below {size}");
+            return Err(CHECK.wrong_option("peer", &expected, &parcel.peer.to_string()));
+        }
         let mut state = self.state();
         self.check(&state)?;
         let posted = sends.into_iter().map(|Parcel { peer, parts }| {

@@ -1,6 +1,7 @@
 //! Sums and copies over all ranks, made of messages: every engine has them, and gives the same
 //! bits, for ranks are added in their order.
 
+use super::lines::CHECK;
 use super::{Communicator, Lane, Lines, Parcel, Tag};
 use crate::Result;
 use crate::tensor::View;
@@ -27,6 +28,10 @@ pub fn all_gather<B: Lines>(
     own: &View<B>,
     all: &[View<B>],
 ) -> Result<()> {
+    if all.len() != ranks.size() {
+        let expected = format!("{} tensors, one of each rank", ranks.size());
+        return Err(CHECK.wrong_tensor("all", expected, &all.len().to_string()));
+    }
     let others = || (0..ranks.size()).filter(|&peer| peer != ranks.rank());
     let sends = others().map(|peer| Parcel { peer, parts: vec![own.clone()] }).collect();
     let receives = others().map(|peer| Parcel { peer, parts: vec![all[peer].clone()] }).collect();
@@ -46,6 +51,8 @@ pub fn all_reduce<B: Lines>(ranks: &impl Communicator<B>, own: &View<B>) -> Resu
     if size == 1 || own.elements() == 0 {
         return Ok(());
     }
+    // A single number is a line of one.
+    let own = &if own.shape().is_empty() { own.unsqueezed(0)? } else { own.clone() };
     let length = own.shape()[0];
     let share = |rank: usize| own.narrowed(0, rank * length / size..(rank + 1) * length / size);
     let mine = share(rank)?;

@@ -31,13 +31,7 @@ impl Cut {
 
     /// The tokens of a piece among its owner's.
     pub fn tokens(&self, of_queries: bool, piece: Piece) -> Range<usize> {
-        let positions = self.partition(of_queries).positions(piece.owner);
-        let early = positions.segments()[0].length;
-        match piece.half {
-            Half::Whole => 0..positions.len(),
-            Half::Early => 0..early,
-            Half::Late => early..positions.len(),
-        }
+        self.partition(of_queries).tokens(piece.owner, piece.half)
     }
 
     /// The heads of a piece.

@@ -1,7 +1,7 @@
 //! Bytes: what transfers move, and which way of shards moves the least.
 
 use super::partition::Partition;
-use super::schedule::{Algorithm, Half, Item, Pass, Schedule, Transfer};
+use super::schedule::{Algorithm, Item, Pass, Schedule, Transfer};
 use crate::attention::Problem;
 use crate::element::DType;
 
@@ -62,13 +62,7 @@ impl Shards {
                 (heads * self.heads.checked_div(self.kv_heads).unwrap_or(1), &self.queries)
             }
         };
-        let positions = partition.positions(transfer.piece.owner);
-        let tokens = match transfer.piece.half {
-            Half::Whole => positions.len(),
-            Half::Early => positions.segments()[0].length,
-            Half::Late => positions.segments()[1].length,
-        };
-        [heads, tokens]
+        [heads, partition.tokens(transfer.piece.owner, transfer.piece.half).len()]
     }
 
     /// Bytes that a transfer moves.
@@ -190,7 +184,7 @@ mod tests {
     fn sent(shards: &Shards, algorithm: Algorithm, pass: Pass, mask: &Mask, down: bool) -> u64 {
         let meetings = Meetings::new(mask, &shards.queries, &shards.keys);
         let direction = if down { Direction::Down } else { Direction::Up };
-        let schedule = Schedule::new(algorithm, pass, direction, 8, &meetings);
+        let schedule = Schedule::new(algorithm, pass, direction, &meetings);
         shards.bytes_sent(&schedule).iter().sum()
     }
 

@@ -71,6 +71,6 @@ impl Ring {
         let usual = if zigzag { Direction::Down } else { Direction::Up };
         let direction = self.direction.unwrap_or(usual);
         let meetings = Meetings::new(mask, &self.queries, &self.keys);
-        Ok(Schedule::new(algorithm, pass, direction, self.ranks(), &meetings))
+        Ok(Schedule::new(algorithm, pass, direction, &meetings))
     }
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::ops::Range;
 
 use super::CHECK;
+use super::schedule::Half;
 use crate::Result;
 use crate::attention::{Positions, Segment};
 
@@ -118,6 +119,21 @@ impl Partition {
         match Positions::new(self.total, &self.segments(rank)) {
             Ok(positions) => positions,
             Err(error) => unreachable!("segments of a partition rise within it: {error}"),
+        }
+    }
+
+    /// Which of a rank's tokens a half is.
+    ///
+    /// # Panics
+    ///
+    /// Where there is no such rank.
+    pub fn tokens(&self, rank: usize, half: Half) -> Range<usize> {
+        let positions = self.positions(rank);
+        let early = positions.segments()[0].length;
+        match half {
+            Half::Whole => 0..positions.len(),
+            Half::Early => 0..early,
+            Half::Late => early..positions.len(),
         }
     }
 

@@ -217,16 +217,6 @@ impl Meetings {
         Self { ranks, meet: meet.collect() }
     }
 
-    /// The same for several sequences that are packed: what any of them needs.
-    pub fn union(mut self, other: &Self) -> Self {
-        for (one, other) in self.meet.iter_mut().zip(&other.meet) {
-            let half =
-                |side: usize| Half::union(one.map(|meet| meet[side]), other.map(|meet| meet[side]));
-            *one = half(0).zip(half(1)).map(|(queries, keys)| [queries, keys]);
-        }
-        self
-    }
-
     /// The halves of queries and keys that meet.
     pub fn of(&self, queries: usize, keys: usize) -> Option<[Half; 2]> {
         self.meet[queries * self.ranks + keys]
@@ -276,11 +266,10 @@ impl Schedule {
         algorithm: Algorithm,
         pass: Pass,
         direction: Direction,
-        ranks: usize,
         meetings: &Meetings,
     ) -> Self {
-        let mut schedule =
-            Self { algorithm, pass, ranks, transfers: Vec::new(), blocks: Vec::new() };
+        let (transfers, blocks) = (Vec::new(), Vec::new());
+        let mut schedule = Self { algorithm, pass, ranks: meetings.ranks, transfers, blocks };
         match algorithm {
             Algorithm::KvRing => schedule.keys_travel(Heads::All, direction, meetings),
             Algorithm::TwoWay => {

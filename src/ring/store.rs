@@ -99,11 +99,7 @@ impl<B: Backend> Pool<B> {
         let Some(buffer) = self.free.get_mut(&bytes).and_then(Vec::pop) else {
             return View::new(&self.backend, dtype, shape);
         };
-        let mut strides = vec![1; shape.len()];
-        for axis in (1..shape.len()).rev() {
-            strides[axis - 1] = strides[axis] * shape[axis].max(1);
-        }
-        View::from_buffer(&self.backend, buffer, dtype, 0, shape, &strides)
+        View::without_gaps(&self.backend, buffer, dtype, shape)
     }
 
     /// The memory of tensors that were taken.

@@ -26,14 +26,14 @@ impl Cut {
     }
 
     fn schedules(&self) -> impl Iterator<Item = Schedule> {
-        let (ranks, meetings) = (self.queries.ranks(), self.meetings());
+        let meetings = self.meetings();
         ALGORITHMS.into_iter().flat_map(move |algorithm| {
             let meetings = meetings.clone();
             [Pass::Forward, Pass::Backward].into_iter().flat_map(move |pass| {
                 let meetings = meetings.clone();
-                [Direction::Up, Direction::Down].into_iter().map(move |direction| {
-                    Schedule::new(algorithm, pass, direction, ranks, &meetings)
-                })
+                [Direction::Up, Direction::Down]
+                    .into_iter()
+                    .map(move |direction| Schedule::new(algorithm, pass, direction, &meetings))
             })
         })
     }
@@ -62,17 +62,6 @@ fn cuts() -> Vec<Cut> {
 
 fn describe(cut: &Cut, schedule: &Schedule) -> String {
     format!("{:?} {} {cut:?}", schedule.pass(), schedule.algorithm())
-}
-
-/// Rows of a rank that a piece has.
-fn rows(partition: &Partition, piece: Piece) -> std::ops::Range<usize> {
-    let positions = partition.positions(piece.owner);
-    let early = positions.segments()[0].length;
-    match piece.half {
-        Half::Whole => 0..positions.len(),
-        Half::Early => 0..early,
-        Half::Late => early..positions.len(),
-    }
 }
 
 /// Each of two halves of heads.
@@ -106,7 +95,10 @@ fn every_pair_is_computed_once_and_what_nobody_sees_never() {
                         continue;
                     };
                     assert!(!seen.is_empty(), "{what}: {r} and {o} meet for nothing");
-                    let (is, js) = (rows(&cut.queries, block.queries), rows(&cut.keys, block.keys));
+                    let (is, js) = (
+                        cut.queries.tokens(r, block.queries.half),
+                        cut.keys.tokens(o, block.keys.half),
+                    );
                     let all = seen.iter().all(|(i, j)| is.contains(i) && js.contains(j));
                     assert!(all, "{what}: {r} and {o} do not meet whole");
                 }
@@ -403,7 +395,7 @@ fn explore(schedule: &Schedule, what: &str) {
 fn a_token_ring_of_four_is_that_of_the_paper() {
     let dense = Cut::new(Mask::default(), Scheme::Contiguous, [16, 16], 4);
     let schedule =
-        Schedule::new(Algorithm::TokenRing, Pass::Forward, Direction::Up, 4, &dense.meetings());
+        Schedule::new(Algorithm::TokenRing, Pass::Forward, Direction::Up, &dense.meetings());
     let owners = |step: usize| -> Vec<usize> {
         let blocks = schedule.blocks().iter().filter(|block| block.step == step);
         blocks.map(|block| block.queries.owner).collect()
@@ -414,7 +406,7 @@ fn a_token_ring_of_four_is_that_of_the_paper() {
 
     let zigzag = Cut::new(Mask::causal(), Scheme::Zigzag, [16, 16], 4);
     let schedule =
-        Schedule::new(Algorithm::TokenRing, Pass::Forward, Direction::Down, 4, &zigzag.meetings());
+        Schedule::new(Algorithm::TokenRing, Pass::Forward, Direction::Down, &zigzag.meetings());
     assert_eq!(by_rank(&schedule, 2), [2, 3, 0, 1]);
     let sent = |step: usize| -> Vec<(usize, usize, Half)> {
         let of = |transfer: &&Transfer| (transfer.step, transfer.lane) == (step, Lane::Inputs);
