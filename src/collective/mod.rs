@@ -9,6 +9,7 @@
 //! |---|---|
 //! | [`Local`] | threads of one process, on one device |
 //! | [`CudaPeer`] | threads of one process, each on a GPU of its own |
+//! | [`Nccl`] | GPUs of one machine or of several, by NCCL, which is looked for at run time |
 //!
 //! ```
 //! use warpwright::collective::{Communicator, Lane, Local, Parcel, Tag};
@@ -34,17 +35,27 @@ mod fault;
 mod lines;
 mod local;
 #[cfg(feature = "cuda")]
+mod nccl;
+#[cfg(feature = "cuda")]
 mod peer;
 mod reduce;
+mod split;
 
 pub use carrier::{Carrier, OneDevice};
 pub use fault::{Cause, Fault};
 pub use lines::Lines;
+pub(crate) use lines::without_gaps;
 pub use local::Local;
 #[cfg(feature = "cuda")]
 #[cfg_attr(docsrs, doc(cfg(feature = "cuda")))]
+pub use nccl::{Nccl, NcclId};
+#[cfg(feature = "cuda")]
+#[cfg_attr(docsrs, doc(cfg(feature = "cuda")))]
 pub use peer::{CudaPeer, PeerCopies};
-pub use reduce::{all_gather, all_reduce, barrier, is_reduction};
+pub use reduce::{
+    all_gather, all_reduce, all_reduce_max, all_to_all, barrier, is_reduction, reduce_scatter,
+};
+pub use split::{Split, split};
 
 use std::fmt;
 use std::time::Duration;

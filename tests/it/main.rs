@@ -3,6 +3,7 @@
 mod attention;
 mod cases;
 mod causal_conv1d;
+mod collective;
 #[cfg(feature = "cuda")]
 mod cuda;
 mod devices;

@@ -2,8 +2,11 @@
 
 mod faults;
 mod meter;
+mod packed;
 #[cfg(feature = "interpreter")]
 mod peers;
+mod scores;
+mod workspace;
 
 use warpwright::attention::{self, Inputs, Mask, Options, OutputGradients};
 use warpwright::collective::{Communicator, Local};

@@ -1,0 +1,6 @@
+//! x
+mod collective;
+mod devices;
+mod lines;
+mod resources;
+mod ring;
