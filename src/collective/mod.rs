@@ -28,11 +28,13 @@
 //! # Ok::<(), warpwright::Error>(())
 //! ```
 
+mod descriptor;
 mod fault;
 mod lines;
 mod local;
 mod reduce;
 
+pub(crate) use descriptor::Descriptor;
 pub use fault::{Cause, Fault};
 pub use lines::Lines;
 pub use local::Local;
