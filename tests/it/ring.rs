@@ -2,6 +2,8 @@
 
 mod faults;
 mod meter;
+#[cfg(feature = "interpreter")]
+mod peers;
 
 use warpwright::attention::{self, Inputs, Mask, Options, OutputGradients};
 use warpwright::collective::{Communicator, Local};
