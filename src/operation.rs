@@ -9,7 +9,10 @@ use std::time::Duration;
 
 use crate::backend::{Cpu, Device, Named};
 use crate::element::DType;
-use crate::{Error, Result, attention, causal_conv1d, cross_entropy, rnn, scan_attention, selective_scan, spgemm};
+use crate::{
+    Error, Result, attention, causal_conv1d, cross_entropy, rnn, scan_attention, selective_scan,
+    spgemm,
+};
 
 /// Every operation of the crate.
 pub const OPERATIONS: [&dyn Operation; 10] = [

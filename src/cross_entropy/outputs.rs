@@ -98,3 +98,14 @@ pub enum GradientLines<'a, B: Backend> {
         weight: &'a View<B>,
     },
 }
+
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+impl<'a, B: Backend> GradientLines<'a, B> {
+    /// Every tensor, under its name.
+    pub(super) fn named(&self) -> Vec<(&'static str, &'a View<B>)> {
+        match *self {
+            Self::Given(logits) => vec![("dlogits", logits)],
+            Self::Linear { x, weight } => vec![("dx", x), ("dweight", weight)],
+        }
+    }
+}

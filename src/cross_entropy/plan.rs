@@ -6,6 +6,11 @@ use super::{NAME, Options, Problem};
 use crate::Result;
 use crate::variant::{forced, no_such_variant};
 
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+mod gpu;
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+pub(super) use gpu::{Chunks, gpu, gpu_variants, part_columns};
+
 /// The kernel that was chosen for a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

@@ -3,6 +3,7 @@
 mod attention;
 mod cases;
 mod causal_conv1d;
+mod cross_entropy;
 #[cfg(feature = "cuda")]
 mod cuda;
 mod devices;
