@@ -22,11 +22,13 @@ fn assert_no_conflicts(counted: &Counted, what: &str) {
     }
 }
 
-/// Long rows, short ones, and few that are cut: each logit is moved once forward, twice backward.
+/// Long rows, short ones, and few that are cut: each logit is moved once forward, twice backward. Next
+/// to 2000 bytes of a short row in 16 bits its ends, which share sectors with other rows, and its own
+/// numbers are a tenth.
 #[test]
 fn rows_move_no_more_than_they_must() {
-    for (tokens, vocabulary) in [(8, 16_384), (64, 1000), (2, 65_536)] {
-        for (pass, most) in [("forward", 1.05), ("backward", 1.05)] {
+    for (tokens, vocabulary, most) in [(8, 16_384, 1.04), (64, 1000, 1.12), (2, 65_536, 1.04)] {
+        for pass in ["forward", "backward"] {
             for dtype in [DType::F32, DType::BF16, DType::F16] {
                 let case = Case::given(tokens, vocabulary);
                 let counted = counted(&case, pass, dtype);
