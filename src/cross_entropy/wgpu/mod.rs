@@ -75,13 +75,16 @@ impl<T: DeviceFloat> CrossEntropy<T> for Wgpu {
         let chunks = Chunks::planned(plan, problem);
         let parts = chunks.count() * plan.parts as usize;
         let columns = numbers(self, &[problem.tokens])?;
-        let told = numbers(self, &[parts, problem.tokens, STATISTICS])?;
+        // One part tells all there is to tell.
+        let told = match parts {
+            1 => None,
+            _ => Some(numbers(self, &[parts, problem.tokens, STATISTICS])?),
+        };
         let logits = linear::room(self, problem, chunks)?;
         recorded(self, plan.variant, |recorder| {
             record_targets(self, recorder, problem, inputs.target, options, &columns)?;
             let into = Placed::of(self, statistics);
-            // One part tells all there is to tell.
-            let told = if parts == 1 { into } else { whole(&told) };
+            let told = told.as_ref().map_or(into, whole);
             let rows = Rows { device: self, plan, problem, options, columns: &columns };
             for (i, chunk) in chunks.ranges().enumerate() {
                 let lines = match inputs.logits {
