@@ -9,10 +9,13 @@ use std::time::Duration;
 
 use crate::backend::{Cpu, Device, Named};
 use crate::element::DType;
-use crate::{Error, Result, attention, causal_conv1d, rnn, scan_attention, selective_scan, spgemm};
+use crate::{
+    Error, Result, attention, causal_conv1d, cross_entropy, rnn, scan_attention, selective_scan,
+    spgemm,
+};
 
 /// Every operation of the crate.
-pub const OPERATIONS: [&dyn Operation; 9] = [
+pub const OPERATIONS: [&dyn Operation; 10] = [
     &selective_scan::RunTime,
     &selective_scan::state_update::RunTime,
     &causal_conv1d::RunTime,
@@ -21,6 +24,7 @@ pub const OPERATIONS: [&dyn Operation; 9] = [
     &rnn::RunTime,
     &attention::RunTime,
     &attention::merge::RunTime,
+    &cross_entropy::RunTime,
     &spgemm::RunTime,
 ];
 

@@ -31,6 +31,7 @@
 //! ```
 
 mod carrier;
+mod descriptor;
 mod fault;
 mod lines;
 mod local;
@@ -42,6 +43,7 @@ mod reduce;
 mod split;
 
 pub use carrier::{Carrier, OneDevice};
+pub(crate) use descriptor::Descriptor;
 pub use fault::{Cause, Fault};
 pub use lines::Lines;
 pub(crate) use lines::without_gaps;

@@ -53,7 +53,6 @@
 
 mod backward;
 mod cut;
-mod descriptor;
 mod forward;
 mod model;
 mod options;
@@ -79,13 +78,12 @@ use crate::attention::{
 };
 use crate::backend::Backend;
 use crate::check::Check;
-use crate::collective::{self, Communicator, Lines};
+use crate::collective::{self, Communicator, Descriptor, Lines};
 use crate::element::{Element, Float};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 use backward::Backward;
 use cut::{Cut, tokens_first};
-use descriptor::Descriptor;
 use forward::Forward;
 use store::Pool;
 

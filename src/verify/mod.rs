@@ -24,6 +24,7 @@ pub mod conformance;
 #[cfg(feature = "interpreter")]
 #[cfg_attr(docsrs, doc(cfg(feature = "interpreter")))]
 pub mod count;
+pub mod cross_entropy;
 pub mod place;
 mod random;
 pub mod rnn;
@@ -323,7 +324,7 @@ pub trait Suite: Sync {
 }
 
 /// The cases of every operation.
-pub const SUITES: [&dyn Suite; 9] = [
+pub const SUITES: [&dyn Suite; 10] = [
     &selective_scan::Cases,
     &selective_scan::state_update::Cases,
     &causal_conv1d::Cases,
@@ -332,6 +333,7 @@ pub const SUITES: [&dyn Suite; 9] = [
     &rnn::Cases,
     &attention::Cases,
     &attention::MergeCases,
+    &cross_entropy::Cases,
     &spgemm::Cases,
 ];
 

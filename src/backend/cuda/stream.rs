@@ -279,6 +279,11 @@ impl Address {
         self.0.is_multiple_of(bytes)
     }
 
+    /// The address so many bytes further on.
+    pub fn plus(self, bytes: u64) -> Self {
+        Self(self.0 + bytes)
+    }
+
     /// The address of a byte in workspace.
     pub fn within(buffer: &CudaBuffer, offset: u64) -> Self {
         Self(buffer.address() + offset)
