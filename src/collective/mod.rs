@@ -31,12 +31,14 @@
 mod fault;
 mod lines;
 mod local;
+mod meter;
 mod reduce;
 
 pub use fault::{Cause, Fault};
 pub use lines::Lines;
 pub use local::Local;
-pub use reduce::{all_gather, all_reduce, barrier, is_reduction};
+pub use meter::Meter;
+pub use reduce::{all_gather, all_reduce, barrier};
 
 use std::fmt;
 use std::time::Duration;
@@ -131,4 +133,38 @@ pub trait Communicator<B: Backend> {
 
     /// Tells all ranks that this one cannot go on.
     fn abort(&self, reason: &str);
+}
+
+/// A borrowed way is one as well.
+impl<B: Backend, C: Communicator<B>> Communicator<B> for &C {
+    type Ticket = C::Ticket;
+
+    fn rank(&self) -> usize {
+        (**self).rank()
+    }
+
+    fn size(&self) -> usize {
+        (**self).size()
+    }
+
+    fn post(
+        &self,
+        tag: Tag,
+        sends: Vec<Parcel<B>>,
+        receives: Vec<Parcel<B>>,
+    ) -> Result<Self::Ticket> {
+        (**self).post(tag, sends, receives)
+    }
+
+    fn wait(&self, ticket: Self::Ticket) -> Result<()> {
+        (**self).wait(ticket)
+    }
+
+    fn gather_bytes(&self, bytes: &[u8]) -> Result<Vec<Vec<u8>>> {
+        (**self).gather_bytes(bytes)
+    }
+
+    fn abort(&self, reason: &str) {
+        (**self).abort(reason);
+    }
 }

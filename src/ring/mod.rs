@@ -52,15 +52,22 @@ mod cut;
 mod descriptor;
 mod forward;
 mod model;
+mod named;
 mod options;
 mod partition;
+mod plan;
+mod request;
 mod schedule;
 mod store;
 mod traffic;
+mod whole;
 
 pub use model::Shards;
+pub(crate) use named::RunTime;
 pub use options::Ring;
 pub use partition::{Partition, Scheme};
+pub use plan::{Plan, plans};
+pub use request::{Engine, RANKS, Request};
 pub use schedule::{
     Action, Algorithm, Block, Direction, Half, Heads, Item, Lane, Meetings, Pass, Piece, Schedule,
     Transfer,
@@ -245,9 +252,14 @@ fn check_ring<B: Backend, T: Float>(
             return Err(CHECK.wrong_shape(name, view, expected));
         }
     }
+    refuse(&inputs.q.backend().name(), inputs.bias.is_some(), inputs.packed.is_some(), options)
+}
+
+/// Nothing is asked for that rings do not have.
+fn refuse(backend: &str, has_bias: bool, is_packed: bool, options: &Options) -> Result<()> {
     let refused = [
-        (inputs.bias.is_some(), "a bias", "use `alibi_slopes`, or attention without a ring"),
-        (inputs.packed.is_some(), "packed sequences", "call it for each sequence"),
+        (has_bias, "a bias", "use `alibi_slopes`, or attention without a ring"),
+        (is_packed, "packed sequences", "call it for each sequence"),
         (
             options.queries.is_some() || options.keys.is_some() || options.accumulate,
             "positions or running results of the caller",
@@ -258,7 +270,7 @@ fn check_ring<B: Backend, T: Float>(
         None => Ok(()),
         Some((_, what, instead)) => Err(Error::Unsupported {
             operation: NAME,
-            backend: inputs.q.backend().name(),
+            backend: backend.to_owned(),
             what: what.to_owned(),
             instead: instead.to_owned(),
         }),

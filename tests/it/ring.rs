@@ -1,15 +1,12 @@
 //! Rings of ranks that are threads, against one rank that has everything.
 
 mod faults;
-mod meter;
 
 use warpwright::attention::{self, Inputs, Mask, Options, OutputGradients};
-use warpwright::collective::{Communicator, Local};
+use warpwright::collective::{Communicator, Local, Meter};
 use warpwright::ring::{self, Algorithm, Direction, Partition, Pass, Ring, Scheme, Shards};
 use warpwright::verify::Random;
 use warpwright::{Cpu, DType, Float, Tensor, bf16};
-
-use meter::Meter;
 
 /// A call, of which each rank has a part.
 #[derive(Clone, Debug)]

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
-use warpwright::backend::in_f64;
+use warpwright::Device;
 use warpwright::operation::{self, Settings};
 
 use crate::failure::Failure;
@@ -42,12 +42,12 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let operation = operation::find(&arguments.operation)?;
     let given = options(&arguments.set)?;
-    let Case { mut tensors, metadata } = file::read(&arguments.input)?;
-    if let Some(op) = metadata.get("op").filter(|op| **op != arguments.operation) {
+    let Case { tensors, metadata } = file::read(&arguments.input)?;
+    if let Some(op) = metadata.get("op").filter(|op| **op != operation.name()) {
         return Err(Failure::input(format!(
             "{}: the file is for the operation {op}, not for {}",
             arguments.input.display(),
-            arguments.operation
+            operation.name()
         )));
     }
     let is_option =
@@ -56,18 +56,16 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     options.extend(given);
     let settings = Settings { options, variant: arguments.variant.clone() };
     operation.check(&tensors, &settings)?;
-    let device = arguments.device.open()?;
-    if arguments.device == Target::Reference {
-        tensors = in_f64(&tensors)?;
-    }
-    let ran = operation.run(&device, &tensors, &settings)?;
-    let name = match arguments.device {
-        Target::Reference => "reference".to_owned(),
-        Target::Device(_) => device.name(),
+    let (name, ran) = match arguments.device {
+        Target::Reference => ("reference".to_owned(), operation.reference(&tensors, &settings)?),
+        Target::Device(name) => {
+            let device = Device::open(name)?;
+            (device.name(), operation.run(&device, &tensors, &settings)?)
+        }
     };
     let mut metadata: HashMap<String, String> = ran.metadata.into_iter().collect();
     metadata.extend([
-        ("op".to_owned(), arguments.operation.clone()),
+        ("op".to_owned(), operation.name().to_owned()),
         ("device".to_owned(), name),
         ("variant".to_owned(), ran.variant.to_owned()),
         ("elapsed_us".to_owned(), ran.elapsed.as_micros().to_string()),

@@ -7,6 +7,7 @@ mod attention;
 mod errors;
 mod fixtures;
 mod help;
+mod ring;
 mod rnn;
 mod scan_attention;
 mod spgemm;
