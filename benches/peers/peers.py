@@ -107,11 +107,12 @@ class Warpwright:
             self.call("run", "--input", source, "--output", result)
             return {name: read_safetensors(result, name) for name in names}
 
-    def median(self, kind):
-        """Seconds of a pass into outputs made before."""
-        settings = [word for pair in self.options.items() for word in ("--set", "=".join(pair))]
+    def median(self, kind, shape=None, **options):
+        """Seconds of a pass into outputs made before, at the shape and with the options of all, or others."""
+        options = {**self.options, **options}
+        settings = [word for pair in options.items() for word in ("--set", "=".join(pair))]
         rows = json.loads(
-            self.call("bench", "--pass", kind, "--dtype", "f32", "--shape", self.shape,
+            self.call("bench", "--pass", kind, "--dtype", "f32", "--shape", shape or self.shape,
                       *settings, "--runs", self.runs, "--json")
         )
         return rows[0]["median_s"]

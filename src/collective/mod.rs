@@ -8,6 +8,7 @@
 //! | engine | ranks |
 //! |---|---|
 //! | [`Local`] | threads of one process, on one device |
+//! | [`CudaPeer`] | threads of one process, each on a GPU of its own |
 //!
 //! ```
 //! use warpwright::collective::{Communicator, Lane, Local, Parcel, Tag};
@@ -28,16 +29,23 @@
 //! # Ok::<(), warpwright::Error>(())
 //! ```
 
+mod carrier;
 mod fault;
 mod lines;
 mod local;
 mod meter;
+#[cfg(feature = "cuda")]
+mod peer;
 mod reduce;
 
+pub use carrier::{Carrier, OneDevice};
 pub use fault::{Cause, Fault};
 pub use lines::Lines;
 pub use local::Local;
 pub use meter::Meter;
+#[cfg(feature = "cuda")]
+#[cfg_attr(docsrs, doc(cfg(feature = "cuda")))]
+pub use peer::{CudaPeer, PeerCopies};
 pub use reduce::{all_gather, all_reduce, barrier};
 
 use std::fmt;

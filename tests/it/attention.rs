@@ -4,21 +4,7 @@ use warpwright::attention::{Attention, Inputs, Options, Problem, run_named};
 use warpwright::verify::attention::{Bias, Case, Shard, Sizes, Tolerances};
 use warpwright::{Cpu, DType, Device, DeviceFloat, Named, Tensor, View, bf16, f16};
 
-use crate::devices::devices;
-
-/// Runs one piece of code for the backend that a device holds.
-macro_rules! on_backend {
-    ($device:expr, |$backend:ident| $body:expr) => {
-        match $device {
-            Device::Cpu($backend) => $body,
-            #[cfg(feature = "wgpu")]
-            Device::Wgpu($backend) => $body,
-            #[cfg(feature = "cuda")]
-            Device::Cuda($backend) => $body,
-            other => panic!("{} is not known here", other.name()),
-        }
-    };
-}
+use crate::devices::{devices, on_backend};
 
 mod edges;
 mod errors;

@@ -44,3 +44,19 @@ fn open(kind: &str, name: DeviceName) -> Option<Device> {
         }
     }
 }
+
+/// Runs one piece of code for the backend that a device holds.
+macro_rules! on_backend {
+    ($device:expr, |$backend:ident| $body:expr) => {
+        match $device {
+            Device::Cpu($backend) => $body,
+            #[cfg(feature = "wgpu")]
+            Device::Wgpu($backend) => $body,
+            #[cfg(feature = "cuda")]
+            Device::Cuda($backend) => $body,
+            other => panic!("{} is not known here", other.name()),
+        }
+    };
+}
+
+pub(crate) use on_backend;

@@ -10,6 +10,7 @@ mod errors;
 mod gradients;
 #[cfg(feature = "interpreter")]
 mod interpreter;
+mod lines;
 mod properties;
 mod resources;
 mod ring;

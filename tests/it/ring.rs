@@ -1,6 +1,8 @@
 //! Rings of ranks that are threads, against one rank that has everything.
 
 mod faults;
+#[cfg(feature = "interpreter")]
+mod peers;
 
 use warpwright::attention::{self, Inputs, Mask, Options, OutputGradients};
 use warpwright::collective::{Communicator, Local, Meter};

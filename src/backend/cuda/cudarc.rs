@@ -373,6 +373,22 @@ impl Driver for CudarcDriver {
         self.check("cuMemcpyPeerAsync", copied)
     }
 
+    unsafe fn allow_peer(&self, peer: DeviceHandle) -> Result<()> {
+        use sys::CUresult;
+        if peer == self.device() {
+            return Ok(());
+        }
+        self.bind()?;
+        // SAFETY: the caller vouches for the peer's context.
+        match unsafe { sys::cuCtxEnablePeerAccess(peer.0 as sys::CUcontext, 0) } {
+            CUresult::CUDA_SUCCESS
+            | CUresult::CUDA_ERROR_PEER_ACCESS_ALREADY_ENABLED
+            | CUresult::CUDA_ERROR_PEER_ACCESS_UNSUPPORTED
+            | CUresult::CUDA_ERROR_TOO_MANY_PEERS => Ok(()),
+            other => self.check("cuCtxEnablePeerAccess", Err(DriverError(other))),
+        }
+    }
+
     unsafe fn launch(&self, launch: &Launch<'_>) -> Result<()> {
         self.bind()?;
         // The driver reads through these pointers; that they are mutable is C's way.

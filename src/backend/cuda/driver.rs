@@ -198,6 +198,18 @@ pub trait Driver: Debug + Send + Sync {
         stream: StreamHandle,
     ) -> Result<()>;
 
+    /// Lets this device's copies reach the memory of another one of the same kind without a detour,
+    /// where the two are connected so.
+    ///
+    /// # Errors
+    ///
+    /// The driver's refusal; not where there is no such connection.
+    ///
+    /// # Safety
+    ///
+    /// The [rules of the trait](Self#safety).
+    unsafe fn allow_peer(&self, peer: DeviceHandle) -> Result<()>;
+
     /// Queues a kernel.
     ///
     /// # Errors

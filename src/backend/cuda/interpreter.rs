@@ -284,6 +284,10 @@ impl Driver for Interpreter {
         self.memory(call, self.machine.write(destination, &through))
     }
 
+    unsafe fn allow_peer(&self, _peer: DeviceHandle) -> Result<()> {
+        Ok(())
+    }
+
     unsafe fn launch(&self, launch: &Launch<'_>) -> Result<()> {
         let (loaded, name) = {
             let state = lock(&self.state);

@@ -137,6 +137,18 @@ impl Cuda {
         &self.stream
     }
 
+    /// Another stream of the device.
+    pub(crate) fn new_stream(&self) -> Result<Stream> {
+        self.stream.another()
+    }
+
+    /// Lets copies reach another device's memory without a detour, where the two are connected so.
+    pub(crate) fn reach(&self, peer: &Self) -> Result<()> {
+        let peer = peer.stream.driver().device();
+        // SAFETY: both devices are alive.
+        unsafe { self.stream.driver().allow_peer(peer) }
+    }
+
     /// The memory of a call's tensors belongs to the stream that the call runs on. A tensor can
     /// be made of this device and a buffer of another one, and a freed buffer goes back in the
     /// order of its own stream.

@@ -61,6 +61,12 @@ impl Stream {
         Ok(stream)
     }
 
+    /// A new stream of the same device.
+    pub(super) fn another(&self) -> Result<Self> {
+        let device = &self.0.device;
+        Ok(Self::of(device, device.driver.create_stream()?, StreamOwner::Us))
+    }
+
     pub(super) fn of(device: &Arc<DeviceState>, handle: StreamHandle, owner: StreamOwner) -> Self {
         Self(Arc::new(StreamState { device: Arc::clone(device), handle, owner }))
     }
@@ -131,6 +137,35 @@ impl Stream {
         Ok(Event { stream: self.clone(), handle })
     }
 
+    /// What is queued here from now on waits for an event, of any stream of any device of this kind.
+    ///
+    /// # Errors
+    ///
+    /// The driver's refusal.
+    pub fn wait_for(&self, event: &Event) -> Result<()> {
+        // SAFETY: stream and event are alive.
+        unsafe { self.driver().wait(self.handle(), event.handle) }
+    }
+
+    /// Queues a copy of a tensor without gaps to another one, which may lie on another device. Both
+    /// are ready, for this stream waits for the events that say so, and both stay until it is done.
+    pub(crate) fn copy_from_peer(&self, from: &View<Cuda>, to: &View<Cuda>) -> Result<()> {
+        debug_assert!(from.is_contiguous() && to.is_contiguous());
+        debug_assert_eq!((from.elements(), from.dtype()), (to.elements(), to.dtype()));
+        let bytes = (to.elements() * to.dtype().bytes()) as u64;
+        let peer = from.buffer().stream().driver().device();
+        // SAFETY: both ranges lie in their tensors; order and lifetime are as said above.
+        unsafe {
+            self.driver().copy_from_peer(
+                Address::of(to).0,
+                peer,
+                Address::of(from).0,
+                bytes,
+                self.handle(),
+            )
+        }
+    }
+
     /// Waits until the work that is queued so far is done.
     ///
     /// # Errors
@@ -160,7 +195,7 @@ impl fmt::Debug for Stream {
     }
 }
 
-/// A point in a stream's work, to measure the device's time.
+/// A point in a stream's work, to measure the device's time or to wait for.
 #[must_use]
 #[derive(Debug)]
 pub struct Event {

@@ -57,7 +57,7 @@ pub(super) fn case(setting: &Setting) -> Result<Case> {
 }
 
 /// One call to warm up, then calls into the same outputs, each by the clock from the launch until
-/// the device has finished. Forward means without anything kept.
+/// the device has finished. Forward means without anything kept, unless `saved` asks for it.
 pub(super) fn time(
     device: &Device,
     setting: &Setting,
@@ -67,24 +67,30 @@ pub(super) fn time(
     let case = case(setting)?;
     dispatch!(NAME, device, dtype, |backend, T| match setting.pass {
         "backward" => time_backward::<_, T>(backend, &case, runs),
-        _ => time_forward::<_, T>(backend, &case, runs),
+        _ => time_forward::<_, T>(backend, &case, saved(setting)?, runs),
     })
+}
+
+fn saved(setting: &Setting) -> Result<Save> {
+    let asked = setting.settings.options.contains_key("saved");
+    Ok(if asked { Options::from_settings(&setting.settings)?.save } else { Save::Nothing })
 }
 
 fn time_forward<B: Rnn<T>, T: Float>(
     backend: &B,
     case: &Case,
+    save: Save,
     runs: Option<usize>,
 ) -> Result<Timing> {
-    let options = case.options().with_save(Save::Nothing).with_states(false);
+    let options = case.options().with_save(save).with_states(false);
     let (inputs, _) = split(&case.tensors::<T>()?);
     let inputs = on_backend(backend, &inputs)?;
     let inputs = Inputs::<B, T>::from_named(&inputs)?;
     let problem = Problem::check(&inputs, &options)?;
     let variant = backend.plan_forward(&problem, &options)?.variant;
     let mut outputs = forward(&inputs, &options)?;
-    let Outputs { h, last, .. } = &mut outputs;
-    let mut outputs = OutputsMut { h, states: None, last: Some(last), saved: None };
+    let Outputs { h, last, saved, .. } = &mut outputs;
+    let mut outputs = OutputsMut { h, states: None, last: Some(last), saved: saved.as_mut() };
     backend.synchronise()?;
     let seconds = repeat(runs, || {
         forward_into(&inputs, &options, &mut outputs)?;

@@ -10,7 +10,7 @@ use warpwright::{
 };
 
 use super::{assert_close, assert_same_bits, change, copied, everything, numbers, part};
-use crate::devices::{devices, poison};
+use crate::devices::{devices, on_backend, poison};
 
 /// Sizes that end within vectors and words, H, Sq and Dv.
 const SIZES: [usize; 3] = [3, 7, 37];

@@ -8,7 +8,7 @@ use warpwright::verify::attention::{Bias, Case, Sizes};
 use warpwright::{Cpu, Device, DeviceFloat, Named, Parameter, Tensor, View, bf16};
 
 use super::{assert_all_same_bits, assert_close, change, everything, run, ways};
-use crate::devices::{devices, poison};
+use crate::devices::{devices, on_backend, poison};
 
 /// `partial` and `lse` of blocks of the keys between cuts, each merged into those before it, and the
 /// first one into `before` if there is something.

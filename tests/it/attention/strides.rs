@@ -8,7 +8,7 @@ use warpwright::verify::attention::{Case, Sizes};
 use warpwright::{Cpu, Device, DeviceFloat, Float, Named, Tensor, View, f16};
 
 use super::{assert_all_same_bits, copied, everything, part, run, ways};
-use crate::devices::devices;
+use crate::devices::{devices, on_backend};
 
 /// Tensors that have heads and tokens, with these two exchanged.
 fn turned(named: &Named<Cpu>) -> Named<Cpu> {

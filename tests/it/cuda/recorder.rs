@@ -269,6 +269,10 @@ impl Driver for Recorder {
         unimplemented!("the recorder has no peers")
     }
 
+    unsafe fn allow_peer(&self, _peer: DeviceHandle) -> Result<()> {
+        unimplemented!("the recorder has no peers")
+    }
+
     unsafe fn launch(&self, launch: &Launch<'_>) -> Result<()> {
         let mut state = self.state();
         let text = &state.modules[&launch.function.0];

@@ -168,6 +168,7 @@ impl Driver for Planted {
         download(destination: &mut [u8], source: u64, stream: StreamHandle) -> Result<()>;
         copy(destination: u64, source: u64, bytes: u64, stream: StreamHandle) -> Result<()>;
         copy_from_peer(destination: u64, peer: DeviceHandle, source: u64, bytes: u64, stream: StreamHandle) -> Result<()>;
+        allow_peer(peer: DeviceHandle) -> Result<()>;
         record(stream: StreamHandle) -> Result<EventHandle>;
         wait(stream: StreamHandle, event: EventHandle) -> Result<()>;
         elapsed(start: EventHandle, end: EventHandle) -> Result<Duration>;
