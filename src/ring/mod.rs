@@ -41,6 +41,10 @@
 //! # Ok::<(), warpwright::Error>(())
 //! ```
 //!
+//! `warpwright plan ring` prints a [`Plan`] and draws it; `warpwright run ring-attention` takes whole
+//! sequences: over threads ([`Local`](crate::collective::Local)), or over processes of MPI by
+//! [`run_over`], where the first rank has the tensors and sends the others their shards.
+//!
 //! Papers: H. Liu, M. Zaharia, P. Abbeel, "Ring Attention with Blockwise Transformers for
 //! Near-Infinite Context", 2023, arXiv 2310.01889; W. Brandon et al., "Striped Attention: Faster Ring
 //! Attention for Causal Transformers", 2023, arXiv 2311.09431; Z. Wang et al., "TokenRing: An
@@ -58,12 +62,15 @@ mod partition;
 mod plan;
 mod request;
 mod schedule;
+mod spread;
 mod store;
 mod traffic;
 mod whole;
 
 pub use model::Shards;
 pub(crate) use named::RunTime;
+#[cfg(feature = "verify")]
+pub(crate) use named::run_threads;
 pub use options::Ring;
 pub use partition::{Partition, Scheme};
 pub use plan::{Plan, plans};
@@ -72,6 +79,7 @@ pub use schedule::{
     Action, Algorithm, Block, Direction, Half, Heads, Item, Lane, Meetings, Pass, Piece, Schedule,
     Transfer,
 };
+pub use spread::{check_over, run_over};
 
 use crate::attention::{
     self, Attention, Gradients, Inputs, Options, OutputGradients, Outputs, Problem,

@@ -47,16 +47,8 @@ impl Operation for RunTime {
         let ring = ring(&problem, &request, request.ranks.unwrap_or(RANKS))?;
         refuse(&device.name(), has_bias(named), problem.sequences.is_some(), &request.options)?;
         let options = &request.options;
-        let Device::Cpu(cpu) = device else {
-            return Err(Error::Unsupported {
-                operation: NAME,
-                backend: device.name(),
-                what: "rings".to_owned(),
-                instead: "use the device cpu".to_owned(),
-            });
-        };
-        dispatch!(NAME, &Device::Cpu(*cpu), problem.dtype, |_cpu, T| {
-            run_threads::<_, T>(cpu, named, &ring, options)?.ran(&ring, &problem, options)
+        dispatch!(NAME, device, problem.dtype, |backend, T| {
+            run_threads::<_, T>(backend, named, &ring, options)?.ran(&ring, &problem, options)
         })
     }
 
@@ -80,7 +72,7 @@ impl Operation for RunTime {
     }
 }
 
-fn has_bias(named: &Named<Cpu>) -> bool {
+pub(super) fn has_bias(named: &Named<Cpu>) -> bool {
     named.contains_key("bias")
 }
 
@@ -108,8 +100,8 @@ pub(crate) struct OfRank {
     pub outputs: Named<Cpu>,
     /// Bytes that it has really sent, forward and backward.
     pub sent: [u64; 2],
-    /// From when all ranks were there to its own end.
-    pub elapsed: Duration,
+    /// From when all ranks were there to its own end, forward and backward.
+    pub elapsed: [Duration; 2],
 }
 
 /// Makes a rank's call, and that of its backward pass where gradients of outputs are among the
@@ -143,16 +135,24 @@ fn both_passes<B: Attention<T> + Lines, T: Float, C: Communicator<B>>(
         false => Some(given(backend, &problem, &gradients, &mut zeros)?),
     };
     let ranks = Meter::new(ranks);
-    backend.synchronise()?;
-    barrier(&ranks)?;
-    let start = Instant::now();
+    let begin = || {
+        backend.synchronise()?;
+        barrier(&ranks).map(|()| Instant::now())
+    };
+    let end = |start: Instant| backend.synchronise().map(|()| start.elapsed());
+    let start = begin()?;
     let outputs = forward(&ranks, &inputs, ring, options)?;
+    let mut elapsed = [end(start)?, Duration::ZERO];
     let sent = ranks.sent();
-    let gradients = given
-        .map(|given| backward(&ranks, &inputs, ring, options, &outputs, &given))
-        .transpose()?;
-    backend.synchronise()?;
-    let elapsed = start.elapsed();
+    let gradients = match given {
+        None => None,
+        Some(given) => {
+            let start = begin()?;
+            let gradients = backward(&ranks, &inputs, ring, options, &outputs, &given)?;
+            elapsed[1] = end(start)?;
+            Some(gradients)
+        }
+    };
     let mut named: Vec<(&'static str, &View<B>)> =
         vec![("out", &outputs.out), ("lse", &outputs.lse)];
     named.extend(gradients.iter().flat_map(Gradients::named));
@@ -170,14 +170,20 @@ impl OfAll {
         whole::gather(&parts, ring, options.layout)
     }
 
+    /// The time of a pass: that of the slowest rank.
+    pub fn slowest(&self, pass: Pass) -> Duration {
+        let of_pass = usize::from(pass == Pass::Backward);
+        self.0.iter().map(|rank| rank.elapsed[of_pass]).max().unwrap_or_default()
+    }
+
     /// The same with what is to be known of the run.
     pub fn ran(&self, ring: &Ring, problem: &Problem, options: &Options) -> Result<Ran> {
-        let slowest = self.0.iter().map(|rank| rank.elapsed).max().unwrap_or_default();
+        let elapsed = self.slowest(Pass::Forward) + self.slowest(Pass::Backward);
         let sent = self.0.iter().map(|rank| rank.sent.iter().sum::<u64>().to_string());
         let bytes = sent.collect::<Vec<_>>().join(",");
         let algorithm = ring.chosen(&Shards::of(problem, ring.queries, ring.keys), Pass::Forward);
         let outputs = self.outputs(ring, options)?;
-        let ran = Ran::new(algorithm.name(), slowest, outputs);
+        let ran = Ran::new(algorithm.name(), elapsed, outputs);
         Ok(ran.with_metadata([("bytes_sent".to_owned(), bytes)]))
     }
 }

@@ -167,12 +167,19 @@ pub enum Pass {
     Backward,
 }
 
-impl fmt::Display for Pass {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Pass {
+    /// As text names it.
+    pub fn name(self) -> &'static str {
+        match self {
             Self::Forward => "forward",
             Self::Backward => "backward",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Pass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 

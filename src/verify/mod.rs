@@ -26,6 +26,7 @@ pub mod conformance;
 pub mod count;
 pub mod place;
 mod random;
+pub mod ring;
 pub mod rnn;
 pub mod scan_attention;
 pub mod selective_scan;
@@ -323,7 +324,7 @@ pub trait Suite: Sync {
 }
 
 /// The cases of every operation.
-pub const SUITES: [&dyn Suite; 9] = [
+pub const SUITES: [&dyn Suite; 10] = [
     &selective_scan::Cases,
     &selective_scan::state_update::Cases,
     &causal_conv1d::Cases,
@@ -332,6 +333,7 @@ pub const SUITES: [&dyn Suite; 9] = [
     &rnn::Cases,
     &attention::Cases,
     &attention::MergeCases,
+    &ring::Cases,
     &spgemm::Cases,
 ];
 
