@@ -65,6 +65,14 @@ pub enum Fault {
         /// What came.
         found: String,
     },
+    /// The engine that carries messages has refused a call.
+    #[error("{call} failed: {reason}")]
+    Transport {
+        /// The call.
+        call: &'static str,
+        /// What the engine said.
+        reason: String,
+    },
     /// A rank has given up.
     #[error("rank {peer} has given up: {reason}")]
     Aborted {

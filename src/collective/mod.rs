@@ -9,6 +9,7 @@
 //! |---|---|
 //! | [`Local`] | threads of one process, on one device |
 //! | [`CudaPeer`] | threads of one process, each on a GPU of its own |
+//! | `Mpi`, with the feature `mpi` | processes that `mpirun` has started, on the CPU |
 //!
 //! ```
 //! use warpwright::collective::{Communicator, Lane, Local, Parcel, Tag};
@@ -34,6 +35,8 @@ mod fault;
 mod lines;
 mod local;
 mod meter;
+#[cfg(feature = "mpi")]
+mod mpi;
 #[cfg(feature = "cuda")]
 mod peer;
 mod reduce;
@@ -43,6 +46,8 @@ pub use fault::{Cause, Fault};
 pub use lines::Lines;
 pub use local::Local;
 pub use meter::Meter;
+#[cfg(feature = "mpi")]
+pub use mpi::Mpi;
 #[cfg(feature = "cuda")]
 #[cfg_attr(docsrs, doc(cfg(feature = "cuda")))]
 pub use peer::{CudaPeer, PeerCopies};

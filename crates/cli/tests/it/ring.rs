@@ -48,9 +48,10 @@ fn bytes_are_told_for_each_rank() {
     };
     let (variant, bytes) = told(&["ranks=2", "partition=contiguous"]);
     assert_eq!(variant, "kv-ring");
-    // Keys, values and then their gradients: rank 1 sees those of rank 0, and sends the gradients.
+    // Rank 1 sees keys and values of rank 0, which sends them in both passes, and their gradients
+    // behind them, to be added to; rank 1 sends these home.
     let shard = 20 * 2 * (16 + 16) * 4;
-    assert_eq!(bytes, [2 * shard, shard]);
+    assert_eq!(bytes, [3 * shard, shard]);
     let (variant, bytes) = told(&["schedule=token-ring", "ranks=3"]);
     assert_eq!((variant.as_str(), bytes.len()), ("token-ring", 3));
     assert_eq!(told(&["ranks=1"]).1, [0]);
@@ -147,7 +148,7 @@ fn texts<'a>(svg: &'a str, class: &str) -> Vec<&'a str> {
 }
 
 fn picture(options: &[&str]) -> String {
-    let path = temporary("ring.svg");
+    let path = temporary(&format!("{}.svg", options.join("-")));
     plan(options, &["--svg", &path]);
     let svg = std::fs::read_to_string(&path).expect("the picture is there");
     std::fs::remove_file(&path).expect("it can be removed");
