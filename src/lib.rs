@@ -9,6 +9,8 @@
 //!   and step by step.
 //! * [`attention`]: blocks of softmax attention whose results merge and whose gradients add up,
 //!   forward and backward: what rings are made of.
+//! * [`ring`]: attention over sequences that are cut among ranks, by schedules that are data, over
+//!   the engines of [`collective`].
 //! * [`rnn`]: recurrent cells with head-wise matrices (Elman, LSTM, GRU, sLSTM), forward, backward
 //!   and step by step, and weights of other libraries.
 //! * [`spgemm`]: products of [`sparse`] matrices over semirings, with masks and plans, and the
