@@ -46,6 +46,18 @@ const NAP: Duration = Duration::from_micros(50);
 ///
 /// MPI is initialised by [`world`](Self::world) where it is not yet, and finalised when the rank is
 /// dropped; not after a fault, for finalising waits for all: then [`end`](Self::end) ends the job.
+///
+/// ```no_run
+/// use warpwright::collective::{Communicator, Mpi, barrier};
+///
+/// let ranks = Mpi::world()?;
+/// if let Err(error) = barrier(&ranks) {
+///     eprintln!("{error}");
+///     ranks.end(1);
+/// }
+/// println!("rank {} of {}", ranks.rank(), ranks.size());
+/// # Ok::<(), warpwright::Error>(())
+/// ```
 #[derive(Debug)]
 #[must_use]
 pub struct Mpi {

@@ -30,6 +30,21 @@ pub struct Plan {
 
 /// The plans of both passes, or that of the option `pass`.
 ///
+/// ```
+/// use warpwright::operation::{self, Settings, Sizes};
+/// use warpwright::ring::{self, Algorithm};
+/// use warpwright::DType;
+///
+/// let axes = operation::find("ring")?.axes();
+/// let sizes = Sizes::parse(axes, "B=1,H=8,Sq=4096,D=64").expect("sizes");
+/// let plans = ring::plans(DType::BF16, &sizes, &Settings::default())?;
+/// // With as many heads of keys as of queries, the gradients of keys are more than queries are.
+/// let chosen: Vec<_> = plans.iter().map(|plan| plan.schedule.algorithm()).collect();
+/// assert_eq!(chosen, [Algorithm::TwoWay, Algorithm::TokenRing]);
+/// println!("{}", plans[0]);
+/// # Ok::<(), warpwright::Error>(())
+/// ```
+///
 /// # Errors
 ///
 /// Sizes or options that make no sense, and schedules that this version lacks.

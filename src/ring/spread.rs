@@ -22,6 +22,29 @@ const CALL: u64 = u64::from_le_bytes(*b"spreaded");
 /// the names of files, and the options, and is given the outputs of the whole sequence; the others
 /// give and are given nothing.
 ///
+/// ```
+/// use warpwright::collective::{Communicator, Local};
+/// use warpwright::operation::Settings;
+/// use warpwright::{Cpu, Named, Tensor, ring};
+///
+/// // Keys that are all alike: every query has the mean of all values.
+/// let ones = Tensor::from_vec(vec![1.0f32; 4], &[1, 4, 1, 1])?.into_view();
+/// let v = Tensor::from_vec(vec![1.0f32, 2.0, 3.0, 6.0], &[1, 4, 1, 1])?.into_view();
+/// let tensors: Named<Cpu> = [("q", &ones), ("k", &ones), ("v", &v)]
+///     .map(|(name, view)| (name.to_owned(), view.clone()))
+///     .into();
+/// let call = (&tensors, &Settings::default());
+/// let mut ends = Local::<Cpu>::run(2, |ranks| {
+///     ring::run_over(&ranks, (ranks.rank() == 0).then_some(call))
+/// });
+/// assert!(ends.remove(1)?.is_none());
+/// let ran = ends.remove(0)?.expect("the first rank has the outputs");
+/// let out: Tensor<Cpu, f32> = ran.outputs["out"].typed()?;
+/// assert_eq!(out.to_vec()?, [3.0; 4]);
+/// assert_eq!(ran.metadata["bytes_sent"], "16,16");
+/// # Ok::<(), warpwright::Error>(())
+/// ```
+///
 /// # Errors
 ///
 /// As [`check_over`] and those of the ring's passes. What the first rank alone finds wrong is told

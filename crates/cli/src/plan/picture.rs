@@ -213,7 +213,7 @@ impl<'a> Picture<'a> {
         const GREY: &str = "#8a8f98";
         let line = Element::new("line").with("x1", MARGIN).with("x2", self.width() - MARGIN);
         svg.add(&line.with("y1", y).with("y2", y).with("class", "rule"));
-        let place = |i: usize| MARGIN + 236.0 * i as f64;
+        let place = |i: usize| MARGIN + 264.0 * i as f64;
         let blocks = self.plan.schedule.blocks();
         let of_kind = |kind: Kind| blocks.iter().find(|one| Kind::of(self.plan, one) == kind);
         let examples = Kind::ALL.into_iter().filter_map(|kind| Some((kind, of_kind(kind)?)));
@@ -290,7 +290,7 @@ fn travellers(plan: &Plan) -> [Option<&'static str>; 2] {
         of_lane.map(|transfer| match (transfer.item, plan.pass()) {
             (Item::Keys, _) => "keys and values",
             (Item::Queries, Pass::Forward) => "queries",
-            (Item::Queries, Pass::Backward) => "queries, dout and their numbers",
+            (Item::Queries, Pass::Backward) => "queries, dout, lse and row terms",
             (Item::Result, _) => "results and lse, on their way home",
             (Item::KeyGradients, _) => "sums of gradients of keys and values",
             (Item::QueryGradients, _) => "gradients of queries, on their way home",
