@@ -11,6 +11,8 @@
 //!   forward and backward: what rings are made of.
 //! * [`cross_entropy`]: the loss over a vocabulary that may be cut among ranks, of logits or of the
 //!   linear layer in front of them, forward and backward.
+//! * [`ring`]: attention over sequences that are cut among ranks, by schedules that are data, over
+//!   the engines of [`collective`].
 //! * [`rnn`]: recurrent cells with head-wise matrices (Elman, LSTM, GRU, sLSTM), forward, backward
 //!   and step by step, and weights of other libraries.
 //! * [`spgemm`]: products of [`sparse`] matrices over semirings, with masks and plans, and the

@@ -3,6 +3,7 @@
 use crate::backend::kernel;
 use crate::backend::{Language, VariantInfo};
 use crate::element::DType;
+use crate::ring::{self, Algorithm, Pass};
 use crate::{attention, causal_conv1d, cross_entropy, rnn, scan_attention, selective_scan, spgemm};
 
 /// A variant of a kernel, as `warpwright list` shows it.
@@ -58,7 +59,29 @@ pub fn list() -> Vec<Listed> {
         variant: variant.name.to_owned(),
         language: "Rust".to_owned(),
     });
-    cpu.chain(kernel::all().map(listed)).collect()
+    cpu.chain(of_rings()).chain(kernel::all().map(listed)).collect()
+}
+
+/// The schedules of rings, which make attention's kernels do their work on every backend.
+fn of_rings() -> impl Iterator<Item = Listed> {
+    let mut backends = vec![("cpu", "f32 bf16 f16 f64")];
+    backends.extend(cfg!(feature = "wgpu").then_some(("wgpu", "f32 bf16 f16")));
+    backends.extend(cfg!(feature = "cuda").then_some(("cuda", "f32 bf16 f16")));
+    let passes = [Pass::Forward, Pass::Backward];
+    let ways = passes.into_iter().flat_map(|pass| Algorithm::ALL.map(|way| (pass, way)));
+    let of_backend = move |(backend, elements): (&'static str, &str)| {
+        let elements = elements.to_owned();
+        ways.clone().map(move |(pass, way)| Listed {
+            operation: ring::NAME.to_owned(),
+            pass: pass.name().to_owned(),
+            backend,
+            elements: elements.clone(),
+            layout: String::new(),
+            variant: way.name().to_owned(),
+            language: "attention's".to_owned(),
+        })
+    };
+    backends.into_iter().flat_map(of_backend)
 }
 
 /// The type of elements, or all of those that a launch may name; of a product, which is named by its

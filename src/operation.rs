@@ -7,15 +7,15 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use crate::backend::{Cpu, Device, Named};
+use crate::backend::{Cpu, Device, Named, in_f64};
 use crate::element::DType;
 use crate::{
-    Error, Result, attention, causal_conv1d, cross_entropy, rnn, scan_attention, selective_scan,
-    spgemm,
+    Error, Result, attention, causal_conv1d, cross_entropy, ring, rnn, scan_attention,
+    selective_scan, spgemm,
 };
 
 /// Every operation of the crate.
-pub const OPERATIONS: [&dyn Operation; 10] = [
+pub const OPERATIONS: [&dyn Operation; 11] = [
     &selective_scan::RunTime,
     &selective_scan::state_update::RunTime,
     &causal_conv1d::RunTime,
@@ -25,16 +25,18 @@ pub const OPERATIONS: [&dyn Operation; 10] = [
     &attention::RunTime,
     &attention::merge::RunTime,
     &cross_entropy::RunTime,
+    &ring::RunTime,
     &spgemm::RunTime,
 ];
 
-/// The operation of this name.
+/// The operation of this name; `ring` is short for `ring-attention`.
 ///
 /// # Errors
 ///
 /// [`Error::Option`] where there is none.
 pub fn find(name: &str) -> Result<&'static dyn Operation> {
-    OPERATIONS.into_iter().find(|operation| operation.name() == name).ok_or_else(|| unknown(name))
+    let whole = if name == "ring" { ring::NAME } else { name };
+    OPERATIONS.into_iter().find(|operation| operation.name() == whole).ok_or_else(|| unknown(name))
 }
 
 pub(crate) fn unknown(name: &str) -> Error {
@@ -68,6 +70,15 @@ pub trait Operation: Sync {
     ///
     /// What does not fit, and the device's refusals.
     fn run(&self, device: &Device, named: &Named<Cpu>, settings: &Settings) -> Result<Ran>;
+
+    /// Runs the reference, in f64, on the CPU.
+    ///
+    /// # Errors
+    ///
+    /// What does not fit.
+    fn reference(&self, named: &Named<Cpu>, settings: &Settings) -> Result<Ran> {
+        self.run(&Device::Cpu(Cpu), &in_f64(named)?, settings)
+    }
 
     /// What would run for a call of these sizes, and why, in lines; no tensor is needed.
     ///
@@ -233,5 +244,6 @@ mod tests {
         let message = find("scan").err().map(|error| error.to_string()).unwrap_or_default();
         assert!(message.contains("selective-scan"), "{message}");
         assert!(find(selective_scan::NAME).is_ok());
+        assert_eq!(find("ring").map(Operation::name), Ok(ring::NAME));
     }
 }

@@ -145,9 +145,9 @@ pub use inputs::{Inputs, OutputGradients, Packed};
 pub use mask::{Alignment, Class, Mask, Sight};
 pub use merge::{Merge, Parts, merge, merge_into};
 pub(crate) use named::RunTime;
-#[cfg(feature = "verify")]
-pub(crate) use named::{all_sizes, split};
+pub(crate) use named::{all_sizes, given, problem, split};
 pub use named::{check_named, run_named};
+pub(crate) use options::KEYS;
 pub use options::{Layout, Options};
 pub use outputs::{
     GradientMut, Gradients, GradientsMut, OutputLines, Outputs, OutputsMut, Rows, Saved,

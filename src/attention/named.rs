@@ -96,7 +96,7 @@ impl<'a, B: Backend, T: Float> Inputs<'a, B, T> {
 
 /// Gradients of outputs among named tensors: that of `out`, zeros where it is absent, is kept in
 /// `zeros`.
-fn given<'a, B: Backend, T: Float>(
+pub(crate) fn given<'a, B: Backend, T: Float>(
     backend: &B,
     problem: &Problem,
     named: &'a Named<B>,
@@ -121,12 +121,18 @@ fn given<'a, B: Backend, T: Float>(
 ///
 /// What does not fit.
 pub fn check_named(named: &Named<Cpu>, options: &Options) -> Result<()> {
+    problem(named, options).map(drop)
+}
+
+/// The same, and the sizes that it finds.
+pub(crate) fn problem(named: &Named<Cpu>, options: &Options) -> Result<Problem> {
     let (inputs, gradients) = split(named);
     dispatch!(NAME, &Device::Cpu(Cpu), dtype(&inputs)?, |_cpu, T| {
         let inputs = Inputs::<Cpu, T>::from_named(&inputs)?;
         let problem = Problem::check(&inputs, options)?;
         problem.read_sequences(&inputs)?;
-        problem.check_given(&given::<Cpu, T>(&Cpu, &problem, &gradients, &mut None)?)
+        problem.check_given(&given::<Cpu, T>(&Cpu, &problem, &gradients, &mut None)?)?;
+        Ok(problem)
     })
 }
 
@@ -175,7 +181,7 @@ fn run_on<B: Attention<T>, T: Float>(
 }
 
 /// The inputs, and the gradients of outputs.
-pub(crate) fn split(named: &Named<Cpu>) -> (Named<Cpu>, Named<Cpu>) {
+pub(crate) fn split<B: Backend>(named: &Named<B>) -> (Named<B>, Named<B>) {
     named.clone().into_iter().partition(|(name, _)| !GRADIENTS.contains(&name.as_str()))
 }
 

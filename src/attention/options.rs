@@ -59,6 +59,10 @@ impl fmt::Display for Layout {
     }
 }
 
+/// The options that text sets, in the order of messages.
+pub(crate) const KEYS: [&str; 7] =
+    ["layout", "scale", "causal", "alignment", "window", "softcap", "splits"];
+
 /// How attention is to be computed. Made by `Options::default()` and the `with_…` methods.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
@@ -179,8 +183,8 @@ impl Options {
             }
             "splits" => self.splits = Some(CHECK.number(key, value)?),
             _ => {
-                let expected = "one of layout, scale, causal, alignment, window, softcap, splits";
-                return Err(CHECK.wrong_option(key, expected, "an unknown option"));
+                let expected = format!("one of {}", KEYS.join(", "));
+                return Err(CHECK.wrong_option(key, &expected, "an unknown option"));
             }
         }
         self.check()

@@ -10,6 +10,7 @@
 //! | [`Local`] | threads of one process, on one device |
 //! | [`CudaPeer`] | threads of one process, each on a GPU of its own |
 //! | [`Nccl`] | GPUs of one machine or of several, by NCCL, which is looked for at run time |
+//! | `Mpi`, with the feature `mpi` | processes that `mpirun` has started, on the CPU |
 //!
 //! ```
 //! use warpwright::collective::{Communicator, Lane, Local, Parcel, Tag};
@@ -35,6 +36,9 @@ mod descriptor;
 mod fault;
 mod lines;
 mod local;
+mod meter;
+#[cfg(feature = "mpi")]
+mod mpi;
 #[cfg(feature = "cuda")]
 mod nccl;
 #[cfg(feature = "cuda")]
@@ -48,15 +52,16 @@ pub use fault::{Cause, Fault};
 pub use lines::Lines;
 pub(crate) use lines::without_gaps;
 pub use local::Local;
+pub use meter::Meter;
+#[cfg(feature = "mpi")]
+pub use mpi::Mpi;
 #[cfg(feature = "cuda")]
 #[cfg_attr(docsrs, doc(cfg(feature = "cuda")))]
 pub use nccl::{Nccl, NcclId};
 #[cfg(feature = "cuda")]
 #[cfg_attr(docsrs, doc(cfg(feature = "cuda")))]
 pub use peer::{CudaPeer, PeerCopies};
-pub use reduce::{
-    all_gather, all_reduce, all_reduce_max, all_to_all, barrier, is_reduction, reduce_scatter,
-};
+pub use reduce::{all_gather, all_reduce, all_reduce_max, all_to_all, barrier, reduce_scatter};
 pub use split::{Split, split};
 
 use std::fmt;
@@ -152,4 +157,38 @@ pub trait Communicator<B: Backend> {
 
     /// Tells all ranks that this one cannot go on.
     fn abort(&self, reason: &str);
+}
+
+/// A borrowed way is one as well.
+impl<B: Backend, C: Communicator<B>> Communicator<B> for &C {
+    type Ticket = C::Ticket;
+
+    fn rank(&self) -> usize {
+        (**self).rank()
+    }
+
+    fn size(&self) -> usize {
+        (**self).size()
+    }
+
+    fn post(
+        &self,
+        tag: Tag,
+        sends: Vec<Parcel<B>>,
+        receives: Vec<Parcel<B>>,
+    ) -> Result<Self::Ticket> {
+        (**self).post(tag, sends, receives)
+    }
+
+    fn wait(&self, ticket: Self::Ticket) -> Result<()> {
+        (**self).wait(ticket)
+    }
+
+    fn gather_bytes(&self, bytes: &[u8]) -> Result<Vec<Vec<u8>>> {
+        (**self).gather_bytes(bytes)
+    }
+
+    fn abort(&self, reason: &str) {
+        (**self).abort(reason);
+    }
 }

@@ -143,6 +143,6 @@ fn parcel<B: Lines>(peer: usize, part: View<B>) -> Option<Parcel<B>> {
 }
 
 /// Whether a message belongs to a call of this module, and not to one of its callers.
-pub fn is_reduction(tag: &Tag) -> bool {
+pub(super) fn is_reduction(tag: &Tag) -> bool {
     tag.call == CALL
 }

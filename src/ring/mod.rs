@@ -45,6 +45,10 @@
 //! # Ok::<(), warpwright::Error>(())
 //! ```
 //!
+//! `warpwright plan ring` prints a [`Plan`] and draws it; `warpwright run ring-attention` takes whole
+//! sequences: over threads ([`Local`](crate::collective::Local)), or over processes of MPI by
+//! [`run_over`], where the first rank has the tensors and sends the others their shards.
+//!
 //! Papers: H. Liu, M. Zaharia, P. Abbeel, "Ring Attention with Blockwise Transformers for
 //! Near-Infinite Context", 2023, arXiv 2310.01889; W. Brandon et al., "Striped Attention: Faster Ring
 //! Attention for Causal Transformers", 2023, arXiv 2311.09431; Z. Wang et al., "TokenRing: An
@@ -55,23 +59,34 @@ mod backward;
 mod cut;
 mod forward;
 mod model;
+mod named;
 mod options;
 mod packed;
 mod partition;
+mod plan;
+mod request;
 mod schedule;
 mod scores;
+mod spread;
 mod store;
 mod traffic;
+mod whole;
 
 pub use model::Shards;
+pub(crate) use named::RunTime;
+#[cfg(feature = "verify")]
+pub(crate) use named::run_threads;
 pub use options::Ring;
 pub use packed::{PackedPartition, PackedRing, backward_packed, forward_packed};
 pub use partition::{MAX_RANKS, Partition, Scheme};
+pub use plan::{Plan, plans};
+pub use request::{Engine, RANKS, Request};
 pub use schedule::{
     Action, Algorithm, Block, Direction, Half, Heads, Item, Lane, Meetings, Pass, Piece, Schedule,
     Transfer,
 };
 pub use scores::{Scored, backward_scores, forward_scores};
+pub use spread::{check_over, run_over};
 
 use crate::attention::{
     self, Attention, Gradients, Inputs, Options, OutputGradients, Outputs, Problem,
@@ -306,9 +321,14 @@ fn check_ring<B: Backend, T: Float>(
             return Err(CHECK.wrong_shape(name, view, expected));
         }
     }
+    refuse(&inputs.q.backend().name(), inputs.bias.is_some(), inputs.packed.is_some(), options)
+}
+
+/// Nothing is asked for that rings do not have.
+fn refuse(backend: &str, has_bias: bool, is_packed: bool, options: &Options) -> Result<()> {
     let refused = [
-        (inputs.bias.is_some(), "a bias", "use `alibi_slopes`, or attention without a ring"),
-        (inputs.packed.is_some(), "packed sequences", "use `forward_packed`, `backward_packed`"),
+        (has_bias, "a bias", "use `alibi_slopes`, or attention without a ring"),
+        (is_packed, "packed sequences", "use `forward_packed`, `backward_packed`"),
         (
             options.queries.is_some() || options.keys.is_some() || options.accumulate,
             "positions or running results of the caller",
@@ -319,7 +339,7 @@ fn check_ring<B: Backend, T: Float>(
         None => Ok(()),
         Some((_, what, instead)) => Err(Error::Unsupported {
             operation: NAME,
-            backend: inputs.q.backend().name(),
+            backend: backend.to_owned(),
             what: what.to_owned(),
             instead: instead.to_owned(),
         }),

@@ -80,13 +80,17 @@ impl Shards {
         sent
     }
 
+    /// The most tokens that a rank has, of queries and of keys.
+    pub(super) fn most(&self) -> [usize; 2] {
+        [&self.queries, &self.keys].map(|partition| {
+            (0..partition.ranks()).map(|rank| partition.len(rank)).max().unwrap_or(0)
+        })
+    }
+
     /// Bytes that a rank sends at each step each way: to the next rank, and what goes elsewhere.
     /// The time of a step follows the larger number.
     pub fn bytes_of_step(&self, algorithm: Algorithm, pass: Pass) -> [u64; 2] {
-        let most = |partition: &Partition| {
-            (0..partition.ranks()).map(|rank| partition.len(rank)).max().unwrap_or(0)
-        };
-        let (queries, keys) = (most(&self.queries), most(&self.keys));
+        let [queries, keys] = self.most();
         let of = |item, heads: usize, tokens: usize| {
             (self.batch * tokens * heads * self.of_token(item, pass)) as u64
         };
@@ -111,15 +115,54 @@ impl Shards {
         }
     }
 
+    /// Bytes that a rank needs besides its inputs and outputs, at most. Of what goes round it holds
+    /// what it computes with and what comes meanwhile; of results one on its way home, one that
+    /// comes and one that is made; and it has sums of its own where outputs are rounded.
+    pub fn memory(&self, algorithm: Algorithm, pass: Pass) -> u64 {
+        let ([number, sum], [queries, keys]) = (self.bytes(), self.most());
+        let of = |item, heads: usize, tokens: usize| {
+            (self.batch * tokens * heads * self.of_token(item, pass)) as u64
+        };
+        let of_keys = |item| of(item, self.kv_heads, keys);
+        let of_queries = |item| of(item, self.heads, queries);
+        let rounded = |features: usize| match number == sum {
+            true => 0,
+            false => (self.batch * queries * self.heads * features * sum) as u64,
+        };
+        let is_of_keys = algorithm != Algorithm::TokenRing;
+        match pass {
+            _ if self.queries.ranks() == 1 => 0,
+            Pass::Forward if is_of_keys => 2 * of_keys(Item::Keys) + rounded(self.value_width),
+            Pass::Forward => {
+                2 * of_queries(Item::Queries)
+                    + 3 * of_queries(Item::Result)
+                    + rounded(self.value_width)
+            }
+            Pass::Backward if is_of_keys => {
+                2 * of_keys(Item::Keys)
+                    + 3 * of_keys(Item::KeyGradients)
+                    + of_queries(Item::QueryGradients)
+            }
+            Pass::Backward => {
+                2 * of_queries(Item::Queries)
+                    + 4 * of_queries(Item::QueryGradients)
+                    + of_keys(Item::KeyGradients)
+            }
+        }
+    }
+
+    /// The ways of shards that there are for these heads.
+    pub fn ways(&self) -> Vec<Algorithm> {
+        let has_heads = |way: &Algorithm| *way != Algorithm::TwoWay || self.kv_heads >= 2;
+        Algorithm::ALL.into_iter().filter(has_heads).collect()
+    }
+
     /// The way of shards that sends the least each step. Where several send as much it is keys that
     /// go round, for then nothing comes late.
     pub fn choose(&self, pass: Pass) -> Algorithm {
-        let mut ways = vec![Algorithm::KvRing];
-        ways.extend((self.kv_heads >= 2).then_some(Algorithm::TwoWay));
-        ways.push(Algorithm::TokenRing);
         let most = |way: &Algorithm| self.bytes_of_step(*way, pass).into_iter().max();
         // The first of those that are alike.
-        ways.into_iter().min_by_key(most).unwrap_or(Algorithm::KvRing)
+        self.ways().into_iter().min_by_key(most).unwrap_or(Algorithm::KvRing)
     }
 }
 

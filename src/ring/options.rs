@@ -58,19 +58,33 @@ impl Ring {
     /// [`Error::Option`](crate::Error::Option) where queries and keys are cut among different
     /// numbers of ranks, or two ways were asked for with less than two heads of keys.
     pub fn schedule(&self, shards: &Shards, mask: &Mask, pass: Pass) -> Result<Schedule> {
+        self.check(shards.kv_heads)?;
+        let meetings = Meetings::new(mask, &self.queries, &self.keys);
+        Ok(Schedule::new(self.chosen(shards, pass), pass, self.direction(), &meetings))
+    }
+
+    /// The ring makes sense for so many heads of keys.
+    pub(super) fn check(&self, kv_heads: usize) -> Result<()> {
         if self.queries.ranks() != self.keys.ranks() {
             let found = format!("{} and {}", self.queries.ranks(), self.keys.ranks());
             return Err(CHECK.wrong_option("ranks", "as many of queries as of keys", &found));
         }
-        let algorithm = self.algorithm.unwrap_or_else(|| shards.choose(pass));
-        if algorithm == Algorithm::TwoWay && shards.kv_heads < 2 {
+        if self.algorithm == Some(Algorithm::TwoWay) && kv_heads < 2 {
             let expected = "another than two-way, which shares heads of keys, with one of them";
             return Err(CHECK.wrong_option("schedule", expected, "two-way"));
         }
+        Ok(())
+    }
+
+    /// The way of shards that a pass takes.
+    pub fn chosen(&self, shards: &Shards, pass: Pass) -> Algorithm {
+        self.algorithm.unwrap_or_else(|| shards.choose(pass))
+    }
+
+    /// Where travelling shards go.
+    pub fn direction(&self) -> Direction {
         let zigzag = self.keys.scheme() == Scheme::Zigzag;
         let usual = if zigzag { Direction::Down } else { Direction::Up };
-        let direction = self.direction.unwrap_or(usual);
-        let meetings = Meetings::new(mask, &self.queries, &self.keys);
-        Ok(Schedule::new(algorithm, pass, direction, &meetings))
+        self.direction.unwrap_or(usual)
     }
 }

@@ -23,6 +23,11 @@ pub enum Scheme {
     Striped,
 }
 
+impl Scheme {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Contiguous, Self::Zigzag, Self::Striped];
+}
+
 impl fmt::Display for Scheme {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -266,10 +271,8 @@ pub(super) fn put_together<T: Copy + Default>(
 mod tests {
     use super::*;
 
-    const SCHEMES: [Scheme; 3] = [Scheme::Contiguous, Scheme::Zigzag, Scheme::Striped];
-
     fn partitions() -> impl Iterator<Item = Partition> {
-        SCHEMES.into_iter().flat_map(|scheme| {
+        Scheme::ALL.into_iter().flat_map(|scheme| {
             (0..40)
                 .flat_map(move |total| (1..10).map(move |ranks| Partition { scheme, total, ranks }))
         })

@@ -139,13 +139,23 @@ pub enum Algorithm {
     TokenRing,
 }
 
-impl fmt::Display for Algorithm {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Algorithm {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::KvRing, Self::TwoWay, Self::TokenRing];
+
+    /// As text names it.
+    pub fn name(self) -> &'static str {
+        match self {
             Self::KvRing => "kv-ring",
             Self::TwoWay => "two-way",
             Self::TokenRing => "token-ring",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Algorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 
@@ -157,12 +167,37 @@ pub enum Pass {
     Backward,
 }
 
+impl Pass {
+    /// As text names it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Forward => "forward",
+            Self::Backward => "backward",
+        }
+    }
+}
+
+impl fmt::Display for Pass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
 /// Where travelling shards go: to the next rank, or to the one before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 pub enum Direction {
     Up,
     Down,
+}
+
+impl fmt::Display for Direction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Up => "up",
+            Self::Down => "down",
+        })
+    }
 }
 
 impl Direction {

@@ -53,6 +53,18 @@ pub struct Timing {
 /// Seconds of each of `runs` runs; without their number it goes on for three seconds, for 7 runs
 /// at least and 50 at most.
 pub(super) fn repeat(runs: Option<usize>, mut run: impl FnMut() -> Result<()>) -> Result<Vec<f64>> {
+    repeat_by(runs, || {
+        let start = Instant::now();
+        run()?;
+        Ok(start.elapsed().as_secs_f64())
+    })
+}
+
+/// The same of runs that tell their seconds themselves.
+pub(super) fn repeat_by(
+    runs: Option<usize>,
+    mut run: impl FnMut() -> Result<f64>,
+) -> Result<Vec<f64>> {
     let begin = Instant::now();
     let mut seconds = Vec::new();
     let go_on = |done: usize| match runs {
@@ -60,9 +72,7 @@ pub(super) fn repeat(runs: Option<usize>, mut run: impl FnMut() -> Result<()>) -
         None => done < 7 || done < 50 && begin.elapsed() < ENOUGH,
     };
     while go_on(seconds.len()) {
-        let start = Instant::now();
-        run()?;
-        seconds.push(start.elapsed().as_secs_f64());
+        seconds.push(run()?);
     }
     Ok(seconds)
 }

@@ -23,15 +23,29 @@ impl Failure {
         Self { line: line.into(), status: 1 }
     }
 
+    /// One that another process tells of.
+    #[cfg(feature = "mpi")]
+    pub fn untold(status: u8) -> Self {
+        Self { line: String::new(), status }
+    }
+
+    /// The exit status.
+    #[cfg(feature = "mpi")]
+    pub fn status(&self) -> u8 {
+        self.status
+    }
+
     /// Whether the device is not there or cannot do it.
     pub fn is_ability(&self) -> bool {
         self.status == 3
     }
 
-    /// Writes the line and gives the status.
+    /// Writes the line, if there is one, and gives the status.
     pub fn report(&self) -> ExitCode {
         let line: Vec<&str> = self.line.split_whitespace().collect();
-        eprintln!("error: {}", line.join(" "));
+        if !line.is_empty() {
+            eprintln!("error: {}", line.join(" "));
+        }
         ExitCode::from(self.status)
     }
 }

@@ -1,16 +1,26 @@
 //! `warpwright plan`: what would run, and why.
 
-use warpwright::DType;
+use std::path::PathBuf;
+
 use warpwright::operation::{self, Settings, Sizes};
+use warpwright::{DType, ring};
 
 use crate::failure::Failure;
 use crate::output::say;
 use crate::run::options;
 use crate::target::Target;
 
+mod picture;
+mod steps;
+mod svg;
+
 /// Print which kernel would run for a call of some shape, and why
 ///
 /// Example: warpwright plan selective-scan --shape B=8,D=2048,L=4096,N=16 --device wgpu
+///
+/// Of ring-attention, ring for short, also the bytes that each rank sends at each step, and with
+/// `--svg` a picture of who computes and sends what; `--set pass=backward` for the other pass.
+/// Example: warpwright plan ring --shape B=1,H=8,Sq=4096,D=64 --set causal=true --svg ring.svg
 #[derive(clap::Args)]
 pub struct Arguments {
     /// The operation, as `warpwright list` names it
@@ -31,6 +41,9 @@ pub struct Arguments {
     /// The kernel variant to use instead of the planned one
     #[arg(long, value_name = "NAME")]
     variant: Option<String>,
+    /// The file for a picture of the schedule, of ring-attention
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
 }
 
 /// Reads the sizes of a call of an operation.
@@ -54,7 +67,21 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         Settings { options: options(&arguments.set)?, variant: arguments.variant.clone() };
     let device = arguments.device.open()?;
     let plan = operation.plan(&device, arguments.dtype, &sizes, &settings)?;
+    let is_ring = operation.name() == ring::NAME;
+    if arguments.svg.is_some() && !is_ring {
+        return Err(Failure::input(format!(
+            "{}: --svg: only ring-attention has a schedule to be drawn",
+            operation.name()
+        )));
+    }
     say!("device     {}", device.name());
     say!("{plan}");
+    if is_ring {
+        let plans = ring::plans(arguments.dtype, &sizes, &settings)?;
+        plans.iter().for_each(steps::print);
+        if let (Some(path), Some(first)) = (&arguments.svg, plans.first()) {
+            picture::write(path, first)?;
+        }
+    }
     Ok(())
 }

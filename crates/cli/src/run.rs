@@ -3,12 +3,15 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
-use warpwright::backend::in_f64;
-use warpwright::operation::{self, Settings};
+use warpwright::operation::{self, Operation, Ran, Settings};
+use warpwright::{Cpu, Device, Named};
 
 use crate::failure::Failure;
 use crate::file::{self, Case};
 use crate::target::Target;
+
+#[cfg(feature = "mpi")]
+mod mpi;
 
 /// Run one operation on the tensors of a safetensors file and write its results to another.
 ///
@@ -17,6 +20,14 @@ use crate::target::Target;
 ///
 ///   warpwright run selective-scan --input in.safetensors --output out.safetensors \
 ///       --device cpu --set delta_softplus=true
+///
+/// ring-attention, ring for short, cuts whole sequences among `--set ranks=N` threads that share
+/// the device, by the schedule and partition that `warpwright plan ring` explains, and tells the
+/// bytes that each rank has sent. Where the command was built with the feature mpi, ranks are
+/// processes: rank 0 reads and writes the files.
+///
+///   mpirun -n 4 warpwright run ring --input in.safetensors --output out.safetensors \
+///       --set engine=mpi
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct Arguments {
@@ -42,33 +53,80 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let operation = operation::find(&arguments.operation)?;
     let given = options(&arguments.set)?;
-    let Case { mut tensors, metadata } = file::read(&arguments.input)?;
-    if let Some(op) = metadata.get("op").filter(|op| **op != arguments.operation) {
-        return Err(Failure::input(format!(
-            "{}: the file is for the operation {op}, not for {}",
-            arguments.input.display(),
-            arguments.operation
-        )));
+    // Ranks must know before any of them reads the file.
+    #[cfg(feature = "mpi")]
+    if is_over_mpi(operation, &given) {
+        return mpi::run(arguments, None);
     }
-    let is_option =
-        |(key, _): &(String, String)| !(key.contains('.') || *key == "op" || *key == "format");
-    let mut options: BTreeMap<String, String> = metadata.into_iter().filter(is_option).collect();
-    options.extend(given);
-    let settings = Settings { options, variant: arguments.variant.clone() };
-    operation.check(&tensors, &settings)?;
-    let device = arguments.device.open()?;
-    if arguments.device == Target::Reference {
-        tensors = in_f64(&tensors)?;
+    let call = Call::read(arguments, operation, given)?;
+    #[cfg(feature = "mpi")]
+    if is_over_mpi(operation, &call.settings.options) {
+        return mpi::run(arguments, Some(call));
     }
-    let ran = operation.run(&device, &tensors, &settings)?;
-    let name = match arguments.device {
-        Target::Reference => "reference".to_owned(),
-        Target::Device(_) => device.name(),
+    operation.check(&call.tensors, &call.settings)?;
+    let (device, ran) = match arguments.device {
+        Target::Reference => call.reference(operation)?,
+        Target::Device(name) => {
+            let device = Device::open(name)?;
+            (device.name(), operation.run(&device, &call.tensors, &call.settings)?)
+        }
     };
+    write(arguments, operation, &device, ran)
+}
+
+/// Whether processes of MPI are asked for.
+#[cfg(feature = "mpi")]
+fn is_over_mpi(operation: &dyn Operation, options: &BTreeMap<String, String>) -> bool {
+    let engine = options.get("engine").map(String::as_str);
+    operation.name() == warpwright::ring::NAME && engine == Some("mpi")
+}
+
+/// The tensors and options of a call.
+struct Call {
+    tensors: Named<Cpu>,
+    settings: Settings,
+}
+
+impl Call {
+    /// Those of the file, with the options of the command line in place of the file's.
+    fn read(
+        arguments: &Arguments,
+        operation: &dyn Operation,
+        given: BTreeMap<String, String>,
+    ) -> Result<Self, Failure> {
+        let Case { tensors, metadata } = file::read(&arguments.input)?;
+        if let Some(op) = metadata.get("op").filter(|op| **op != operation.name()) {
+            return Err(Failure::input(format!(
+                "{}: the file is for the operation {op}, not for {}",
+                arguments.input.display(),
+                operation.name()
+            )));
+        }
+        let is_option =
+            |(key, _): &(String, String)| !(key.contains('.') || *key == "op" || *key == "format");
+        let mut options: BTreeMap<String, String> =
+            metadata.into_iter().filter(is_option).collect();
+        options.extend(given);
+        Ok(Self { tensors, settings: Settings { options, variant: arguments.variant.clone() } })
+    }
+
+    /// The name of the reference, and what it gives.
+    fn reference(&self, operation: &dyn Operation) -> Result<(String, Ran), Failure> {
+        Ok(("reference".to_owned(), operation.reference(&self.tensors, &self.settings)?))
+    }
+}
+
+/// Writes what has come of a call.
+fn write(
+    arguments: &Arguments,
+    operation: &dyn Operation,
+    device: &str,
+    ran: Ran,
+) -> Result<(), Failure> {
     let mut metadata: HashMap<String, String> = ran.metadata.into_iter().collect();
     metadata.extend([
-        ("op".to_owned(), arguments.operation.clone()),
-        ("device".to_owned(), name),
+        ("op".to_owned(), operation.name().to_owned()),
+        ("device".to_owned(), device.to_owned()),
         ("variant".to_owned(), ran.variant.to_owned()),
         ("elapsed_us".to_owned(), ran.elapsed.as_micros().to_string()),
     ]);

@@ -8,6 +8,7 @@ mod cross_entropy;
 mod errors;
 mod fixtures;
 mod help;
+mod ring;
 mod rnn;
 mod scan_attention;
 mod spgemm;

@@ -1,17 +1,22 @@
-//! A communicator that counts what its rank sends in steps of a schedule.
+//! What a rank really sends.
 
 use std::cell::Cell;
 
-use warpwright::Result;
-use warpwright::backend::Backend;
-use warpwright::collective::{Communicator, Parcel, Tag, is_reduction};
+use super::reduce::is_reduction;
+use super::{Communicator, Parcel, Tag};
+use crate::Result;
+use crate::backend::Backend;
 
+/// A communicator that counts the bytes that its rank sends in steps of schedules; what
+/// [`all_reduce`](super::all_reduce) and the like send is not counted.
+#[derive(Debug)]
 pub struct Meter<C> {
     ranks: C,
     sent: Cell<u64>,
 }
 
 impl<C> Meter<C> {
+    /// Counts what goes through `ranks`.
     pub fn new(ranks: C) -> Self {
         Self { ranks, sent: Cell::new(0) }
     }
@@ -39,11 +44,10 @@ impl<B: Backend, C: Communicator<B>> Communicator<B> for Meter<C> {
         sends: Vec<Parcel<B>>,
         receives: Vec<Parcel<B>>,
     ) -> Result<Self::Ticket> {
-        if !is_reduction(&tag) {
-            let bytes: u64 = sends.iter().map(Parcel::bytes).sum();
-            self.sent.set(self.sent.get() + bytes);
-        }
-        self.ranks.post(tag, sends, receives)
+        let bytes: u64 = if is_reduction(&tag) { 0 } else { sends.iter().map(Parcel::bytes).sum() };
+        let ticket = self.ranks.post(tag, sends, receives)?;
+        self.sent.set(self.sent.get() + bytes);
+        Ok(ticket)
     }
 
     fn wait(&self, ticket: Self::Ticket) -> Result<()> {
