@@ -1,7 +1,6 @@
 //! Packed sequences, each cut among all ranks, against one rank that has all of them.
 
 use warpwright::attention::{self, Attention, Inputs, Layout, Mask, Options, OutputGradients};
-use warpwright::backend::Backend;
 use warpwright::collective::{Communicator, Lines, Local};
 use warpwright::ring::{self, Algorithm, PackedPartition, PackedRing, Scheme};
 use warpwright::verify::Random;

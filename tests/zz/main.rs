@@ -1,6 +1,0 @@
-//! x
-mod collective;
-mod devices;
-mod lines;
-mod resources;
-mod ring;
