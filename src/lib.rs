@@ -9,6 +9,8 @@
 //!   and step by step.
 //! * [`attention`]: blocks of softmax attention whose results merge and whose gradients add up,
 //!   forward and backward: what rings are made of.
+//! * [`cross_entropy`]: the loss over a vocabulary that may be cut among ranks, of logits or of the
+//!   linear layer in front of them, forward and backward.
 //! * [`ring`]: attention over sequences that are cut among ranks, by schedules that are data, over
 //!   the engines of [`collective`].
 //! * [`rnn`]: recurrent cells with head-wise matrices (Elman, LSTM, GRU, sLSTM), forward, backward
@@ -32,6 +34,7 @@ pub mod backend;
 pub mod causal_conv1d;
 mod check;
 pub mod collective;
+pub mod cross_entropy;
 mod element;
 mod error;
 mod layout;

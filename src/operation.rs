@@ -10,11 +10,12 @@ use std::time::Duration;
 use crate::backend::{Cpu, Device, Named, in_f64};
 use crate::element::DType;
 use crate::{
-    Error, Result, attention, causal_conv1d, ring, rnn, scan_attention, selective_scan, spgemm,
+    Error, Result, attention, causal_conv1d, cross_entropy, ring, rnn, scan_attention,
+    selective_scan, spgemm,
 };
 
 /// Every operation of the crate.
-pub const OPERATIONS: [&dyn Operation; 10] = [
+pub const OPERATIONS: [&dyn Operation; 11] = [
     &selective_scan::RunTime,
     &selective_scan::state_update::RunTime,
     &causal_conv1d::RunTime,
@@ -24,6 +25,7 @@ pub const OPERATIONS: [&dyn Operation; 10] = [
     &attention::RunTime,
     &attention::merge::RunTime,
     &ring::RunTime,
+    &cross_entropy::RunTime,
     &spgemm::RunTime,
 ];
 

@@ -1,10 +1,10 @@
 {%- import "common/element.wgsl" as elements -%}
-// Lines of a tensor, of any strides, copied to or added to those of another:
+// Lines of a tensor, of any strides, copied or added to those of another, or compared with them:
 //
-//   to[r, p] = from[r, p],  round(from[r, p])  or  to[r, p] + from[r, p]
+//   to[r, p] = from[r, p],  round(from[r, p]),  to[r, p] + from[r, p]  or  max(to[r, p], from[r, p])
 //
 {%- if kind == "words" %}
-// One invocation per word, neighbours along the last axis. Moves each byte once (those of a sum's `to` twice), and is
+// One invocation per word, neighbours along the last axis. Moves each byte once (those of `to` twice where they are read), and is
 // bound by that.
 {%- elif kind == "parts" %}
 // Elements of 8 or 16 bits that cannot be taken as words: one invocation per element, which reaches its part of a word
@@ -19,8 +19,13 @@ struct Params {
   length1: u32, length2: u32, length3: u32,
   from_at: u32, from0: u32, from1: u32, from2: u32, from3: u32,
   to_at: u32, to0: u32, to1: u32, to2: u32, to3: u32,
-  mode: u32,         // {{ "1: adds, as f32" if kind == "words" else "bits of an element" if kind == "parts" else "1: neighbours in pairs" }}
+  mode: u32,         // {{ "what is done, as f32" if kind == "words" else "bits of an element" if kind == "parts" else "1: neighbours in pairs" }}
 }
+{%- if kind == "words" %}
+
+const ADD: u32 = 1u;   // 0: copies
+const MAX: u32 = 2u;
+{%- endif %}
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read_write> lines: array<u32>;
@@ -51,8 +56,10 @@ fn {{ entry_name }}(
   let write = params.to_at + at0 * params.to0 + at1 * params.to1 + at2 * params.to2 + at3 * params.to3;
 {%- if kind == "words" %}
   var word = lines[read];
-  if (params.mode != 0u) {
+  if (params.mode == ADD) {
     word = bitcast<u32>(bitcast<f32>(result[write]) + bitcast<f32>(word));
+  } else if (params.mode == MAX) {
+    word = bitcast<u32>(max(bitcast<f32>(result[write]), bitcast<f32>(word)));
   }
   result[write] = word;
 {%- elif kind == "parts" %}

@@ -280,7 +280,7 @@ impl Problem {
     }
 
     /// What the backward pass takes fits.
-    pub(super) fn check_backward<B: Backend, T: Float>(
+    pub(crate) fn check_backward<B: Backend, T: Float>(
         &self,
         inputs: &Inputs<'_, B, T>,
         saved: &Saved<'_, B, T>,
@@ -385,7 +385,7 @@ impl Problem {
     }
 
     /// What products of queries and keys are multiplied with; kernels round it.
-    pub(super) fn scale(&self, options: &Options) -> f64 {
+    pub(crate) fn scale(&self, options: &Options) -> f64 {
         options.scale.map_or_else(|| 1.0 / (self.width as f64).sqrt(), f64::from)
     }
 

@@ -9,6 +9,7 @@
 //! |---|---|
 //! | [`Local`] | threads of one process, on one device |
 //! | [`CudaPeer`] | threads of one process, each on a GPU of its own |
+//! | [`Nccl`] | GPUs of one machine or of several, by NCCL, which is looked for at run time |
 //! | `Mpi`, with the feature `mpi` | processes that `mpirun` has started, on the CPU |
 //!
 //! ```
@@ -31,6 +32,7 @@
 //! ```
 
 mod carrier;
+mod descriptor;
 mod fault;
 mod lines;
 mod local;
@@ -38,20 +40,29 @@ mod meter;
 #[cfg(feature = "mpi")]
 mod mpi;
 #[cfg(feature = "cuda")]
+mod nccl;
+#[cfg(feature = "cuda")]
 mod peer;
 mod reduce;
+mod split;
 
 pub use carrier::{Carrier, OneDevice};
+pub(crate) use descriptor::Descriptor;
 pub use fault::{Cause, Fault};
 pub use lines::Lines;
+pub(crate) use lines::without_gaps;
 pub use local::Local;
 pub use meter::Meter;
 #[cfg(feature = "mpi")]
 pub use mpi::Mpi;
 #[cfg(feature = "cuda")]
 #[cfg_attr(docsrs, doc(cfg(feature = "cuda")))]
+pub use nccl::{Nccl, NcclId};
+#[cfg(feature = "cuda")]
+#[cfg_attr(docsrs, doc(cfg(feature = "cuda")))]
 pub use peer::{CudaPeer, PeerCopies};
-pub use reduce::{all_gather, all_reduce, barrier};
+pub use reduce::{all_gather, all_reduce, all_reduce_max, all_to_all, barrier, reduce_scatter};
+pub use split::{Split, split};
 
 use std::fmt;
 use std::time::Duration;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::carrier::Carrier;
+use super::lines::without_gaps;
 use super::{Lane, Lines, Local};
 use crate::Result;
 use crate::backend::cuda::{Cuda, Event, Stream};
@@ -81,11 +82,7 @@ impl Carrier<Cuda> for PeerCopies {
     type Mark = Arc<Event>;
 
     fn pack(&self, part: &View<Cuda>) -> Result<View<Cuda>> {
-        let packed = self.room(part)?;
-        if !part.is_contiguous() {
-            self.device.copy_lines(part, &packed)?;
-        }
-        Ok(packed)
+        without_gaps(part)
     }
 
     fn room(&self, part: &View<Cuda>) -> Result<View<Cuda>> {

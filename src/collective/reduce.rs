@@ -28,25 +28,62 @@ pub fn all_gather<B: Lines>(
     own: &View<B>,
     all: &[View<B>],
 ) -> Result<()> {
-    if all.len() != ranks.size() {
-        let expected = format!("{} tensors, one of each rank", ranks.size());
-        return Err(CHECK.wrong_tensor("all", expected, &all.len().to_string()));
-    }
-    let others = || (0..ranks.size()).filter(|&peer| peer != ranks.rank());
-    let sends = others().map(|peer| Parcel { peer, parts: vec![own.clone()] }).collect();
-    let receives = others().map(|peer| Parcel { peer, parts: vec![all[peer].clone()] }).collect();
-    let ticket = ranks.post(Tag { call: CALL, step: 0, lane: Lane(0) }, sends, receives)?;
-    own.backend().copy_lines(own, &all[ranks.rank()])?;
-    ranks.wait(ticket)
+    exchange(ranks, 0, &vec![own.clone(); ranks.size()], all)
+}
+
+/// Sends `parts[r]` to each rank r, and receives from it into `into[r]`.
+///
+/// # Errors
+///
+/// As [`Communicator::wait`], and the device's refusal.
+pub fn all_to_all<B: Lines>(
+    ranks: &impl Communicator<B>,
+    parts: &[View<B>],
+    into: &[View<B>],
+) -> Result<()> {
+    exchange(ranks, 1, parts, into)
+}
+
+/// Of each rank's `parts[r]` the sum, in the order of ranks, into rank r's `own`.
+///
+/// # Errors
+///
+/// As [`Communicator::wait`], and the device's refusal.
+pub fn reduce_scatter<B: Lines>(
+    ranks: &impl Communicator<B>,
+    parts: &[View<B>],
+    own: &View<B>,
+) -> Result<()> {
+    reduce_parts(ranks, parts, own, Lines::add_lines)
 }
 
 /// The sum of every rank's `own`, in place: each rank adds up its share of the elements along the
-/// first axis, and tells the others.
+/// first axis, in the order of ranks, and tells the others, so that all have the same bits.
 ///
 /// # Errors
 ///
 /// As [`Communicator::wait`], and the device's refusal.
 pub fn all_reduce<B: Lines>(ranks: &impl Communicator<B>, own: &View<B>) -> Result<()> {
+    reduce_shares(ranks, own, Lines::add_lines)
+}
+
+/// The greatest of every rank's `own`, element by element, in place.
+///
+/// # Errors
+///
+/// As [`all_reduce`].
+pub fn all_reduce_max<B: Lines>(ranks: &impl Communicator<B>, own: &View<B>) -> Result<()> {
+    reduce_shares(ranks, own, Lines::max_lines)
+}
+
+/// How a tensor is put into another.
+type Into<B> = fn(&B, &View<B>, &View<B>) -> Result<()>;
+
+fn reduce_shares<B: Lines>(
+    ranks: &impl Communicator<B>,
+    own: &View<B>,
+    reduce: Into<B>,
+) -> Result<()> {
     let (rank, size) = (ranks.rank(), ranks.size());
     if size == 1 || own.elements() == 0 {
         return Ok(());
@@ -55,28 +92,48 @@ pub fn all_reduce<B: Lines>(ranks: &impl Communicator<B>, own: &View<B>) -> Resu
     let own = &if own.shape().is_empty() { own.unsqueezed(0)? } else { own.clone() };
     let length = own.shape()[0];
     let share = |rank: usize| own.narrowed(0, rank * length / size..(rank + 1) * length / size);
-    let mine = share(rank)?;
-    let others = || (0..size).filter(|&peer| peer != rank);
-    let mut sends = Vec::new();
-    for peer in others() {
-        sends.extend(parcel(peer, share(peer)?));
+    let shares: Vec<View<B>> = (0..size).map(share).collect::<Result<_>>()?;
+    let sum = View::new(own.backend(), own.dtype(), shares[rank].shape())?;
+    reduce_parts(ranks, &shares, &sum, reduce)?;
+    let sums = vec![sum; size];
+    exchange(ranks, 3, &sums, &shares)
+}
+
+fn reduce_parts<B: Lines>(
+    ranks: &impl Communicator<B>,
+    parts: &[View<B>],
+    own: &View<B>,
+    reduce: Into<B>,
+) -> Result<()> {
+    // What each rank has of this one's.
+    let room = || View::new(own.backend(), own.dtype(), own.shape());
+    let of_ranks: Vec<View<B>> = (0..ranks.size()).map(|_| room()).collect::<Result<_>>()?;
+    exchange(ranks, 2, parts, &of_ranks)?;
+    own.backend().copy_lines(&of_ranks[0], own)?;
+    of_ranks[1..].iter().try_for_each(|part| reduce(own.backend(), part, own))
+}
+
+/// Every rank sends each a tensor, itself too.
+fn exchange<B: Lines>(
+    ranks: &impl Communicator<B>,
+    step: u32,
+    parts: &[View<B>],
+    into: &[View<B>],
+) -> Result<()> {
+    let (rank, size) = (ranks.rank(), ranks.size());
+    for (name, tensors) in [("parts", parts), ("into", into)] {
+        if tensors.len() != size {
+            let expected = format!("{size} tensors, one of each rank");
+            return Err(CHECK.wrong_tensor(name, expected, &tensors.len().to_string()));
+        }
     }
-    // What each rank has of this one's share.
-    let parts: Vec<View<B>> = (0..size)
-        .map(|_| View::new(own.backend(), own.dtype(), mine.shape()))
-        .collect::<Result<_>>()?;
-    let receives = others().filter_map(|peer| parcel(peer, parts[peer].clone())).collect();
-    let ticket = ranks.post(Tag { call: CALL, step: 1, lane: Lane(0) }, sends, receives)?;
-    own.backend().copy_lines(&mine, &parts[rank])?;
-    ranks.wait(ticket)?;
-    own.backend().copy_lines(&parts[0], &mine)?;
-    parts[1..].iter().try_for_each(|part| own.backend().add_lines(part, &mine))?;
-    let sends = others().filter_map(|peer| parcel(peer, mine.clone())).collect();
-    let mut receives = Vec::new();
-    for peer in others() {
-        receives.extend(parcel(peer, share(peer)?));
-    }
-    let ticket = ranks.post(Tag { call: CALL, step: 2, lane: Lane(0) }, sends, receives)?;
+    let parcels = |views: &[View<B>]| {
+        let parcels = views.iter().enumerate().filter(|(peer, _)| *peer != rank);
+        parcels.filter_map(|(peer, view)| parcel(peer, view.clone())).collect()
+    };
+    let tag = Tag { call: CALL, step, lane: Lane(0) };
+    let ticket = ranks.post(tag, parcels(parts), parcels(into))?;
+    parts[rank].backend().copy_lines(&parts[rank], &into[rank])?;
     ranks.wait(ticket)
 }
 

@@ -4,14 +4,14 @@ use std::collections::HashMap;
 
 use super::cut::{Cut, tokens_first};
 use super::schedule::{Block, Half, Heads, Item, Piece, Transfer};
-use super::store::Store;
+use super::store::{Pool, Store};
 use super::traffic::Worker;
 use crate::Result;
 use crate::attention::{
     self, Attention, GradientMut, Gradients, GradientsMut, Inputs, Layout, OutputGradients, Saved,
 };
 use crate::backend::Backend;
-use crate::collective::Lines;
+use crate::collective::{Lines, without_gaps};
 use crate::element::{Element, Float};
 use crate::parameter::Parameter;
 use crate::tensor::{Tensor, View};
@@ -45,6 +45,7 @@ impl<'a, B: Attention<T> + Lines, T: Float> Backward<'a, B, T> {
         rows: [&Tensor<B, T::State>; 2],
         dout: &Tensor<B, T>,
         gradients: &mut Gradients<B, T>,
+        pool: Pool<B>,
     ) -> Result<Self> {
         let views: [&View<B>; 4] = [inputs.q, inputs.k, inputs.v, dout];
         let [q, k, v, dout] = views.map(|view| tokens_first(view, layout));
@@ -52,7 +53,13 @@ impl<'a, B: Attention<T> + Lines, T: Float> Backward<'a, B, T> {
         let [delta, lse] = rows.map(|rows| (**rows).clone());
         let begun = Self {
             dq: View::new(q.backend(), T::State::DTYPE, q.shape())?,
-            store: Store::new(cut, vec![q, dout, lse, delta], vec![k, v], inputs.alibi_slopes),
+            store: Store::new(
+                cut,
+                vec![q, dout, lse, delta],
+                vec![k, v],
+                inputs.alibi_slopes,
+                pool,
+            ),
             made: HashMap::new(),
             sums: HashMap::new(),
             element: std::marker::PhantomData,
@@ -112,8 +119,8 @@ impl<'a, B: Attention<T> + Lines, T: Float> Backward<'a, B, T> {
         attention::backward_into(&inputs, &self.store.cut.options, &saved, &given, gradients)
     }
 
-    /// Rounds what the rank's own tokens have to their gradients.
-    pub fn finish(self, layout: Layout, gradients: &Gradients<B, T>) -> Result<()> {
+    /// Rounds what the rank's own tokens have to their gradients; the memory of the steps.
+    pub fn finish(self, layout: Layout, gradients: &Gradients<B, T>) -> Result<Pool<B>> {
         let backend = self.dq.backend();
         backend.copy_lines(&self.dq, &tokens_first(&gradients.q, layout)?)?;
         let own = [tokens_first(&gradients.k, layout)?, tokens_first(&gradients.v, layout)?];
@@ -131,7 +138,9 @@ impl<'a, B: Attention<T> + Lines, T: Float> Backward<'a, B, T> {
                 }
             }
         }
-        Ok(())
+        let mut pool = self.store.into_pool();
+        self.sums.into_values().for_each(|sums| pool.give_all(sums.views));
+        Ok(pool)
     }
 
     /// Sums of gradients of keys, which are begun where they are not there.
@@ -158,7 +167,8 @@ impl<'a, B: Attention<T> + Lines, T: Float> Backward<'a, B, T> {
         let of_keys = self.store.inputs(Item::Keys, keys)?;
         let (q, dout): (Tensor<B, T>, Tensor<B, T>) =
             (of_queries[0].typed()?, of_queries[1].typed()?);
-        let rows = [self.without_gaps(&of_queries[2])?, self.without_gaps(&of_queries[3])?];
+        // Blocks take numbers of rows without gaps.
+        let rows = [without_gaps(&of_queries[2])?, without_gaps(&of_queries[3])?];
         let (lse, delta) = (rows[0].typed()?, rows[1].typed()?);
         let (k, v): (Tensor<B, T>, Tensor<B, T>) = (of_keys[0].typed()?, of_keys[1].typed()?);
         let slopes = self.store.slopes_of(queries.heads)?;
@@ -187,16 +197,6 @@ impl<'a, B: Attention<T> + Lines, T: Float> Backward<'a, B, T> {
                 sink: None,
             },
         )
-    }
-
-    /// Numbers of rows as blocks take them.
-    fn without_gaps(&mut self, rows: &View<B>) -> Result<View<B>> {
-        if rows.is_contiguous() {
-            return Ok(rows.clone());
-        }
-        let packed = View::new(rows.backend(), rows.dtype(), rows.shape())?;
-        rows.backend().copy_lines(rows, &packed)?;
-        Ok(packed)
     }
 
     /// Where a block's gradient of queries goes: to the rank's own, or to their owner.

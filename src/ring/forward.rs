@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::cut::{Cut, tokens_first};
 use super::schedule::{Block, Item, Piece, Transfer};
-use super::store::Store;
+use super::store::{Pool, Store};
 use super::traffic::Worker;
 use crate::Result;
 use crate::attention::{self, Attention, Inputs, Layout, OutputsMut, Parts};
@@ -30,6 +30,7 @@ impl<'a, B: Attention<T>, T: Float> Forward<'a, B, T> {
         inputs: &Inputs<'a, B, T>,
         layout: Layout,
         running: [View<B>; 2],
+        pool: Pool<B>,
     ) -> Result<Self> {
         let [q, k, v] = [inputs.q, inputs.k, inputs.v].map(|view| tokens_first(view, layout));
         let (q, k, v) = (q?, k?, v?);
@@ -40,16 +41,16 @@ impl<'a, B: Attention<T>, T: Float> Forward<'a, B, T> {
         let mut outputs = OutputsMut { out: None, partial: Some(&mut partial), lse: &mut lse };
         attention::forward_into(&nothing, &cut.options, &mut outputs)?;
         Ok(Self {
-            store: Store::new(cut, vec![q], vec![k, v], inputs.alibi_slopes),
+            store: Store::new(cut, vec![q], vec![k, v], inputs.alibi_slopes, pool),
             running,
             made: HashMap::new(),
             element: std::marker::PhantomData,
         })
     }
 
-    /// The result, in f32, and its lse.
-    pub fn into_running(self) -> [View<B>; 2] {
-        self.running
+    /// The result, in f32, and its lse; and the memory of the steps.
+    pub fn finish(self) -> ([View<B>; 2], Pool<B>) {
+        (self.running, self.store.into_pool())
     }
 
     /// The part of the running result that belongs to some of the rank's own queries.

@@ -17,6 +17,10 @@
 //! not grow with the ranks; they are added in the order of the steps, so that equal calls give
 //! equal bits; one rank is a plain call, to the bit.
 //!
+//! Sequences that are packed into one row are cut one by one ([`forward_packed`],
+//! [`backward_packed`]). Those who want the weights themselves have whole rows of scores
+//! ([`forward_scores`], [`backward_scores`]), on the CPU.
+//!
 //! ```
 //! use warpwright::attention::{Inputs, Mask, Options};
 //! use warpwright::collective::{Communicator, Local};
@@ -53,15 +57,16 @@
 
 mod backward;
 mod cut;
-mod descriptor;
 mod forward;
 mod model;
 mod named;
 mod options;
+mod packed;
 mod partition;
 mod plan;
 mod request;
 mod schedule;
+mod scores;
 mod spread;
 mod store;
 mod traffic;
@@ -72,13 +77,15 @@ pub(crate) use named::RunTime;
 #[cfg(feature = "verify")]
 pub(crate) use named::run_threads;
 pub use options::Ring;
-pub use partition::{Partition, Scheme};
+pub use packed::{PackedPartition, PackedRing, backward_packed, forward_packed};
+pub use partition::{MAX_RANKS, Partition, Scheme};
 pub use plan::{Plan, plans};
 pub use request::{Engine, RANKS, Request};
 pub use schedule::{
     Action, Algorithm, Block, Direction, Half, Heads, Item, Lane, Meetings, Pass, Piece, Schedule,
     Transfer,
 };
+pub use scores::{Scored, backward_scores, forward_scores};
 pub use spread::{check_over, run_over};
 
 use crate::attention::{
@@ -86,14 +93,14 @@ use crate::attention::{
 };
 use crate::backend::Backend;
 use crate::check::Check;
-use crate::collective::{self, Communicator, Lines};
+use crate::collective::{self, Communicator, Descriptor, Lines};
 use crate::element::{Element, Float};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 use backward::Backward;
 use cut::{Cut, tokens_first};
-use descriptor::Descriptor;
 use forward::Forward;
+use store::Pool;
 
 /// The operation, as messages and the command name it.
 pub const NAME: &str = "ring-attention";
@@ -109,12 +116,28 @@ const CHECK: Check = Check { operation: NAME };
 ///
 /// As [`attention::forward`](fn@attention::forward); [`Error::Shape`] where the tensors have not the
 /// tokens of the partition, [`Error::Unsupported`] for what rings do not have yet, biases and packed
-/// sequences; [`Error::Communication`] where ranks differ, are late or gone.
+/// sequences ([`forward_packed`] takes them); [`Error::Communication`] where ranks differ, are late or gone.
 pub fn forward<B: Attention<T> + Lines, T: Float, C: Communicator<B>>(
     ranks: &C,
     inputs: &Inputs<'_, B, T>,
     ring: &Ring,
     options: &Options,
+) -> Result<Outputs<B, T>> {
+    forward_in(ranks, inputs, ring, options, &mut Workspace::new(inputs.q.backend()))
+}
+
+/// The same with memory that an earlier call has left, and which this one leaves to the next: then
+/// no step allocates any.
+///
+/// # Errors
+///
+/// As [`forward`].
+pub fn forward_in<B: Attention<T> + Lines, T: Float, C: Communicator<B>>(
+    ranks: &C,
+    inputs: &Inputs<'_, B, T>,
+    ring: &Ring,
+    options: &Options,
+    workspace: &mut Workspace<B>,
 ) -> Result<Outputs<B, T>> {
     let call = Call::new(ranks, inputs, ring, options, Pass::Forward)?;
     if call.is_plain() {
@@ -133,10 +156,12 @@ pub fn forward<B: Attention<T> + Lines, T: Float, C: Communicator<B>>(
     };
     let cut = Cut::new(ranks.rank(), ring, call.shards.clone(), options);
     let running = [running, (*outputs.lse).clone()];
-    let mut worker = Forward::new(&cut, inputs, options.layout, running)?;
+    let pool = workspace.0.leave();
+    let mut worker = Forward::new(&cut, inputs, options.layout, running, pool)?;
     traffic::run(ranks, &call.schedule, call.digest(), &mut worker)?;
+    let ([running, _], pool) = worker.finish();
+    workspace.0 = pool;
     if T::DTYPE != T::State::DTYPE {
-        let [running, _] = worker.into_running();
         out.backend().copy_lines(&running, &out)?;
     }
     Ok(outputs)
@@ -156,25 +181,63 @@ pub fn backward<B: Attention<T> + Lines, T: Float, C: Communicator<B>>(
     outputs: &Outputs<B, T>,
     given: &OutputGradients<'_, B, T>,
 ) -> Result<Gradients<B, T>> {
+    let mut workspace = Workspace::new(inputs.q.backend());
+    backward_in(ranks, inputs, ring, options, (outputs, given), &mut workspace)
+}
+
+/// The same with memory that an earlier call has left, and which this one leaves to the next.
+///
+/// # Errors
+///
+/// As [`backward`].
+pub fn backward_in<B: Attention<T> + Lines, T: Float, C: Communicator<B>>(
+    ranks: &C,
+    inputs: &Inputs<'_, B, T>,
+    ring: &Ring,
+    options: &Options,
+    (outputs, given): (&Outputs<B, T>, &OutputGradients<'_, B, T>),
+    workspace: &mut Workspace<B>,
+) -> Result<Gradients<B, T>> {
     let call = Call::new(ranks, inputs, ring, options, Pass::Backward)?;
     if call.is_plain() {
         let whole = call.whole(options);
         return attention::backward(inputs, &whole, &outputs.saved(), given);
     }
-    let delta = attention::row_terms(inputs, options, outputs, given);
-    let delta = delta.inspect_err(|error| ranks.abort(&error.to_string()))?;
+    let delta = told(ranks, attention::row_terms(inputs, options, outputs, given))?;
     call.agree(ranks)?;
     let cut = Cut::new(ranks.rank(), ring, call.shards.clone(), options);
     let mut gradients = Gradients::new(inputs.q.backend(), inputs)?;
     let rows = [&delta, &outputs.lse];
     let layout = options.layout;
-    let mut worker = Backward::new(&cut, inputs, layout, rows, given.out, &mut gradients)?;
+    let pool = workspace.0.leave();
+    let mut worker = Backward::new(&cut, inputs, layout, rows, given.out, &mut gradients, pool)?;
     traffic::run(ranks, &call.schedule, call.digest(), &mut worker)?;
-    worker.finish(layout, &gradients)?;
+    workspace.0 = worker.finish(layout, &gradients)?;
     if let Some(sink) = &gradients.sink {
         collective::all_reduce(ranks, sink)?;
     }
     Ok(gradients)
+}
+
+/// Memory that a call's steps have used, for the steps of the next one, of whatever sizes.
+#[derive(Debug)]
+pub struct Workspace<B: Backend>(Pool<B>);
+
+impl<B: Backend> Workspace<B> {
+    /// None yet.
+    pub fn new(backend: &B) -> Self {
+        Self(Pool::new(backend))
+    }
+
+    /// Bytes that it holds.
+    pub fn bytes(&self) -> u64 {
+        self.0.bytes()
+    }
+}
+
+/// Tells the other ranks of an error, who would wait for this one.
+fn told<B: Backend, R>(ranks: &impl Communicator<B>, result: Result<R>) -> Result<R> {
+    result.inspect_err(|error| ranks.abort(&error.to_string()))
 }
 
 /// A call that was checked, and what its ranks do.
@@ -193,9 +256,7 @@ impl Call {
         options: &Options,
         pass: Pass,
     ) -> Result<Self> {
-        let checked = Self::check(ranks, inputs, ring, options, pass);
-        // Others would wait for this rank.
-        checked.inspect_err(|error| ranks.abort(&error.to_string()))
+        told(ranks, Self::check(ranks, inputs, ring, options, pass))
     }
 
     fn check<B: Attention<T>, T: Float>(
@@ -267,7 +328,7 @@ fn check_ring<B: Backend, T: Float>(
 fn refuse(backend: &str, has_bias: bool, is_packed: bool, options: &Options) -> Result<()> {
     let refused = [
         (has_bias, "a bias", "use `alibi_slopes`, or attention without a ring"),
-        (is_packed, "packed sequences", "call it for each sequence"),
+        (is_packed, "packed sequences", "use `forward_packed`, `backward_packed`"),
         (
             options.queries.is_some() || options.keys.is_some() || options.accumulate,
             "positions or running results of the caller",

@@ -8,6 +8,9 @@ use super::schedule::Half;
 use crate::Result;
 use crate::attention::{Positions, Segment};
 
+/// The most ranks of a ring: programs have a list of steps for each, each step a meeting of all.
+pub const MAX_RANKS: usize = 1 << 16;
+
 /// A way to cut a sequence of S tokens among N ranks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Scheme {
@@ -59,11 +62,14 @@ impl Partition {
     ///
     /// # Errors
     ///
-    /// [`Error::Option`](crate::Error::Option) for no ranks.
+    /// [`Error::Option`](crate::Error::Option) for no ranks, or more than [`MAX_RANKS`].
     pub fn new(scheme: Scheme, total: usize, ranks: usize) -> Result<Self> {
-        match ranks {
-            0 => Err(CHECK.wrong_option("ranks", "at least 1", "0")),
-            _ => Ok(Self { scheme, total, ranks }),
+        match (1..=MAX_RANKS).contains(&ranks) {
+            true => Ok(Self { scheme, total, ranks }),
+            false => {
+                let expected = format!("1 to {MAX_RANKS}");
+                Err(CHECK.wrong_option("ranks", &expected, &ranks.to_string()))
+            }
         }
     }
 
@@ -190,6 +196,12 @@ impl Partition {
         positions.position(i)
     }
 
+    /// The tokens of a rank, in its order.
+    pub(super) fn tokens_of(&self, rank: usize) -> impl Iterator<Item = usize> + use<> {
+        let positions = self.positions(rank);
+        (0..positions.len()).map(move |i| positions.position(i))
+    }
+
     /// The part of a tensor that a rank has: `whole` has `outer` times the tokens, of `inner` numbers
     /// each.
     ///
@@ -197,16 +209,8 @@ impl Partition {
     ///
     /// Where `whole` has another length.
     pub fn scatter<T: Copy>(&self, whole: &[T], [outer, inner]: [usize; 2], rank: usize) -> Vec<T> {
-        assert_eq!(whole.len(), outer * self.total * inner, "numbers of the whole");
-        let positions = self.positions(rank);
-        let mut part = Vec::with_capacity(outer * positions.len() * inner);
-        for entry in 0..outer {
-            for i in 0..positions.len() {
-                let first = (entry * self.total + positions.position(i)) * inner;
-                part.extend_from_slice(&whole[first..first + inner]);
-            }
-        }
-        part
+        let tokens: Vec<usize> = self.tokens_of(rank).collect();
+        picked(whole, [outer, self.total, inner], &tokens)
     }
 
     /// The whole tensor of which [`scatter`](Self::scatter) gave each rank its part.
@@ -219,21 +223,48 @@ impl Partition {
         parts: &[Vec<T>],
         [outer, inner]: [usize; 2],
     ) -> Vec<T> {
-        assert_eq!(parts.len(), self.ranks, "parts");
-        let mut whole = vec![T::default(); outer * self.total * inner];
-        for (rank, part) in parts.iter().enumerate() {
-            let positions = self.positions(rank);
-            assert_eq!(part.len(), outer * positions.len() * inner, "numbers of rank {rank}");
-            for entry in 0..outer {
-                for i in 0..positions.len() {
-                    let from = (entry * positions.len() + i) * inner;
-                    let to = (entry * self.total + positions.position(i)) * inner;
-                    whole[to..to + inner].copy_from_slice(&part[from..from + inner]);
-                }
+        let tokens: Vec<Vec<usize>> =
+            (0..self.ranks).map(|rank| self.tokens_of(rank).collect()).collect();
+        put_together(parts, [outer, self.total, inner], &tokens)
+    }
+}
+
+/// Some tokens of a tensor of `outer` times so many of them, of `inner` numbers each.
+pub(super) fn picked<T: Copy>(
+    whole: &[T],
+    [outer, total, inner]: [usize; 3],
+    tokens: &[usize],
+) -> Vec<T> {
+    assert_eq!(whole.len(), outer * total * inner, "numbers of the whole");
+    let mut part = Vec::with_capacity(outer * tokens.len() * inner);
+    for entry in 0..outer {
+        for token in tokens {
+            let first = (entry * total + token) * inner;
+            part.extend_from_slice(&whole[first..first + inner]);
+        }
+    }
+    part
+}
+
+/// The tensor of which these are the parts of each rank.
+pub(super) fn put_together<T: Copy + Default>(
+    parts: &[Vec<T>],
+    [outer, total, inner]: [usize; 3],
+    tokens: &[Vec<usize>],
+) -> Vec<T> {
+    assert_eq!(parts.len(), tokens.len(), "parts");
+    let mut whole = vec![T::default(); outer * total * inner];
+    for (rank, (part, tokens)) in parts.iter().zip(tokens).enumerate() {
+        assert_eq!(part.len(), outer * tokens.len() * inner, "numbers of rank {rank}");
+        for entry in 0..outer {
+            for (i, token) in tokens.iter().enumerate() {
+                let (from, to) =
+                    ((entry * tokens.len() + i) * inner, (entry * total + token) * inner);
+                whole[to..to + inner].copy_from_slice(&part[from..from + inner]);
             }
         }
-        whole
     }
+    whole
 }
 
 #[cfg(test)]
@@ -298,7 +329,10 @@ mod tests {
 
     #[test]
     fn there_is_a_rank() {
-        let message = Partition::new(Scheme::Zigzag, 8, 0).unwrap_err().to_string();
-        assert_eq!(message, "ring-attention: option `ranks`: expected at least 1, found 0");
+        for ranks in [0, usize::MAX] {
+            let message = Partition::new(Scheme::Zigzag, 8, ranks).unwrap_err().to_string();
+            let expected = format!("option `ranks`: expected 1 to 65536, found {ranks}");
+            assert_eq!(message, format!("ring-attention: {expected}"));
+        }
     }
 }

@@ -33,8 +33,8 @@ impl<'a, B: Backend> Store<'a, B> {
         queries: Vec<View<B>>,
         keys: Vec<View<B>>,
         slopes: Option<Parameter<'a, B>>,
+        pool: Pool<B>,
     ) -> Self {
-        let pool = Pool::new(keys[0].backend());
         Self { cut, queries, keys, slopes, pool, held: HashMap::new() }
     }
 
@@ -68,6 +68,13 @@ impl<'a, B: Backend> Store<'a, B> {
         }
     }
 
+    /// The memory of what has come, for calls that follow.
+    pub fn into_pool(self) -> Pool<B> {
+        let Self { mut pool, held, .. } = self;
+        held.into_values().for_each(|(_, parts)| pool.give_all(parts));
+        pool
+    }
+
     /// The slopes of some heads.
     pub fn slopes_of(&self, heads: Heads) -> Result<Option<View<B>>> {
         let heads = self.cut.heads(true, heads);
@@ -89,8 +96,18 @@ pub(super) struct Pool<B: Backend> {
 }
 
 impl<B: Backend> Pool<B> {
-    fn new(backend: &B) -> Self {
+    pub fn new(backend: &B) -> Self {
         Self { backend: backend.clone(), free: HashMap::new() }
+    }
+
+    /// All of it, which leaves none.
+    pub fn leave(&mut self) -> Self {
+        std::mem::replace(self, Self::new(&self.backend))
+    }
+
+    /// Bytes that nobody uses.
+    pub fn bytes(&self) -> u64 {
+        self.free.iter().map(|(bytes, buffers)| bytes * buffers.len() as u64).sum()
     }
 
     /// A tensor without gaps; what it holds is not defined.

@@ -24,6 +24,7 @@ pub mod conformance;
 #[cfg(feature = "interpreter")]
 #[cfg_attr(docsrs, doc(cfg(feature = "interpreter")))]
 pub mod count;
+pub mod cross_entropy;
 pub mod place;
 mod random;
 pub mod ring;
@@ -324,7 +325,7 @@ pub trait Suite: Sync {
 }
 
 /// The cases of every operation.
-pub const SUITES: [&dyn Suite; 10] = [
+pub const SUITES: [&dyn Suite; 11] = [
     &selective_scan::Cases,
     &selective_scan::state_update::Cases,
     &causal_conv1d::Cases,
@@ -334,6 +335,7 @@ pub const SUITES: [&dyn Suite; 10] = [
     &attention::Cases,
     &attention::MergeCases,
     &ring::Cases,
+    &cross_entropy::Cases,
     &spgemm::Cases,
 ];
 

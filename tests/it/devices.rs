@@ -49,11 +49,11 @@ fn open(kind: &str, name: DeviceName) -> Option<Device> {
 macro_rules! on_backend {
     ($device:expr, |$backend:ident| $body:expr) => {
         match $device {
-            Device::Cpu($backend) => $body,
+            warpwright::Device::Cpu($backend) => $body,
             #[cfg(feature = "wgpu")]
-            Device::Wgpu($backend) => $body,
+            warpwright::Device::Wgpu($backend) => $body,
             #[cfg(feature = "cuda")]
-            Device::Cuda($backend) => $body,
+            warpwright::Device::Cuda($backend) => $body,
             other => panic!("{} is not known here", other.name()),
         }
     };

@@ -48,6 +48,13 @@ impl Place {
     }
 }
 
+#[derive(Clone, Copy, Debug)]
+enum Work {
+    Copy,
+    Add,
+    Max,
+}
+
 trait Number: Element {
     fn number(i: usize) -> Self;
 }
@@ -79,40 +86,42 @@ fn check<B: Lines, S: Number, D: Number>(
     backend: &B,
     shape: &[usize],
     [from, to]: [&Place; 2],
-    adds: bool,
+    work: Work,
 ) {
-    fn done<B: Lines>(backend: &B, [from, to]: [&View<B>; 2], adds: bool) {
-        let done = if adds { backend.add_lines(from, to) } else { backend.copy_lines(from, to) };
+    fn done<B: Lines>(backend: &B, [from, to]: [&View<B>; 2], work: Work) {
+        let done = match work {
+            Work::Copy => backend.copy_lines(from, to),
+            Work::Add => backend.add_lines(from, to),
+            Work::Max => backend.max_lines(from, to),
+        };
         done.unwrap_or_else(|error| panic!("{}: {error}", backend.name()));
     }
     let (source, target) =
         (from.part::<B, S>(backend, shape, 3), to.part::<B, D>(backend, shape, 5));
-    done(backend, [&source.part, &target.part], adds);
+    done(backend, [&source.part, &target.part], work);
     let expected = [from.part::<Cpu, S>(&Cpu, shape, 3), to.part::<Cpu, D>(&Cpu, shape, 5)];
-    done(&Cpu, [&expected[0].part, &expected[1].part], adds);
+    done(&Cpu, [&expected[0].part, &expected[1].part], work);
     let (found, expected) = (values::<B, D>(&target.whole), values::<Cpu, D>(&expected[1].whole));
     let wrong = found.iter().zip(&expected).position(|(found, expected)| found != expected);
     if let Some(i) = wrong {
         let what = format!("{} to {}, {shape:?}, {from:?} to {to:?}", S::DTYPE, D::DTYPE);
         let (found, expected) = (found[i], expected[i]);
-        panic!(
-            "{}, {what}, adds {adds}: element {i} is {found:?}, not {expected:?}",
-            backend.name()
-        );
+        panic!("{}, {what}, {work:?}: element {i} is {found:?}, not {expected:?}", backend.name());
     }
 }
 
 /// Every kind of line.
 fn check_kinds(device: &Device, shape: &[usize], places: [&Place; 2]) {
     on_backend!(device, |backend| {
-        check::<_, u8, u8>(backend, shape, places, false);
-        check::<_, f16, f16>(backend, shape, places, false);
-        check::<_, bf16, bf16>(backend, shape, places, false);
-        check::<_, f32, f32>(backend, shape, places, false);
-        check::<_, i64, i64>(backend, shape, places, false);
-        check::<_, f32, bf16>(backend, shape, places, false);
-        check::<_, f32, f16>(backend, shape, places, false);
-        check::<_, f32, f32>(backend, shape, places, true);
+        check::<_, u8, u8>(backend, shape, places, Work::Copy);
+        check::<_, f16, f16>(backend, shape, places, Work::Copy);
+        check::<_, bf16, bf16>(backend, shape, places, Work::Copy);
+        check::<_, f32, f32>(backend, shape, places, Work::Copy);
+        check::<_, i64, i64>(backend, shape, places, Work::Copy);
+        check::<_, f32, bf16>(backend, shape, places, Work::Copy);
+        check::<_, f32, f16>(backend, shape, places, Work::Copy);
+        check::<_, f32, f32>(backend, shape, places, Work::Add);
+        check::<_, f32, f32>(backend, shape, places, Work::Max);
     });
 }
 

@@ -3,6 +3,8 @@
 mod attention;
 mod cases;
 mod causal_conv1d;
+mod collective;
+mod cross_entropy;
 #[cfg(feature = "cuda")]
 mod cuda;
 mod devices;

@@ -1,8 +1,11 @@
 //! Rings of ranks that share a device, against one call that has everything.
 
 mod faults;
+mod packed;
 #[cfg(feature = "interpreter")]
 mod peers;
+mod scores;
+mod workspace;
 
 use warpwright::attention::{self, Layout, Mask, Options};
 use warpwright::collective::{Communicator, Local};

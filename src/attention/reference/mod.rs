@@ -133,6 +133,19 @@ pub fn forward<T: Float>(
     Ok(exact)
 }
 
+/// The scores of each query, (B, H, Sq), but for those that are -∞, without sinks.
+///
+/// # Errors
+///
+/// As [`forward`].
+pub(crate) fn scores<T: Float>(
+    inputs: &Inputs<'_, Cpu, T>,
+    options: &Options,
+) -> Result<Vec<Vec<Score>>> {
+    let arrays = Arrays::read(inputs, options, Rounding::NONE)?;
+    Ok(arrays.rows().map(|(sequence, head, i)| arrays.scores(sequence, head, i)).collect())
+}
+
 /// The row terms δ, (B, H, Sq), of outputs and their gradients.
 ///
 /// # Errors
@@ -214,11 +227,11 @@ struct Arrays {
 }
 
 /// A score of a pair that sees, and what it has to do with the product.
-struct Score {
-    key: usize,
-    score: f64,
+pub(crate) struct Score {
+    pub key: usize,
+    pub score: f64,
     /// ds / dx.
-    slope: f64,
+    pub slope: f64,
 }
 
 impl Arrays {

@@ -162,6 +162,10 @@ impl Driver for CudarcDriver {
         DeviceHandle(self.context.cu_ctx() as u64)
     }
 
+    fn make_current(&self) -> Result<()> {
+        self.bind()
+    }
+
     fn load_module(&self, text: &str) -> Result<ModuleHandle> {
         self.bind()?;
         let text = CString::new(text).map_err(|_| Error::Driver {
@@ -445,6 +449,15 @@ impl Driver for CudarcDriver {
         let queued =
             unsafe { result::stream::wait_event(raw_stream(stream), raw_event(event), flags) };
         self.check("cuStreamWaitEvent", queued)
+    }
+
+    unsafe fn is_done(&self, event: EventHandle) -> Result<bool> {
+        self.bind()?;
+        // SAFETY: the caller vouches for the event.
+        match unsafe { result::event::query(raw_event(event)) } {
+            Err(DriverError(sys::CUresult::CUDA_ERROR_NOT_READY)) => Ok(false),
+            other => self.check("cuEventQuery", other).map(|()| true),
+        }
     }
 
     unsafe fn elapsed(&self, start: EventHandle, end: EventHandle) -> Result<Duration> {

@@ -37,6 +37,13 @@ pub trait Driver: Debug + Send + Sync {
     /// What tells this device from the others of its kind.
     fn device(&self) -> DeviceHandle;
 
+    /// Makes the device that of this thread, for libraries that ask which one is.
+    ///
+    /// # Errors
+    ///
+    /// The driver's refusal.
+    fn make_current(&self) -> Result<()>;
+
     /// Assembles PTX.
     ///
     /// # Errors
@@ -243,6 +250,17 @@ pub trait Driver: Debug + Send + Sync {
     ///
     /// The [rules of the trait](Self#safety).
     unsafe fn wait(&self, stream: StreamHandle, event: EventHandle) -> Result<()>;
+
+    /// Whether the work before an event is done.
+    ///
+    /// # Errors
+    ///
+    /// An error of that work, or the driver's refusal.
+    ///
+    /// # Safety
+    ///
+    /// The [rules of the trait](Self#safety).
+    unsafe fn is_done(&self, event: EventHandle) -> Result<bool>;
 
     /// The device's time from one event to a later one, for which it waits.
     ///

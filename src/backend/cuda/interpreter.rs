@@ -171,6 +171,10 @@ impl Driver for Interpreter {
         self.device
     }
 
+    fn make_current(&self) -> Result<()> {
+        Ok(())
+    }
+
     fn load_module(&self, text: &str) -> Result<ModuleHandle> {
         let call = "loading a module";
         let module = warpwright_ptx::parse(text).map_err(|error| self.refused(call, error))?;
@@ -321,6 +325,10 @@ impl Driver for Interpreter {
 
     unsafe fn wait(&self, _stream: StreamHandle, _event: EventHandle) -> Result<()> {
         Ok(())
+    }
+
+    unsafe fn is_done(&self, _event: EventHandle) -> Result<bool> {
+        Ok(true)
     }
 
     unsafe fn elapsed(&self, start: EventHandle, end: EventHandle) -> Result<Duration> {

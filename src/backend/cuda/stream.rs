@@ -137,6 +137,11 @@ impl Stream {
         Ok(Event { stream: self.clone(), handle })
     }
 
+    /// Makes the stream's device that of this thread, for libraries that ask which one is.
+    pub(crate) fn make_current(&self) -> Result<()> {
+        self.driver().make_current()
+    }
+
     /// What is queued here from now on waits for an event, of any stream of any device of this kind.
     ///
     /// # Errors
@@ -204,6 +209,16 @@ pub struct Event {
 }
 
 impl Event {
+    /// Whether the work before it is done.
+    ///
+    /// # Errors
+    ///
+    /// An error of that work.
+    pub fn is_done(&self) -> Result<bool> {
+        // SAFETY: the event is of this driver and alive.
+        unsafe { self.stream.driver().is_done(self.handle) }
+    }
+
     /// The device's time since an earlier event of the same stream. Waits for this event.
     ///
     /// # Errors
@@ -262,6 +277,11 @@ impl Address {
     /// Whether it is a multiple of some bytes.
     pub fn is_multiple_of(self, bytes: u64) -> bool {
         self.0.is_multiple_of(bytes)
+    }
+
+    /// The address so many bytes further on.
+    pub fn plus(self, bytes: u64) -> Self {
+        Self(self.0 + bytes)
     }
 
     /// The address of a byte in workspace.

@@ -1,5 +1,7 @@
 //! Lines in host memory.
 
+use std::cmp::Ordering;
+
 use half::{bf16, f16};
 use rayon::prelude::*;
 
@@ -65,6 +67,19 @@ fn add<T: Float + std::ops::AddAssign>(from: &View<Cpu>, to: &View<Cpu>) -> Resu
     })
 }
 
+fn max<T: Float + PartialOrd>(from: &View<Cpu>, to: &View<Cpu>) -> Result<()> {
+    each_run::<T, T>(from, to, |from, to| {
+        for (to, &from) in to.iter_mut().zip(from) {
+            // Nothing can be said of NaN, which stays, or wins.
+            let is_nan = to.partial_cmp(&to).is_none();
+            let stays = matches!(from.partial_cmp(to), Some(Ordering::Less | Ordering::Equal));
+            if !is_nan && !stays {
+                *to = from;
+            }
+        }
+    })
+}
+
 impl Lines for Cpu {
     fn copy_lines(&self, from: &View<Self>, to: &View<Self>) -> Result<()> {
         match (Work::of_copy(from, to)?, to.dtype()) {
@@ -80,10 +95,18 @@ impl Lines for Cpu {
     }
 
     fn add_lines(&self, from: &View<Self>, to: &View<Self>) -> Result<()> {
-        Work::of_sum(from, to, &[DType::F32, DType::F64])?;
+        Work::Add.check(from, to, &[DType::F32, DType::F64])?;
         match to.dtype() {
             DType::F64 => add::<f64>(from, to),
             _ => add::<f32>(from, to),
+        }
+    }
+
+    fn max_lines(&self, from: &View<Self>, to: &View<Self>) -> Result<()> {
+        Work::Max.check(from, to, &[DType::F32, DType::F64])?;
+        match to.dtype() {
+            DType::F64 => max::<f64>(from, to),
+            _ => max::<f32>(from, to),
         }
     }
 }

@@ -13,7 +13,11 @@ impl Lines for Cuda {
     }
 
     fn add_lines(&self, from: &View<Self>, to: &View<Self>) -> Result<()> {
-        launch(self, Work::of_sum(from, to, &[DType::F32])?, from, to)
+        launch(self, Work::Add.check(from, to, &[DType::F32])?, from, to)
+    }
+
+    fn max_lines(&self, from: &View<Self>, to: &View<Self>) -> Result<()> {
+        launch(self, Work::Max.check(from, to, &[DType::F32])?, from, to)
     }
 }
 
@@ -85,7 +89,8 @@ fn kind(work: Work, neighbours: usize, to: DType) -> u32 {
     match work {
         Work::Copy => (neighbours * to.bytes()).ilog2(),
         Work::Add => 5 + wide,
-        Work::Round if to == DType::BF16 => 7 + wide,
-        Work::Round => 9 + wide,
+        Work::Max => 7 + wide,
+        Work::Round if to == DType::BF16 => 9 + wide,
+        Work::Round => 11 + wide,
     }
 }

@@ -32,6 +32,24 @@ pub trait Lines: Backend {
     ///
     /// As [`copy_lines`](Self::copy_lines).
     fn add_lines(&self, from: &View<Self>, to: &View<Self>) -> Result<()>;
+
+    /// `to` = max(`to`, `from`), of shapes and types as [`add_lines`](Self::add_lines) takes them.
+    /// NaN is greater than any number, but on devices that assume that there is none.
+    ///
+    /// # Errors
+    ///
+    /// As [`copy_lines`](Self::copy_lines).
+    fn max_lines(&self, from: &View<Self>, to: &View<Self>) -> Result<()>;
+}
+
+/// A tensor without gaps: this one, or a copy.
+pub(crate) fn without_gaps<B: Lines>(view: &View<B>) -> Result<View<B>> {
+    if view.is_contiguous() {
+        return Ok(view.clone());
+    }
+    let packed = View::new(view.backend(), view.dtype(), view.shape())?;
+    view.backend().copy_lines(view, &packed)?;
+    Ok(packed)
 }
 
 /// The two have one shape, and what is written is written once and read nowhere.
@@ -49,6 +67,7 @@ enum Work {
     /// f32 to 16 bits.
     Round,
     Add,
+    Max,
 }
 
 impl Work {
@@ -62,17 +81,14 @@ impl Work {
         }
     }
 
-    /// What adds `from` to `to`, in one of these types.
-    fn of_sum<B: Backend>(from: &View<B>, to: &View<B>, types: &[DType]) -> Result<Self> {
+    /// This work, a sum or a maximum, where `from` and `to` are in one of these types.
+    fn check<B: Backend>(self, from: &View<B>, to: &View<B>, types: &[DType]) -> Result<Self> {
         check_pair(from, to)?;
-        match from.dtype() == to.dtype() && types.contains(&to.dtype()) {
-            true => Ok(Self::Add),
-            false => {
-                let types: Vec<String> =
-                    types.iter().map(|dtype| format!("{dtype} and {dtype}")).collect();
-                Err(wrong_types(from, to, &types.join(", or ")))
-            }
+        if from.dtype() == to.dtype() && types.contains(&to.dtype()) {
+            return Ok(self);
         }
+        let types: Vec<String> = types.iter().map(|dtype| format!("{dtype} and {dtype}")).collect();
+        Err(wrong_types(from, to, &types.join(", or ")))
     }
 }
 

@@ -14,7 +14,11 @@ impl Lines for Wgpu {
     }
 
     fn add_lines(&self, from: &View<Self>, to: &View<Self>) -> Result<()> {
-        submit(self, Work::of_sum(from, to, &[DType::F32])?, from, to)
+        submit(self, Work::Add.check(from, to, &[DType::F32])?, from, to)
+    }
+
+    fn max_lines(&self, from: &View<Self>, to: &View<Self>) -> Result<()> {
+        submit(self, Work::Max.check(from, to, &[DType::F32])?, from, to)
     }
 }
 
@@ -46,7 +50,12 @@ impl Units {
     fn new(work: Work, runs: &Runs, to: &View<Wgpu>, at: [usize; 2]) -> Option<Vec<Self>> {
         let [a, b, c] = runs.three_axes()?;
         let axes = [a, b, c, (runs.length, runs.steps)];
-        let words = Self { axes, at, kind: "words", mode: u32::from(work == Work::Add) };
+        let mode = match work {
+            Work::Copy | Work::Round => 0,
+            Work::Add => 1,
+            Work::Max => 2,
+        };
+        let words = Self { axes, at, kind: "words", mode };
         Some(match (work, to.dtype()) {
             (Work::Round, dtype) => vec![Self { kind: dtype.name(), ..words }.paired()],
             (_, dtype) => match dtype.bytes() {

@@ -154,7 +154,7 @@ impl<T: DeviceFloat> Backward<'_, T> {
         &self,
         simd: S,
         group: &Group,
-        block: usize,
+        (block, next): (usize, Option<usize>),
         d: &[f32],
         sums: &mut [[Units; 1]],
     ) {
@@ -162,9 +162,8 @@ impl<T: DeviceFloat> Backward<'_, T> {
             return;
         }
         let d = group.of_head(d, self.gates() * group.block_values(), block);
-        let (head, number) = group.place(block);
-        let panel = self.panels.panel(head * group.blocks + number);
-        multiply::<S, 1>(simd, group.rows.len(), d, panel, sums);
+        let panels = group.panels(&self.panels, block, next);
+        multiply::<S, 1>(simd, group.rows.len(), d, panels, sums);
     }
 
     /// The units of a state after a step of a row, or before the first. Where a head has fewer
@@ -282,7 +281,8 @@ impl<T: DeviceFloat> WithSimd for BackAt<'_, T> {
                 self.prefetch(block, step);
             }
             if any_behind {
-                self.pass.products(simd, self.group, block, self.d, &mut sums);
+                let blocks = (block, next.map(|(next, _)| next));
+                self.pass.products(simd, self.group, blocks, self.d, &mut sums);
             }
             for (row, [sums]) in sums.iter().enumerate() {
                 self.back(simd, block, row, sums);
@@ -436,7 +436,7 @@ impl<T: DeviceFloat> WithSimd for First<'_, T> {
         let (rows, cells) = (group.rows.len(), cells.as_chunks_mut::<BLOCK>().0);
         let mut sums = vec![[[0.0; BLOCK]]; rows];
         for block in blocks.clone() {
-            pass.products(simd, group, block, d, &mut sums);
+            pass.products(simd, group, (block, None), d, &mut sums);
             for (row, [sums]) in sums.iter().enumerate() {
                 if pass.lengths[group.rows.start + row] == 0 {
                     continue;

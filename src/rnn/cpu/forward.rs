@@ -250,9 +250,9 @@ impl<T: DeviceFloat> Step<'_, T> {
             }
             if self.step < self.pass.steps {
                 let h = self.group.of_head(self.h, self.group.block_values(), block);
-                let (head, number) = self.group.place(block);
-                let panel = self.pass.panels.panel(head * self.group.blocks + number);
-                multiply::<S, GATES>(simd, rows, h, panel, &mut sums);
+                let panels =
+                    self.group.panels(&self.pass.panels, block, next.map(|(next, _)| next));
+                multiply::<S, GATES>(simd, rows, h, panels, &mut sums);
             }
             for (row, sums) in sums.iter().enumerate() {
                 self.advance(simd, block, row, sums);

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::product::{BLOCK, blocks};
+use super::product::{BLOCK, Panels, blocks};
 use crate::rnn::{Direction, Path, Plan, Problem};
 
 /// Heads of some rows, which a task has by itself, or all tasks together.
@@ -63,6 +63,22 @@ impl Group {
     pub fn of_head<'a>(&self, values: &'a [f32], per_block: usize, block: usize) -> &'a [f32] {
         let per_head = self.blocks * per_block;
         &values[block / self.blocks * per_head..][..per_head]
+    }
+
+    /// The panel of a block, and that of the one which is visited next.
+    pub fn panels<'a>(
+        &self,
+        panels: &'a Panels,
+        block: usize,
+        next: Option<usize>,
+    ) -> [&'a [f32]; 2] {
+        let panel_of = |block| {
+            let (head, number) = self.place(block);
+            head * self.blocks + number
+        };
+        let next = next.filter(|&next| next != block);
+        let next = next.map_or(&[][..], |next| panels.next(panel_of(next)));
+        [panels.panel(panel_of(block)), next]
     }
 
     /// Runs a step: calls `work` with blocks and with what they write, so many values of two kinds

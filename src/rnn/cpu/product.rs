@@ -15,10 +15,14 @@ use pulp::Simd;
 use rayon::prelude::*;
 
 use crate::backend::cpu::aligned::Aligned;
+use crate::backend::cpu::prefetch::prefetch;
 use crate::rnn::Problem;
 
 /// Units that are taken together: a whole number of vectors on every machine.
 pub(super) const BLOCK: usize = 16;
+
+/// Bytes that stay in the second-level cache of any processor that computes much.
+const CACHE: usize = 1 << 20;
 
 /// Values of the units of a block.
 pub(super) type Units = [f32; BLOCK];
@@ -81,6 +85,12 @@ impl Panels {
     pub fn panel(&self, block: usize) -> &[f32] {
         &self.values[block * self.length..][..self.length]
     }
+
+    /// The same, to be brought near the processor while another one is multiplied; empty where all
+    /// panels stay there.
+    pub fn next(&self, block: usize) -> &[f32] {
+        if size_of_val(&*self.values) <= CACHE { &[] } else { self.panel(block) }
+    }
 }
 
 /// Blocks of the units of a head.
@@ -98,13 +108,15 @@ pub(super) type Sums<const VECTORS: usize> = [Units; VECTORS];
 
 /// The products of all rows with a panel that has so many vectors side by side.
 ///
-/// `factor` lies in blocks of (row, unit), and there are as many of these as the panel is long.
+/// `factor` lies in blocks of (row, unit), and there are as many of these as the panel is long. A
+/// panel comes from afar with its first rows; with the next ones, which find it near, the panel
+/// `next` is asked for.
 #[inline(always)]
 pub(super) fn multiply<S: Simd, const VECTORS: usize>(
     simd: S,
     rows: usize,
     factor: &[f32],
-    panel: &[f32],
+    [panel, next]: [&[f32]; 2],
     sums: &mut [Sums<VECTORS>],
 ) {
     // As many sums as there are registers for, with room for what is multiplied.
@@ -115,11 +127,12 @@ pub(super) fn multiply<S: Simd, const VECTORS: usize>(
     let mut row = 0;
     while row < rows {
         let left = (rows - row).min(most);
+        let next = if row > 0 && row <= most { next } else { &[] };
         macro_rules! tile {
             ($($count:literal),*) => {
                 match left {
                     $($count.. => {
-                        tile::<S, $count, VECTORS>(simd, rows, row, factor, panel, sums);
+                        tile::<S, $count, VECTORS>(simd, rows, row, factor, [panel, next], sums);
                         row += $count;
                     })*
                     _ => row += 1,
@@ -169,17 +182,21 @@ fn tile<S: Simd, const ROWS: usize, const VECTORS: usize>(
     rows: usize,
     first: usize,
     factor: &[f32],
-    panel: &[f32],
+    [panel, next]: [&[f32]; 2],
     sums: &mut [Sums<VECTORS>],
 ) {
     let (factor, _) = factor.as_chunks::<BLOCK>();
     let (panel, _) = panel.as_chunks::<BLOCK>();
+    let mut next = next.chunks_exact(BLOCK * VECTORS);
     for part in 0..BLOCK / S::F32_LANES {
         let mut sum = [[simd.splat_f32s(0.0); VECTORS]; ROWS];
         let blocks = factor.chunks_exact(rows).zip(panel.chunks_exact(BLOCK * VECTORS));
         for (factor, panel) in blocks {
             let factor: [&Units; ROWS] = std::array::from_fn(|row| &factor[first + row]);
             for (lane, panel) in panel.chunks_exact(VECTORS).enumerate() {
+                if let Some(next) = next.next() {
+                    prefetch(next);
+                }
                 let panel: [S::f32s; VECTORS] =
                     std::array::from_fn(|vector| S::as_simd_f32s(&panel[vector]).0[part]);
                 for row in 0..ROWS {
@@ -219,7 +236,7 @@ mod tests {
             let product = |block| {
                 let mut sums = vec![[[f32::NAN; BLOCK]; 3]; self.rows];
                 let panel = self.panels.panel(block);
-                multiply::<S, 3>(simd, self.rows, self.factor, panel, &mut sums);
+                multiply::<S, 3>(simd, self.rows, self.factor, [panel, panel], &mut sums);
                 sums
             };
             (0..self.blocks).map(product).collect()

@@ -162,6 +162,10 @@ impl Driver for Recorder {
         DeviceHandle(7)
     }
 
+    fn make_current(&self) -> Result<()> {
+        Ok(())
+    }
+
     fn load_module(&self, text: &str) -> Result<ModuleHandle> {
         let mut state = self.state();
         let handle = state.handle();
@@ -314,6 +318,10 @@ impl Driver for Recorder {
     unsafe fn wait(&self, _stream: StreamHandle, _event: EventHandle) -> Result<()> {
         self.state().calls.push(Call::Wait);
         Ok(())
+    }
+
+    unsafe fn is_done(&self, _event: EventHandle) -> Result<bool> {
+        Ok(true)
     }
 
     unsafe fn elapsed(&self, start: EventHandle, end: EventHandle) -> Result<Duration> {

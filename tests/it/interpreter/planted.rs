@@ -110,6 +110,10 @@ impl Driver for Planted {
         self.interpreter.device()
     }
 
+    fn make_current(&self) -> Result<()> {
+        self.interpreter.make_current()
+    }
+
     fn load_module(&self, text: &str) -> Result<ModuleHandle> {
         self.interpreter.load_module(&(self.edit)(text))
     }
@@ -171,6 +175,7 @@ impl Driver for Planted {
         allow_peer(peer: DeviceHandle) -> Result<()>;
         record(stream: StreamHandle) -> Result<EventHandle>;
         wait(stream: StreamHandle, event: EventHandle) -> Result<()>;
+        is_done(event: EventHandle) -> Result<bool>;
         elapsed(start: EventHandle, end: EventHandle) -> Result<Duration>;
         destroy_event(event: EventHandle) -> Result<()>;
     }

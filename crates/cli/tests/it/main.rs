@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 mod attention;
+mod cross_entropy;
 mod errors;
 mod fixtures;
 mod help;

@@ -2,13 +2,13 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use super::{Communicator, Fault};
 use crate::backend::Backend;
-use crate::collective::{Communicator, Fault};
 use crate::{Error, Result};
 
 /// What a rank takes its call for, field by field.
 #[derive(Clone, Debug, Hash)]
-pub(super) struct Descriptor {
+pub(crate) struct Descriptor {
     fields: Vec<(&'static str, String)>,
 }
 
