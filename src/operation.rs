@@ -24,8 +24,8 @@ pub const OPERATIONS: [&dyn Operation; 11] = [
     &rnn::RunTime,
     &attention::RunTime,
     &attention::merge::RunTime,
-    &ring::RunTime,
     &cross_entropy::RunTime,
+    &ring::RunTime,
     &spgemm::RunTime,
 ];
 

@@ -334,8 +334,8 @@ pub const SUITES: [&dyn Suite; 11] = [
     &rnn::Cases,
     &attention::Cases,
     &attention::MergeCases,
-    &ring::Cases,
     &cross_entropy::Cases,
+    &ring::Cases,
     &spgemm::Cases,
 ];
 
