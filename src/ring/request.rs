@@ -21,7 +21,7 @@ const KEYS: [&str; 4] = ["ranks", "schedule", "partition", "engine"];
 
 /// Schedules that are none of a ring, or none yet, and what to use instead.
 const OTHERS: [(&str, &str); 4] = [
-    ("rsa", "use kv-ring, which gives the same without keeping scores"),
+    ("rsa", "use kv-ring, which gives the same, or `ring::forward_scores` from Rust"),
     ("ulysses", "use two-way, which also shares heads among its messages"),
     ("gathered", "use kv-ring, which holds two shards of keys at a time"),
     ("hybrid", "use kv-ring or token-ring over all ranks"),

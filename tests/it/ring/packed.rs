@@ -110,7 +110,7 @@ fn of_rank<B: Attention<f32> + Lines>(
 ) -> Result<Results> {
     let (ring, rank) = (case.ring(), ranks.rank());
     let tensor = |i: usize, heads: usize, features: usize| {
-        let partition = if i % 3 == 0 { &ring.queries } else { &ring.keys };
+        let partition = if i.is_multiple_of(3) { &ring.queries } else { &ring.keys };
         let (around, shape) = case.axes(partition.len(rank), heads, features);
         Tensor::from_slice(backend, &partition.scatter(&whole.tensors[i], around, rank), &shape)
     };
