@@ -405,6 +405,18 @@ impl<B: Lines, C: Carrier<B>> Communicator<B> for Local<B, C> {
         Ok(Ticket { tag, sends, receives, ready })
     }
 
+    fn test(&self, ticket: &mut Self::Ticket) -> Result<bool> {
+        let state = self.state();
+        self.check(&state)?;
+        let mut awaited: HashMap<Way, usize> = HashMap::new();
+        for Incoming { parcel, .. } in &ticket.receives {
+            let way = Way { from: parcel.peer, to: self.rank, lane: ticket.tag.lane };
+            *awaited.entry(way).or_default() += 1;
+        }
+        let come = |way: &Way| state.ways.get(way).map_or(0, |mail| mail.letters.len());
+        Ok(awaited.iter().all(|(way, &count)| come(way) >= count))
+    }
+
     fn wait(&self, ticket: Self::Ticket) -> Result<()> {
         let Ticket { tag, sends, receives, ready } = &ticket;
         let received = receives.iter().try_for_each(|receive| self.receive(tag, receive, ready));

@@ -50,6 +50,10 @@ impl<B: Backend, C: Communicator<B>> Communicator<B> for Meter<C> {
         Ok(ticket)
     }
 
+    fn test(&self, ticket: &mut Self::Ticket) -> Result<bool> {
+        self.ranks.test(ticket)
+    }
+
     fn wait(&self, ticket: Self::Ticket) -> Result<()> {
         self.ranks.wait(ticket)
     }

@@ -140,6 +140,14 @@ pub trait Communicator<B: Backend> {
         receives: Vec<Parcel<B>>,
     ) -> Result<Self::Ticket>;
 
+    /// Whether everything that a ticket receives has come, so that [`wait`](Self::wait) has nothing to
+    /// wait for but others that take what is sent to them. Does not wait.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait`](Self::wait), but for the deadline.
+    fn test(&self, ticket: &mut Self::Ticket) -> Result<bool>;
+
     /// Waits until everything of a ticket was sent and received.
     ///
     /// # Errors
@@ -178,6 +186,10 @@ impl<B: Backend, C: Communicator<B>> Communicator<B> for &C {
         receives: Vec<Parcel<B>>,
     ) -> Result<Self::Ticket> {
         (**self).post(tag, sends, receives)
+    }
+
+    fn test(&self, ticket: &mut Self::Ticket) -> Result<bool> {
+        (**self).test(ticket)
     }
 
     fn wait(&self, ticket: Self::Ticket) -> Result<()> {

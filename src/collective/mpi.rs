@@ -172,6 +172,23 @@ fn all_ended(requests: &mut [Request]) -> Result<bool, Fault> {
     requests.iter_mut().try_fold(true, |all, request| Ok(request.test()? && all))
 }
 
+/// A peer whose message has not come yet.
+fn missing(tag: Tag, receives: &mut [(Parcel<Cpu>, Coming)]) -> Result<Option<usize>, Fault> {
+    let mut late = None;
+    for (parcel, coming) in receives {
+        // Contents are looked at when their head is the right one: others may be longer.
+        let is_there = match coming.head()? {
+            None => false,
+            Some(found) => {
+                expect(coming.peer, Head::of(tag, parcel), found)?;
+                all_ended(&mut coming.contents)?
+            }
+        };
+        late = late.or((!is_there).then_some(coming.peer));
+    }
+    Ok(late)
+}
+
 /// What has come is what was expected.
 fn expect(peer: usize, expected: Head, found: Head) -> Result<(), Fault> {
     match expected == found {
@@ -414,21 +431,16 @@ impl Communicator<Cpu> for Mpi {
         Ok(Ticket { tag, sends: sends.collect::<Result<_>>()?, receives })
     }
 
+    fn test(&self, ticket: &mut Ticket) -> Result<bool> {
+        self.check()?;
+        let missing = missing(ticket.tag, &mut ticket.receives);
+        Ok(missing.map_err(|fault| self.faulty(fault))?.is_none())
+    }
+
     fn wait(&self, ticket: Ticket) -> Result<()> {
         let Ticket { tag, mut sends, mut receives } = ticket;
         let awaits = || {
-            let mut late = None;
-            for (parcel, coming) in &mut receives {
-                // Contents are looked at when their head is the right one: others may be longer.
-                let is_there = match coming.head()? {
-                    None => false,
-                    Some(found) => {
-                        expect(coming.peer, Head::of(tag, parcel), found)?;
-                        all_ended(&mut coming.contents)?
-                    }
-                };
-                late = late.or((!is_there).then_some(coming.peer));
-            }
+            let mut late = missing(tag, &mut receives)?;
             for (peer, requests) in &mut sends {
                 late = late.or((!all_ended(requests)?).then_some(*peer));
             }

@@ -133,6 +133,10 @@ impl<B: Backend, C: Communicator<B>> Communicator<B> for Split<'_, C, B> {
         self.ranks.post(tag, of_all(sends)?, of_all(receives)?)
     }
 
+    fn test(&self, ticket: &mut Self::Ticket) -> Result<bool> {
+        self.ranks.test(ticket)
+    }
+
     fn wait(&self, ticket: Self::Ticket) -> Result<()> {
         self.ranks.wait(ticket)
     }

@@ -151,6 +151,39 @@ fn groups_of_ranks_are_rings_of_their_own() {
     }
 }
 
+/// A message that has come can be told from one that has not.
+#[test]
+fn what_has_come_can_be_told() {
+    for device in devices() {
+        on_backend!(device, |backend| {
+            let tag = |step| Tag { call: 2, step, lane: Lane(0) };
+            let found = run(2, |ranks| {
+                let own = Tensor::from_slice(backend, &[1.0f32 + ranks.rank() as f32], &[1])?;
+                let room = Tensor::from_slice(backend, &[0.0f32], &[1])?;
+                let peer = 1 - ranks.rank();
+                let parcel =
+                    |tensor: &Tensor<_, f32>| Parcel { peer, parts: vec![(**tensor).clone()] };
+                let (sends, receives) = (vec![parcel(&own)], vec![parcel(&room)]);
+                if ranks.rank() == 0 {
+                    let mut ticket = ranks.post(tag(0), vec![], receives)?;
+                    let before = ranks.test(&mut ticket)?;
+                    // The other rank sends only now.
+                    ranks.gather_bytes(b"go on")?;
+                    while !ranks.test(&mut ticket)? {
+                        std::thread::yield_now();
+                    }
+                    ranks.wait(ticket)?;
+                    return Ok((before, room.to_vec()?));
+                }
+                ranks.gather_bytes(b"go on")?;
+                ranks.wait(ranks.post(tag(0), sends, vec![])?)?;
+                Ok((false, own.to_vec()?))
+            });
+            assert_eq!(found, [(false, vec![2.0]), (false, vec![2.0])], "{}", device.name());
+        });
+    }
+}
+
 /// An error of one group ends the other as well, since one communicator carries both.
 #[test]
 fn what_ends_a_group_ends_all() {

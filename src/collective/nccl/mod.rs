@@ -321,6 +321,13 @@ impl Communicator<Cuda> for Nccl {
         })
     }
 
+    fn test(&self, ticket: &mut Ticket) -> Result<bool> {
+        self.check()?;
+        let lane = usize::from(ticket.tag.lane.0) % LANES;
+        self.lanes[lane].is_busy().map_err(|fault| self.fail(fault))?;
+        ticket.done.is_done()
+    }
+
     fn wait(&self, ticket: Ticket) -> Result<()> {
         self.check()?;
         let (lane, start) = (usize::from(ticket.tag.lane.0) % LANES, Instant::now());

@@ -100,6 +100,10 @@ impl Communicator<Cpu> for Panics<'_> {
         self.0.post(tag, sends, receives)
     }
 
+    fn test(&self, ticket: &mut Self::Ticket) -> Result<bool> {
+        self.0.test(ticket)
+    }
+
     fn wait(&self, ticket: Self::Ticket) -> Result<()> {
         self.1.set(self.1.get() + 1);
         assert!(self.1.get() < 2, "this rank dies in mid-step");
