@@ -21,8 +21,9 @@ use crate::tensor::{Tensor, View};
 ///
 /// // A sequence of three tokens, and one of two.
 /// let packed = PackedPartition::new(Scheme::Contiguous, &[0, 3, 5], 2)?;
-/// let of_rank = |rank| (0..packed.len(rank)).map(move |i| packed.global_index(rank, i)).collect();
-/// assert_eq!([0, 1].map(of_rank), [vec![0, 3], vec![1, 2, 4]]);
+/// let cut = &packed;
+/// let of_rank = |rank| (0..cut.len(rank)).map(move |i| cut.global_index(rank, i));
+/// assert!(of_rank(0).eq([0, 3]) && of_rank(1).eq([1, 2, 4]));
 /// assert_eq!(packed.of_sequence(1, 1), 2..3);
 /// # Ok::<(), warpwright::Error>(())
 /// ```
