@@ -4,6 +4,8 @@
 use super::lines::CHECK;
 use super::{Communicator, Lane, Lines, Parcel, Tag};
 use crate::Result;
+use crate::backend::Backend;
+use crate::element::DType;
 use crate::tensor::View;
 
 /// The calls of this module, as tags name them.
@@ -137,8 +139,49 @@ fn exchange<B: Lines>(
     ranks.wait(ticket)
 }
 
+/// Gives every rank the bytes of all, for engines that have no other way: lengths, then what is said,
+/// as tensors of `backend`. The meetings of a call are told apart by their numbers.
+pub(super) fn gather_by_messages<B: Backend>(
+    ranks: &impl Communicator<B>,
+    backend: &B,
+    (call, number): (u64, u32),
+    bytes: &[u8],
+) -> Result<Vec<Vec<u8>>> {
+    let size = ranks.size();
+    let tag = |step| Tag { call, step, lane: Lane(0) };
+    let length = (bytes.len() as u64).to_le_bytes();
+    let told = exchange_bytes(ranks, backend, tag(2 * number), &length, &vec![8; size])?;
+    let length =
+        |told: Vec<u8>| told.iter().rev().fold(0, |length, &byte| length << 8 | usize::from(byte));
+    let lengths: Vec<usize> = told.into_iter().map(length).collect();
+    exchange_bytes(ranks, backend, tag(2 * number + 1), bytes, &lengths)
+}
+
+/// Exchanges bytes with all others, so many of each.
+fn exchange_bytes<B: Backend>(
+    ranks: &impl Communicator<B>,
+    backend: &B,
+    tag: Tag,
+    own: &[u8],
+    lengths: &[usize],
+) -> Result<Vec<Vec<u8>>> {
+    let uploaded = backend.upload(own)?;
+    let sent = View::without_gaps(backend, uploaded, DType::U8, &[own.len()])?;
+    let room = |&length: &usize| View::new(backend, DType::U8, &[length]);
+    let room: Vec<View<B>> = lengths.iter().map(room).collect::<Result<_>>()?;
+    let others = || (0..ranks.size()).filter(|&peer| peer != ranks.rank());
+    let sends = others().filter_map(|peer| parcel(peer, sent.clone())).collect();
+    let receives = others().filter_map(|peer| parcel(peer, room[peer].clone())).collect();
+    ranks.wait(ranks.post(tag, sends, receives)?)?;
+    let said = |(peer, room): (usize, &View<B>)| match peer == ranks.rank() {
+        true => Ok(own.to_vec()),
+        false => room.to_bytes(),
+    };
+    room.iter().enumerate().map(said).collect()
+}
+
 /// A message of one tensor, unless there is nothing in it.
-fn parcel<B: Lines>(peer: usize, part: View<B>) -> Option<Parcel<B>> {
+fn parcel<B: Backend>(peer: usize, part: View<B>) -> Option<Parcel<B>> {
     (part.elements() > 0).then(|| Parcel { peer, parts: vec![part] })
 }
 

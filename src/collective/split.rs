@@ -2,10 +2,9 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::{Communicator, Lane, Parcel, Tag};
+use super::reduce::gather_by_messages;
+use super::{Communicator, Parcel, Tag};
 use crate::backend::Backend;
-use crate::element::DType;
-use crate::tensor::View;
 use crate::{Error, Result};
 
 /// Ranks of another communicator, which carries their messages. What ends one of them ends the
@@ -78,31 +77,6 @@ fn unexpected(found: &str) -> Error {
     super::lines::CHECK.wrong_option("split", "a color and a key of each rank", found)
 }
 
-impl<B: Backend, C: Communicator<B>> Split<'_, C, B> {
-    /// Bytes as a tensor.
-    fn tensor(&self, bytes: &[u8]) -> Result<View<B>> {
-        View::without_gaps(&self.backend, self.backend.upload(bytes)?, DType::U8, &[bytes.len()])
-    }
-
-    /// Exchanges bytes with all others, so many of each.
-    fn exchange(&self, step: u32, own: &[u8], lengths: &[usize]) -> Result<Vec<Vec<u8>>> {
-        let own = self.tensor(own)?;
-        let others = || (0..self.members.len()).filter(|&peer| peer != self.rank);
-        let room: Vec<View<B>> = lengths
-            .iter()
-            .map(|&length| View::new(&self.backend, DType::U8, &[length]))
-            .collect::<Result<_>>()?;
-        let parcel = |peer, part: &View<B>| Parcel { peer, parts: vec![part.clone()] };
-        let sends = others().map(|peer| parcel(peer, &own)).filter(|one| one.bytes() > 0);
-        let receives = others().map(|peer| parcel(peer, &room[peer])).filter(|one| one.bytes() > 0);
-        let tag = Tag { call: CALL, step, lane: Lane(0) };
-        self.wait(self.post(tag, sends.collect(), receives.collect())?)?;
-        let own = (self.rank, &own);
-        let all = room.iter().enumerate().map(|(i, room)| if i == own.0 { own.1 } else { room });
-        all.map(View::to_bytes).collect()
-    }
-}
-
 impl<B: Backend, C: Communicator<B>> Communicator<B> for Split<'_, C, B> {
     type Ticket = C::Ticket;
 
@@ -141,17 +115,9 @@ impl<B: Backend, C: Communicator<B>> Communicator<B> for Split<'_, C, B> {
         self.ranks.wait(ticket)
     }
 
-    /// Lengths first, then what is said.
     fn gather_bytes(&self, bytes: &[u8]) -> Result<Vec<Vec<u8>>> {
-        let step = 2 * self.meetings.fetch_add(1, Ordering::Relaxed);
-        let length = (bytes.len() as u64).to_le_bytes();
-        let told = self.exchange(step, &length, &vec![8; self.members.len()])?;
-        let length = |told: &Vec<u8>| {
-            let bytes = told[..].try_into().map_err(|_| unexpected("another length"))?;
-            Ok(u64::from_le_bytes(bytes) as usize)
-        };
-        let lengths: Vec<usize> = told.iter().map(length).collect::<Result<_>>()?;
-        self.exchange(step + 1, bytes, &lengths)
+        let number = self.meetings.fetch_add(1, Ordering::Relaxed);
+        gather_by_messages(self, &self.backend, (CALL, number), bytes)
     }
 
     fn abort(&self, reason: &str) {

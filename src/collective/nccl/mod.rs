@@ -7,10 +7,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::lines::without_gaps;
+use super::reduce::gather_by_messages;
 use super::{Communicator, DEADLINE, Fault, Lines, Parcel, Tag};
-use crate::backend::Backend;
 use crate::backend::cuda::{Cuda, Event, Stream};
-use crate::element::DType;
 use crate::tensor::View;
 use crate::{Error, Result};
 
@@ -238,28 +237,6 @@ impl Nccl {
         let ended = started("ncclGroupEnd", unsafe { (nccl.group_end)() });
         queued.and(ended)
     }
-
-    /// Bytes as a tensor of the device.
-    fn tensor(&self, bytes: &[u8]) -> Result<View<Cuda>> {
-        View::without_gaps(&self.device, self.device.upload(bytes)?, DType::U8, &[bytes.len()])
-    }
-
-    /// Exchanges bytes with all others, so many of each.
-    fn exchange(&self, own: &[u8], lengths: &[usize]) -> Result<Vec<Vec<u8>>> {
-        let own = self.tensor(own)?;
-        let room = |&length: &usize| View::new(&self.device, DType::U8, &[length]);
-        let room: Vec<View<Cuda>> = lengths.iter().map(room).collect::<Result<_>>()?;
-        let others = || (0..self.size).filter(|&peer| peer != self.rank);
-        let parcel = |peer, part: &View<Cuda>| Parcel { peer, parts: vec![part.clone()] };
-        let sends = others().map(|peer| parcel(peer, &own)).filter(|one| one.bytes() > 0);
-        let receives = others().map(|peer| parcel(peer, &room[peer])).filter(|one| one.bytes() > 0);
-        let tag = Tag { call: 0, step: 0, lane: super::Lane(0) };
-        self.wait(self.post(tag, sends.collect(), receives.collect())?)?;
-        let of = |(peer, room): (usize, &View<Cuda>)| {
-            if peer == self.rank { own.to_bytes() } else { room.to_bytes() }
-        };
-        room.iter().enumerate().map(of).collect()
-    }
 }
 
 impl Communicator<Cuda> for Nccl {
@@ -341,16 +318,9 @@ impl Communicator<Cuda> for Nccl {
         strided.into_iter().try_for_each(|(room, part)| self.device.copy_lines(room, part))
     }
 
-    /// Lengths first, then what is said.
+    /// Messages carry no tags, nor do meetings need them.
     fn gather_bytes(&self, bytes: &[u8]) -> Result<Vec<Vec<u8>>> {
-        let length = (bytes.len() as u64).to_le_bytes();
-        let told = self.exchange(&length, &vec![length.len(); self.size])?;
-        let length = |told: &Vec<u8>| {
-            let mut length = [0; 8];
-            length.iter_mut().zip(told).for_each(|(to, from)| *to = *from);
-            u64::from_le_bytes(length) as usize
-        };
-        self.exchange(bytes, &told.iter().map(length).collect::<Vec<_>>())
+        gather_by_messages(self, &self.device, (0, 0), bytes)
     }
 
     fn abort(&self, reason: &str) {
