@@ -37,6 +37,7 @@ pub mod collective;
 pub mod cross_entropy;
 mod element;
 mod error;
+pub mod group_sparse;
 mod layout;
 mod list;
 mod named;
