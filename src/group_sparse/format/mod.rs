@@ -398,6 +398,18 @@ impl Coding {
         }
     }
 
+    /// The magnitudes that the number of a code is made of.
+    pub(crate) fn magnitude(self, code: u8) -> f64 {
+        match self {
+            Self::Integer { scale, zero } => {
+                f64::from(scale.abs()) * (f64::from(code) + f64::from(zero))
+            }
+            Self::Affine { scale, offset } => {
+                f64::from(scale.abs()) * f64::from(code) + f64::from(offset.abs())
+            }
+        }
+    }
+
     /// The number of a code, exactly.
     pub fn exact(self, code: u8) -> f64 {
         match self {
