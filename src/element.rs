@@ -11,6 +11,8 @@ use half::{bf16, f16};
 pub enum DType {
     /// 8-bit unsigned integer; flags.
     U8,
+    /// 16-bit unsigned integer; columns of compressed matrices.
+    U16,
     /// 32-bit signed integer.
     I32,
     /// 32-bit unsigned integer.
@@ -31,8 +33,9 @@ pub enum DType {
 
 impl DType {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::U8,
+        Self::U16,
         Self::I32,
         Self::U32,
         Self::I64,
@@ -47,7 +50,7 @@ impl DType {
     pub const fn bytes(self) -> usize {
         match self {
             Self::U8 => 1,
-            Self::F16 | Self::BF16 => 2,
+            Self::U16 | Self::F16 | Self::BF16 => 2,
             Self::I32 | Self::U32 | Self::F32 => 4,
             Self::I64 | Self::U64 | Self::F64 => 8,
         }
@@ -62,6 +65,7 @@ impl DType {
     pub const fn name(self) -> &'static str {
         match self {
             Self::U8 => "u8",
+            Self::U16 => "u16",
             Self::I32 => "i32",
             Self::U32 => "u32",
             Self::I64 => "i64",
@@ -132,7 +136,7 @@ macro_rules! elements {
 }
 
 elements!(
-    u8 => U8, i32 => I32, u32 => U32, i64 => I64, u64 => U64,
+    u8 => U8, u16 => U16, i32 => I32, u32 => U32, i64 => I64, u64 => U64,
     f16 => F16, bf16 => BF16, f32 => F32, f64 => F64,
 );
 
@@ -148,7 +152,7 @@ macro_rules! indices {
     };
 }
 
-indices!(u8, i32, u32, i64, u64);
+indices!(u8, u16, i32, u32, i64, u64);
 
 macro_rules! half_floats {
     ($($type:ty),*) => {
@@ -265,6 +269,7 @@ mod tests {
             assert_eq!(T::DTYPE.bytes(), size_of::<T>(), "{}", T::DTYPE);
         }
         check::<u8>();
+        check::<u16>();
         check::<i32>();
         check::<u32>();
         check::<i64>();

@@ -101,6 +101,8 @@ pub struct Settings {
     pub options: BTreeMap<String, String>,
     /// The kernel variant to use instead of the planned one.
     pub variant: Option<String>,
+    /// What a file says besides, under keys with a dot; `gqsa.layers` describes compressed layers.
+    pub metadata: BTreeMap<String, String>,
 }
 
 /// What a call gave.

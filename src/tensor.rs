@@ -332,7 +332,7 @@ impl View<Cpu> {
             DType::BF16 => widen::<half::bf16>(&bytes),
             DType::F32 => widen::<f32>(&bytes),
             DType::F64 => widen::<f64>(&bytes),
-            DType::U8 | DType::I32 | DType::U32 | DType::I64 | DType::U64 => {
+            DType::U8 | DType::U16 | DType::I32 | DType::U32 | DType::I64 | DType::U64 => {
                 self.to_i64()?.into_iter().map(|index| index as f64).collect()
             }
         })
@@ -345,12 +345,14 @@ impl View<Cpu> {
             DType::BF16 => self.round::<half::bf16>(values),
             DType::F32 => self.round::<f32>(values),
             DType::F64 => self.round::<f64>(values),
-            DType::U8 | DType::I32 | DType::U32 | DType::I64 | DType::U64 => Err(Error::Dtype {
-                operation: "tensor",
-                tensor: "view".to_owned(),
-                expected: "of a float type".to_owned(),
-                found: self.dtype.to_string(),
-            }),
+            DType::U8 | DType::U16 | DType::I32 | DType::U32 | DType::I64 | DType::U64 => {
+                Err(Error::Dtype {
+                    operation: "tensor",
+                    tensor: "view".to_owned(),
+                    expected: "of a float type".to_owned(),
+                    found: self.dtype.to_string(),
+                })
+            }
         }
     }
 
@@ -376,6 +378,7 @@ impl View<Cpu> {
         let bytes = self.to_bytes()?;
         match self.dtype {
             DType::U8 => Ok(widen::<u8>(&bytes)),
+            DType::U16 => Ok(widen::<u16>(&bytes)),
             DType::I32 => Ok(widen::<i32>(&bytes)),
             DType::U32 => Ok(widen::<u32>(&bytes)),
             DType::I64 => Ok(widen::<i64>(&bytes)),

@@ -183,7 +183,7 @@ mod tests {
     fn plan(sizes: &str, options: &[(&str, &str)]) -> Vec<Plan> {
         let sizes = Sizes::parse(&AXES, sizes).unwrap();
         let options = options.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
-        let settings = Settings { options: options.collect(), variant: None };
+        let settings = Settings { options: options.collect(), ..Settings::default() };
         plans(DType::BF16, &sizes, &settings).unwrap()
     }
 

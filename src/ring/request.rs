@@ -167,7 +167,7 @@ mod tests {
 
     fn request(pairs: &[(&str, &str)]) -> Result<Request> {
         let options = pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
-        Request::from_settings(&Settings { options: options.collect(), variant: None })
+        Request::from_settings(&Settings { options: options.collect(), ..Settings::default() })
     }
 
     #[test]

@@ -291,7 +291,7 @@ mod tests {
         }
         let options = [("a_shape", "1,1"), ("b_shape", "1,1"), ("semiring", semiring)];
         let options = options.map(|(key, value)| (key.to_owned(), value.to_owned()));
-        let settings = Settings { options: options.into(), variant: None };
+        let settings = Settings { options: options.into(), ..Settings::default() };
         RunTime.check(&named, &settings)?;
         RunTime.run(&Device::Cpu(Cpu), &named, &settings)
     }

@@ -165,7 +165,7 @@ fn tensors_are_spread_and_collected_over_messages() {
     let prepared = Prepared::<bf16>::new(&case).expect("tensors");
     let pairs = [("causal", "true"), ("layout", "BHSD"), ("ranks", "3"), ("schedule", "two-way")];
     let options = pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
-    let settings = Settings { options, variant: None };
+    let settings = Settings { options, ..Settings::default() };
     let call = (prepared.tensors(), &settings);
     let spread =
         Local::<Cpu>::run(3, |ranks| ring::run_over(&ranks, (ranks.rank() == 0).then_some(call)));
@@ -178,7 +178,7 @@ fn tensors_are_spread_and_collected_over_messages() {
     assert_eq!(spread.variant, "two-way");
 
     // What the first finds wrong is an error of all.
-    let broken = Settings { variant: None, options: [("ranks".into(), "4".into())].into() };
+    let broken = Settings { options: [("ranks".into(), "4".into())].into(), ..Settings::default() };
     let call = (prepared.tensors(), &broken);
     let ends = Local::<Cpu>::run(3, |ranks| {
         ring::run_over(&ranks, (ranks.rank() == 0).then_some(call)).map(drop)

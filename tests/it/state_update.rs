@@ -47,7 +47,7 @@ fn indices(values: Vec<i32>, shape: &[usize]) -> View<Cpu> {
 /// With softplus, as every case has it unless it says otherwise.
 fn settings() -> Settings {
     let options = [("dt_softplus".to_owned(), "true".to_owned())];
-    Settings { options: options.into(), variant: None }
+    Settings { options: options.into(), ..Settings::default() }
 }
 
 /// `out` and `state`.

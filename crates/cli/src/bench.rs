@@ -157,7 +157,7 @@ fn one_shape(
     known: &[Setting],
 ) -> Result<Vec<Setting>, Failure> {
     let sizes = parse_shape(suite.operation(), shape)?;
-    let settings = Settings { options: options(&arguments.set)?, variant: None };
+    let settings = Settings { options: options(&arguments.set)?, ..Settings::default() };
     let mut passes: Vec<&'static str> = known.iter().map(|setting| setting.pass).collect();
     passes.sort_unstable();
     passes.dedup();

@@ -102,12 +102,12 @@ impl Call {
                 operation.name()
             )));
         }
-        let is_option =
-            |(key, _): &(String, String)| !(key.contains('.') || *key == "op" || *key == "format");
-        let mut options: BTreeMap<String, String> =
-            metadata.into_iter().filter(is_option).collect();
+        let (metadata, mut options): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            metadata.into_iter().partition(|(key, _)| key.contains('.'));
+        options.retain(|key, _| key != "op" && key != "format");
         options.extend(given);
-        Ok(Self { tensors, settings: Settings { options, variant: arguments.variant.clone() } })
+        let settings = Settings { options, variant: arguments.variant.clone(), metadata };
+        Ok(Self { tensors, settings })
     }
 
     /// The name of the reference, and what it gives.

@@ -26,7 +26,7 @@ const SETTINGS: [(&str, [usize; 7], bool); 8] = [
 pub(super) fn settings() -> Vec<Setting> {
     let setting = |pass, causal: bool, (name, sizes, large)| {
         let options = [("causal".to_owned(), causal.to_string())].into();
-        let settings = Settings { options, variant: None };
+        let settings = Settings { options, ..Settings::default() };
         Setting { large, ..Setting::new(name, pass, Lengths::new(&AXES, sizes), settings) }
     };
     let calls = ["forward", "backward"].into_iter().flat_map(|pass| [(pass, false), (pass, true)]);

@@ -18,7 +18,7 @@ pub(super) fn settings() -> Vec<Setting> {
         for pass in ["forward", "backward"] {
             let options = [("layout", layout), ("activation", "silu")];
             let options = options.map(|(key, value)| (key.to_owned(), value.to_owned()));
-            let options = Settings { options: options.into(), variant: None };
+            let options = Settings { options: options.into(), ..Settings::default() };
             let sizes = Sizes::new(&AXES, [8, 2048, 2048, 4]);
             settings.push(Setting::new("C1", pass, sizes, options));
         }

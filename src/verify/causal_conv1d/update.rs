@@ -232,7 +232,7 @@ impl Suite for UpdateCases {
     fn settings(&self) -> Vec<Setting> {
         let setting = |batch| {
             let options = [("activation".to_owned(), "silu".to_owned())];
-            let options = Settings { options: options.into(), variant: None };
+            let options = Settings { options: options.into(), ..Settings::default() };
             let sizes = Sizes::new(&AXES, [batch, 2048, 1, 4, 3]);
             Setting::new("C1", "update", sizes, options)
         };

@@ -21,7 +21,10 @@ pub(super) fn settings() -> Vec<Setting> {
         let options = options.map(|(key, value)| (key.to_owned(), value)).into();
         let tokens = 1024 * ranks;
         let sizes = Lengths::new(&AXES, [1, 8, 4, tokens, tokens, 64, 64]);
-        Setting { large, ..Setting::new("V", pass, sizes, Settings { options, variant: None }) }
+        Setting {
+            large,
+            ..Setting::new("V", pass, sizes, Settings { options, ..Settings::default() })
+        }
     };
     let passes = ["forward", "backward"].into_iter();
     passes.flat_map(|pass| SETTINGS.map(|ranks| setting(pass, ranks))).collect()

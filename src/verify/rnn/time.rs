@@ -26,7 +26,7 @@ const SETTINGS: [(&str, [usize; 4], bool); 8] = [
 pub(super) fn settings() -> Vec<Setting> {
     let setting = |pass, cell: &str, (name, sizes, large)| {
         let options = [("cell".to_owned(), cell.to_owned())].into();
-        let settings = Settings { options, variant: None };
+        let settings = Settings { options, ..Settings::default() };
         Setting { large, ..Setting::new(name, pass, Lengths::new(&AXES, sizes), settings) }
     };
     let calls = ["lstm", "slstm", "gru"]

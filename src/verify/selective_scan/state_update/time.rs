@@ -18,7 +18,7 @@ pub(super) fn settings() -> Vec<Setting> {
     let setting = |state: &str, sizes| {
         let options = [("dt_softplus", "true"), (STATE, state)];
         let options = options.map(|(key, value)| (key.to_owned(), value.to_owned()));
-        let options = Settings { options: options.into(), variant: None };
+        let options = Settings { options: options.into(), ..Settings::default() };
         Setting::new("U1", "update", Sizes::new(&AXES, sizes), options)
     };
     let mut settings = Vec::new();
