@@ -4,7 +4,10 @@ use crate::backend::kernel;
 use crate::backend::{Language, VariantInfo};
 use crate::element::DType;
 use crate::ring::{self, Algorithm, Pass};
-use crate::{attention, causal_conv1d, cross_entropy, rnn, scan_attention, selective_scan, spgemm};
+use crate::{
+    attention, causal_conv1d, cross_entropy, group_sparse, rnn, scan_attention, selective_scan,
+    spgemm,
+};
 
 /// A variant of a kernel, as `warpwright list` shows it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,7 +39,7 @@ pub(crate) struct CpuVariant {
 }
 
 /// The CPU variants of every operation.
-const CPU_VARIANTS: [&[CpuVariant]; 9] = [
+const CPU_VARIANTS: [&[CpuVariant]; 10] = [
     &selective_scan::CPU_VARIANTS,
     &selective_scan::state_update::CPU_VARIANTS,
     &causal_conv1d::CPU_VARIANTS,
@@ -46,6 +49,7 @@ const CPU_VARIANTS: [&[CpuVariant]; 9] = [
     &attention::CPU_VARIANTS,
     &cross_entropy::CPU_VARIANTS,
     &spgemm::CPU_VARIANTS,
+    &group_sparse::CPU_VARIANTS,
 ];
 
 /// Every variant of every backend of this build.

@@ -10,12 +10,12 @@ use std::time::Duration;
 use crate::backend::{Cpu, Device, Named, in_f64};
 use crate::element::DType;
 use crate::{
-    Error, Result, attention, causal_conv1d, cross_entropy, ring, rnn, scan_attention,
-    selective_scan, spgemm,
+    Error, Result, attention, causal_conv1d, cross_entropy, group_sparse, ring, rnn,
+    scan_attention, selective_scan, spgemm,
 };
 
 /// Every operation of the crate.
-pub const OPERATIONS: [&dyn Operation; 11] = [
+pub const OPERATIONS: [&dyn Operation; 12] = [
     &selective_scan::RunTime,
     &selective_scan::state_update::RunTime,
     &causal_conv1d::RunTime,
@@ -27,6 +27,7 @@ pub const OPERATIONS: [&dyn Operation; 11] = [
     &cross_entropy::RunTime,
     &ring::RunTime,
     &spgemm::RunTime,
+    &group_sparse::RunTime,
 ];
 
 /// The operation of this name; `ring` is short for `ring-attention`.

@@ -64,7 +64,12 @@ use crate::operation::Axis;
 
 mod check;
 mod cpu;
+#[cfg(feature = "safetensors")]
+#[cfg_attr(docsrs, doc(cfg(feature = "safetensors")))]
+pub mod file;
 mod format;
+pub mod layer;
+mod named;
 mod options;
 mod partition;
 mod plan;
@@ -84,6 +89,7 @@ pub use problem::Problem;
 pub use weights::{Product, Weights, decompress, forward, forward_into};
 
 pub(crate) use cpu::CPU_VARIANTS;
+pub(crate) use named::RunTime;
 
 use crate::Result;
 use crate::backend::Backend;

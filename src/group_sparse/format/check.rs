@@ -24,7 +24,7 @@ impl Names {
         format!("{}{tensor}", self.prefix)
     }
 
-    fn wrong_value(&self, tensor: &str, expected: impl Into<String>, found: String) -> Error {
+    pub fn wrong_value(&self, tensor: &str, expected: impl Into<String>, found: String) -> Error {
         Error::Value { operation: NAME, tensor: self.of(tensor), expected: expected.into(), found }
     }
 

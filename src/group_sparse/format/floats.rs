@@ -31,6 +31,16 @@ impl Floats {
         }
     }
 
+    /// Those whose memory these bytes are, wherever they lie; of a type that there is.
+    pub(crate) fn from_bytes(dtype: DType, bytes: &[u8]) -> Option<Self> {
+        Some(match dtype {
+            DType::F16 => Self::F16(bytemuck::pod_collect_to_vec(bytes)),
+            DType::BF16 => Self::Bf16(bytemuck::pod_collect_to_vec(bytes)),
+            DType::F32 => Self::F32(bytemuck::pod_collect_to_vec(bytes)),
+            _ => return None,
+        })
+    }
+
     /// The type of the elements.
     pub fn dtype(&self) -> DType {
         match self {
