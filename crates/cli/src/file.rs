@@ -5,9 +5,10 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
-use safetensors::{Dtype, SafeTensors};
-use warpwright::{Cpu, DType, Named, View};
+use warpwright::group_sparse::file::{dtype, stored};
+use warpwright::{Cpu, Named, View};
 
 use crate::failure::Failure;
 
@@ -30,9 +31,9 @@ pub fn read(path: &Path) -> Result<Case, Failure> {
         .map_err(|error| wrong(format!("not a whole safetensors file: {error}")))?;
     let mut tensors = Named::new();
     for (name, tensor) in file.iter() {
-        let dtype = from_file(tensor.dtype()).ok_or_else(|| {
+        let dtype = dtype(tensor.dtype()).ok_or_else(|| {
             wrong(format!(
-                "tensor `{name}`: expected elements F32, F16, BF16, F64, I32, I64, U32, U64, U8 or \
+                "tensor `{name}`: expected elements F32, F16, BF16, F64, I32, I64, U32, U64, U16, U8 or \
                  BOOL, found {:?}",
                 tensor.dtype()
             ))
@@ -53,7 +54,7 @@ pub fn write(
     let wrong = |reason: String| Failure::run(format!("{}: {reason}", path.display()));
     let mut data = Vec::with_capacity(tensors.len());
     for (name, view) in tensors {
-        data.push((name, to_file(view.dtype()), view.shape().to_vec(), view.to_bytes()?));
+        data.push((name, stored(view.dtype()), view.shape().to_vec(), view.to_bytes()?));
     }
     let views = data
         .iter()
@@ -96,34 +97,4 @@ fn temporary_name(path: &Path) -> Result<PathBuf, Failure> {
     temporary.push(name);
     temporary.push(format!(".{}.tmp", std::process::id()));
     Ok(path.with_file_name(temporary))
-}
-
-fn from_file(dtype: Dtype) -> Option<DType> {
-    Some(match dtype {
-        Dtype::BOOL | Dtype::U8 => DType::U8,
-        Dtype::I32 => DType::I32,
-        Dtype::U32 => DType::U32,
-        Dtype::I64 => DType::I64,
-        Dtype::U64 => DType::U64,
-        Dtype::F16 => DType::F16,
-        Dtype::BF16 => DType::BF16,
-        Dtype::F32 => DType::F32,
-        Dtype::F64 => DType::F64,
-        _ => return None,
-    })
-}
-
-fn to_file(dtype: DType) -> Dtype {
-    match dtype {
-        DType::I32 => Dtype::I32,
-        DType::U32 => Dtype::U32,
-        DType::I64 => Dtype::I64,
-        DType::U64 => Dtype::U64,
-        DType::F16 => Dtype::F16,
-        DType::BF16 => Dtype::BF16,
-        DType::F32 => Dtype::F32,
-        DType::F64 => Dtype::F64,
-        // Outputs hold no other type; bytes are bytes.
-        _ => Dtype::U8,
-    }
 }

@@ -76,7 +76,7 @@ fn status(rows: &[Listed]) -> String {
 
 /// Kernels that only prepare tensors for others are no pass of their own.
 fn is_public_pass(row: &Listed) -> bool {
-    let passes = ["forward", "backward", "step", "update", "product", "merge"];
+    let passes = ["forward", "backward", "step", "update", "product", "merge", "decompress"];
     passes.contains(&row.pass.as_str())
 }
 

@@ -11,15 +11,19 @@ mod bench;
 mod conformance;
 #[cfg(feature = "interpreter")]
 mod count;
+mod decompress;
 mod devices;
 mod failure;
 mod file;
+mod inspect;
+mod layers;
 mod list;
 mod matrix;
 mod output;
 mod plan;
 mod run;
 mod spgemm;
+mod svg;
 mod table;
 mod target;
 mod triangles;
@@ -58,6 +62,8 @@ enum Command {
     Plan(plan::Arguments),
     Spgemm(spgemm::Arguments),
     Triangles(triangles::Arguments),
+    Inspect(inspect::Arguments),
+    Decompress(decompress::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -80,6 +86,8 @@ fn main() -> ExitCode {
         Some(Command::Plan(arguments)) => plan::run(&arguments),
         Some(Command::Spgemm(arguments)) => spgemm::run(&arguments),
         Some(Command::Triangles(arguments)) => triangles::run(&arguments),
+        Some(Command::Inspect(arguments)) => inspect::run(&arguments),
+        Some(Command::Decompress(arguments)) => decompress::run(&arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

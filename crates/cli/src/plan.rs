@@ -12,7 +12,6 @@ use crate::target::Target;
 
 mod picture;
 mod steps;
-mod svg;
 
 /// Print which kernel would run for a call of some shape, and why
 ///
@@ -63,8 +62,11 @@ pub fn parse_dtype(name: &str) -> Result<DType, String> {
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let operation = operation::find(&arguments.operation)?;
     let sizes = parse_shape(operation, &arguments.shape)?;
-    let settings =
-        Settings { options: options(&arguments.set)?, variant: arguments.variant.clone() };
+    let settings = Settings {
+        options: options(&arguments.set)?,
+        variant: arguments.variant.clone(),
+        ..Settings::default()
+    };
     let device = arguments.device.open()?;
     let plan = operation.plan(&device, arguments.dtype, &sizes, &settings)?;
     let is_ring = operation.name() == ring::NAME;

@@ -4,13 +4,12 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use comfy_table::{Cell, CellAlignment, Table};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use warpwright::backend::DeviceInfo;
 use warpwright::verify::{self, Comparison, Outcome, Report, SUITES, Size};
 use warpwright::{DType, Device, DeviceName};
 
 use crate::failure::Failure;
-use crate::output::say;
+use crate::output::{progress, say};
 use crate::table::table;
 use crate::target::Target;
 
@@ -53,7 +52,8 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let start = Instant::now();
     for device in devices(&arguments.device)? {
         for suite in &suites {
-            let progress = progress(suite.operation().name(), &device, suite.count(size));
+            let message = format!("{} on {}", suite.operation().name(), device.name());
+            let progress = progress(message, suite.count(size));
             suite.run(&device, size, &mut |report| {
                 progress.set_position(report.index as u64);
                 if let Some(complaint) = summary.add(&device, report) {
@@ -94,17 +94,6 @@ fn devices(named: &[Target]) -> Result<Vec<Device>, Failure> {
             .collect::<Result<_, _>>()?,
     };
     names.into_iter().map(|name| Device::open(name).map_err(Failure::from)).collect()
-}
-
-/// A bar on a terminal, nothing elsewhere.
-fn progress(operation: &str, device: &Device, cases: usize) -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(Some(cases as u64), ProgressDrawTarget::stderr());
-    let style = ProgressStyle::with_template("{msg}  [{bar:30}] {pos}/{len}, {eta} left");
-    if let Ok(style) = style {
-        bar.set_style(style);
-    }
-    bar.set_message(format!("{operation} on {}", device.name()));
-    bar
 }
 
 /// The reports so far, a line for each device, operation, pass, element type and variant.

@@ -9,9 +9,10 @@ use warpwright::ring::{
     Algorithm, Block, Half, Heads, Item, Lane, Partition, Pass, Piece, Plan, Scheme,
 };
 
-use super::svg::Element;
 use crate::failure::Failure;
 use crate::file::write_whole;
+use crate::output::size;
+use crate::svg::{Element, middle, rect, text};
 
 mod look;
 mod wires;
@@ -384,31 +385,4 @@ fn glyph(into: &mut Element, [x, y]: [f64; 2], plan: &Plan, block: &Block, colou
         outline += &format!("M{x} {down:.1}h{GLYPH}");
     }
     into.add(&Element::new("path").with("d", outline).with("class", "outline"));
-}
-
-/// Bytes in a unit that reads well.
-fn size(bytes: u64) -> String {
-    let scaled = |shift: u32, unit| {
-        let number = format!("{:.1}", bytes as f64 / (1u64 << shift) as f64);
-        format!("{} {unit}", number.trim_end_matches(".0"))
-    };
-    match bytes {
-        0..=9_999 => format!("{bytes} B"),
-        10_000..=0xF_FFFF => scaled(10, "KiB"),
-        0x10_0000..=0x3FFF_FFFF => scaled(20, "MiB"),
-        _ => scaled(30, "GiB"),
-    }
-}
-
-fn rect(x: f64, y: f64, width: f64, height: f64) -> Element {
-    let rect = Element::new("rect").with("x", x).with("y", y);
-    rect.with("width", width).with("height", height)
-}
-
-fn text(x: f64, y: f64, class: &str, text: &str) -> Element {
-    Element::new("text").with("x", x).with("y", y).with("class", class).text(text)
-}
-
-fn middle(x: f64, y: f64, class: &str, words: &str) -> Element {
-    text(x, y, class, words).with("text-anchor", "middle")
 }

@@ -7,6 +7,7 @@ mod attention;
 mod cross_entropy;
 mod errors;
 mod fixtures;
+mod group_sparse;
 mod help;
 mod ring;
 mod rnn;

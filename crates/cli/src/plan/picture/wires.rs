@@ -2,9 +2,10 @@
 
 use warpwright::ring::{Item, Lane, Plan, Transfer};
 
-use super::super::svg::Element;
 use super::look::colour;
-use super::{CARD, column, heads, of_piece, size, text};
+use super::{CARD, column, heads, of_piece};
+use crate::output::size;
+use crate::svg::{Element, text};
 
 /// The height of a track, and what is above the first and below the last.
 const TRACK: f64 = 19.0;

@@ -54,3 +54,19 @@ impl Element {
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
+
+/// A rectangle.
+pub fn rect(x: f64, y: f64, width: f64, height: f64) -> Element {
+    let rect = Element::new("rect").with("x", x).with("y", y);
+    rect.with("width", width).with("height", height)
+}
+
+/// A line of text.
+pub fn text(x: f64, y: f64, class: &str, text: &str) -> Element {
+    Element::new("text").with("x", x).with("y", y).with("class", class).text(text)
+}
+
+/// The same, centred.
+pub fn middle(x: f64, y: f64, class: &str, words: &str) -> Element {
+    text(x, y, class, words).with("text-anchor", "middle")
+}
