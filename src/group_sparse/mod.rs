@@ -1,5 +1,6 @@
 //! Group-sparse quantized weights (GQSA, EasyQuant).
 
+pub mod compress;
 mod format;
 
 pub use format::{
