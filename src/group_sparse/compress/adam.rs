@@ -14,9 +14,10 @@ const RATE: f64 = 0.01;
 const DECAYS: [f64; 2] = [0.9, 0.999];
 const EPSILON: f64 = 1e-8;
 
-/// The best fit on the way from s0, the magnitude of the scale that spans the values.
+/// The best fit on the way from s0, the scale that spans the values, with its sign: the grid of
+/// codes is not symmetric, and the other sign may miss by 10 %.
 pub(super) fn adam(ranges: &Ranges, elements: &Elements, start: Fit, span: f32) -> Fit {
-    let first = f64::from(span.abs());
+    let first = f64::from(span);
     let energy = elements.energy();
     let mut best = start;
     let mut least = elements.error(start.line);

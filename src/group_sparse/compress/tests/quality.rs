@@ -128,7 +128,7 @@ fn a_report_says_what_a_naive_look_finds() {
     assert_eq!(report.row_groups_min, *counts.iter().min().unwrap() as u64);
     close(report.imbalance, report.row_groups_max as f64 / report.row_groups_mean, "imbalance");
     assert_eq!(report.bytes, matrix.bytes() as u64);
-    assert_eq!(report.bytes_outliers, 4 * 25 + 4 * report.outliers);
+    assert_eq!(report.bytes_outliers, 4 * 25 + 6 * report.outliers);
     close(report.bits_per_weight, 8.0 * report.bytes as f64 / (24.0 * 77.0), "bits per weight");
     assert_eq!(report.nnz_groups as usize, matrix.kept());
     close(report.sparsity, matrix.sparsity(), "sparsity");
