@@ -63,6 +63,7 @@ use crate::list::CpuVariant;
 use crate::operation::Axis;
 
 mod check;
+pub mod compress;
 mod cpu;
 #[cfg(feature = "safetensors")]
 #[cfg_attr(docsrs, doc(cfg(feature = "safetensors")))]
