@@ -7,6 +7,7 @@ use clap::builder::StyledStr;
 use clap::{CommandFactory, Parser, Subcommand};
 
 mod bench;
+mod compress;
 #[cfg(feature = "interpreter")]
 mod conformance;
 #[cfg(feature = "interpreter")]
@@ -62,6 +63,7 @@ enum Command {
     Plan(plan::Arguments),
     Spgemm(spgemm::Arguments),
     Triangles(triangles::Arguments),
+    Compress(compress::Arguments),
     Inspect(inspect::Arguments),
     Decompress(decompress::Arguments),
 }
@@ -86,6 +88,7 @@ fn main() -> ExitCode {
         Some(Command::Plan(arguments)) => plan::run(&arguments),
         Some(Command::Spgemm(arguments)) => spgemm::run(&arguments),
         Some(Command::Triangles(arguments)) => triangles::run(&arguments),
+        Some(Command::Compress(arguments)) => compress::run(&arguments),
         Some(Command::Inspect(arguments)) => inspect::run(&arguments),
         Some(Command::Decompress(arguments)) => decompress::run(&arguments),
     };

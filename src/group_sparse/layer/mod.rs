@@ -48,6 +48,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::check::CHECK;
+use super::compress::{self, Compressed};
 use super::format::Matrix;
 use super::partition::imbalance;
 use crate::Result;
@@ -81,6 +82,24 @@ impl Layer {
     /// A layer without a bias, made of weights of this type.
     pub fn new(name: impl Into<String>, matrix: Matrix, source: DType) -> Self {
         Self { name: name.into(), matrix, bias: None, source, info: BTreeMap::new() }
+    }
+
+    /// What has come of a compression of weights of this type, with the options of the compressor and
+    /// its report.
+    pub fn compressed(
+        name: impl Into<String>,
+        compressed: Compressed,
+        source: DType,
+        options: &compress::Options,
+    ) -> Self {
+        // Numbers and truth values as such, names as texts.
+        let as_json = |text: &str| serde_json::from_str(text).unwrap_or_else(|_| Value::from(text));
+        let options = options.texts().into_iter().map(|(key, text)| (key, as_json(&text)));
+        let report = compressed.report.fields().into_iter();
+        let report = report.map(|(key, value)| (key.to_owned(), as_json(&value.to_string())));
+        let info = [("options", options.collect()), ("report", report.collect())];
+        let info = info.map(|(key, value): (&str, Value)| (key.to_owned(), value)).into();
+        Self { info, ..Self::new(name, compressed.matrix, source) }
     }
 
     /// The layer of this name, made of its tensors; all others are passed over.

@@ -83,6 +83,25 @@ fn matrices_of_every_kind_come_back() {
 }
 
 #[test]
+fn a_compression_tells_its_options_and_its_report() {
+    let weights: Vec<f32> = (0..4 * 32).map(|i| (i * 37 % 101) as f32 - 50.0).collect();
+    let weights = Tensor::from_vec(weights, &[4, 32]).unwrap();
+    let options = compress::Options::default().with_group(8).with_sparsity(0.25);
+    let nothing = compress::Calibration::none();
+    let compressed = compress::compress("up.weight", &weights, &nothing, &options).unwrap();
+    let report = compressed.report.clone();
+    let layer = Layer::compressed("up", compressed, DType::F32, &options);
+    assert_eq!(layer.info["options"]["group"], json!(8));
+    assert_eq!(layer.info["options"]["sparsity"], json!(0.25));
+    assert_eq!(layer.info["options"]["mode"], json!("sym"));
+    assert_eq!(layer.info["report"]["rel_fro"], json!(report.rel_fro));
+    assert_eq!(layer.info["report"]["pattern"], json!("free"));
+    assert_eq!(layer.imbalance(), report.imbalance);
+    let said = metadata([("up", &layer.header())]);
+    assert_eq!(headers(&said.into()).unwrap()["up"], layer.header());
+}
+
+#[test]
 fn columns_are_wide_where_there_are_many_groups() {
     let mut rng = Rng::with_seed(2);
     for (groups, expected) in [(65536, DType::U16), (65537, DType::U32)] {

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
 use crate::fixtures::{DEVICES, compare, numbers};
@@ -151,4 +152,117 @@ fn wrong_files_are_refused_in_one_line() {
     let other = fixture("spgemm-small.in.safetensors");
     refused(&["decompress", &other], 2, "expected compressed layers");
     refused(&["decompress", &other, "--dtype", "f64"], 2, "expected f32, f16 or bf16");
+}
+
+/// A file of f32 tensors with these names and shapes, whose elements look random.
+fn dense(name: &str, tensors: &[(&str, &[usize])]) -> String {
+    let bytes: Vec<Vec<u8>> = tensors
+        .iter()
+        .map(|(name, shape)| {
+            let element = |i: usize| ((i * 7919 + name.len() * 31) % 1009) as f32 / 504.5 - 1.0;
+            (0..shape.iter().product()).flat_map(|i| element(i).to_le_bytes()).collect()
+        })
+        .collect();
+    let view = |((name, shape), bytes): (&(&str, &[usize]), _)| {
+        let view = TensorView::new(Dtype::F32, shape.to_vec(), bytes).expect("a view");
+        ((*name).to_owned(), view)
+    };
+    let views: Vec<(String, TensorView<'_>)> = tensors.iter().zip(&bytes).map(view).collect();
+    let metadata = [("format".to_owned(), "pt".to_owned())].into();
+    let path = temporary(name);
+    let bytes = safetensors::serialize(views, Some(metadata)).expect("it can be written");
+    std::fs::write(&path, bytes).expect("it can be written");
+    path
+}
+
+/// Two layers, an embedding, and tensors that are no weights of layers.
+const MODEL: [(&str, &[usize]); 5] = [
+    ("embed.weight", &[20, 64]),
+    ("m.0.up.bias", &[12]),
+    ("m.0.up.weight", &[12, 64]),
+    ("m.1.down.weight", &[9, 41]),
+    ("norm.weight", &[64]),
+];
+
+#[test]
+fn models_are_compressed_and_come_back() {
+    let input = dense("model.safetensors", &MODEL);
+    let (small, again) = (temporary("small.safetensors"), temporary("again.safetensors"));
+    let options = ["--bits", "8", "--group", "8", "--mode", "asym", "--exclude", "embed*"];
+    let told_of = |output: &str| {
+        told(
+            &[&["compress", &input, "-o", output, "--set", "row_quantum=2"], &options[..]].concat(),
+        )
+    };
+    let said = told_of(&small);
+    for part in ["m.0.up", "m.1.down", "asym", "2 layers, 1137 weights of "] {
+        assert!(said.contains(part), "expected {part} in {said}");
+    }
+    assert!(!said.contains("embed"), "{said}");
+    told_of(&again);
+    let (bytes, others) = (std::fs::read(&small), std::fs::read(&again));
+    let bytes = bytes.expect("written");
+    assert!(bytes == others.expect("written"), "equal input gives equal bytes");
+    let file = SafeTensors::deserialize(&bytes).expect("whole");
+    assert!(file.tensor("m.0.up.weight").is_err() && file.tensor("m.0.up.gqsa.codes").is_ok());
+    told(&["decompress", &small, "-o", &again]);
+    let (before, after) = (std::fs::read(&input), std::fs::read(&again));
+    let (before, after) = (before.expect("there"), after.expect("written"));
+    let before = SafeTensors::deserialize(&before).expect("whole");
+    let after = SafeTensors::deserialize(&after).expect("whole");
+    assert_eq!(after.names().len(), MODEL.len());
+    for (name, shape) in MODEL {
+        let (found, right) =
+            (after.tensor(name).expect("there"), before.tensor(name).expect("there"));
+        assert_eq!((found.dtype(), found.shape()), (Dtype::F32, shape));
+        if !name.starts_with("m.") || name.ends_with("bias") {
+            assert_eq!(found.data(), right.data(), "{name} is copied");
+        }
+        for (x, y) in numbers(&after, name).into_iter().zip(numbers(&before, name)) {
+            assert!((x - y).abs() < 0.005, "{name}: {x} instead of {y}");
+        }
+    }
+    [input, small, again].map(|path| std::fs::remove_file(path).expect("it can be removed"));
+}
+
+#[test]
+fn a_calibration_weighs_the_error() {
+    let input = dense("calibrated.safetensors", &MODEL);
+    let inputs = dense("inputs.safetensors", &[("m.0.up", &[70, 64]), ("m.1.down", &[70, 41])]);
+    let output = temporary("calibrated-small.safetensors");
+    let files = ["compress", &input, "-o", &output, "--calibration", &inputs, "--include", "m.*"];
+    let options = ["--sparsity", "0.5", "--group", "8", "--refit-weights", "--outliers", "1.5"];
+    told(&[&files[..], &options].concat());
+    let bytes = std::fs::read(&output).expect("written");
+    let (_, header) = SafeTensors::read_metadata(&bytes).expect("whole");
+    let metadata = header.metadata().clone().expect("there is some");
+    assert_eq!(metadata["format"], "pt");
+    let layers: serde_json::Value = serde_json::from_str(&metadata["gqsa.layers"]).expect("JSON");
+    let layer = &layers["m.1.down"];
+    assert_eq!((&layer["n"], &layer["k"], &layer["group"]), (&9.into(), &41.into(), &8.into()));
+    assert!(layer["outliers"].as_u64().expect("a count") > 0, "{layer}");
+    assert!(layer["report"]["weighted_rel"].as_f64().expect("told") < 1.0, "{layer}");
+    assert_eq!(layer["options"]["refit_weights"], true);
+    let shown = told(&["inspect", &output]);
+    assert!(shown.contains("50.0 %") && !shown.contains(" - "), "{shown}");
+    [input, inputs, output].map(|path| std::fs::remove_file(path).expect("it can be removed"));
+}
+
+#[test]
+fn what_cannot_be_compressed_is_refused() {
+    let input = dense("refused-model.safetensors", &MODEL);
+    let inputs = dense("refused-inputs.safetensors", &[("m.0.up", &[7, 63])]);
+    refused(
+        &["compress", &input, "--bits", "5"],
+        2,
+        "option `bits`: expected 2, 3, 4 or 8, found 5",
+    );
+    refused(&["compress", &input, "--set", "rows=5"], 2, "option `rows`: expected one of");
+    refused(&["compress", &input, "--include", "mlp.*"], 2, "expected a tensor NAME.weight");
+    let calibrated = ["compress", &input, "--calibration", &inputs, "--include"];
+    let part = "tensor `m.1.down`: expected inputs of every layer, found none";
+    refused(&[&calibrated[..], &["*.down.*"]].concat(), 2, part);
+    refused(&[&calibrated[..], &["*.up.*"]].concat(), 2, "64");
+    refused(&["compress", &input, "--refit-weights"], 2, "--calibration");
+    [input, inputs].map(|path| std::fs::remove_file(path).expect("it can be removed"));
 }

@@ -21,7 +21,9 @@ fn without_arguments_it_says_where_to_begin() {
 
 #[test]
 fn every_command_has_help() {
-    for command in ["devices", "list", "verify", "run", "bench", "plan", "inspect", "decompress"] {
+    for command in
+        ["devices", "list", "verify", "run", "bench", "plan", "compress", "inspect", "decompress"]
+    {
         assert!(text(&[command, "--help"]).contains("Usage"), "{command}");
     }
 }
