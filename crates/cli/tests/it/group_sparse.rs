@@ -21,6 +21,10 @@ fn told(arguments: &[&str]) -> String {
     text(&ran.stdout)
 }
 
+fn remove(paths: &[String]) {
+    paths.iter().for_each(|path| std::fs::remove_file(path).expect("it can be removed"));
+}
+
 /// Expects a status and a part of the line, and no output.
 #[track_caller]
 fn refused(arguments: &[&str], status: i32, part: &str) {
@@ -163,11 +167,10 @@ fn dense(name: &str, tensors: &[(&str, &[usize])]) -> String {
             (0..shape.iter().product()).flat_map(|i| element(i).to_le_bytes()).collect()
         })
         .collect();
-    let view = |((name, shape), bytes): (&(&str, &[usize]), _)| {
+    let views = tensors.iter().zip(&bytes).map(|((name, shape), bytes)| {
         let view = TensorView::new(Dtype::F32, shape.to_vec(), bytes).expect("a view");
         ((*name).to_owned(), view)
-    };
-    let views: Vec<(String, TensorView<'_>)> = tensors.iter().zip(&bytes).map(view).collect();
+    });
     let metadata = [("format".to_owned(), "pt".to_owned())].into();
     let path = temporary(name);
     let bytes = safetensors::serialize(views, Some(metadata)).expect("it can be written");
@@ -222,7 +225,7 @@ fn models_are_compressed_and_come_back() {
             assert!((x - y).abs() < 0.005, "{name}: {x} instead of {y}");
         }
     }
-    [input, small, again].map(|path| std::fs::remove_file(path).expect("it can be removed"));
+    remove(&[input, small, again]);
 }
 
 #[test]
@@ -245,7 +248,7 @@ fn a_calibration_weighs_the_error() {
     assert_eq!(layer["options"]["refit_weights"], true);
     let shown = told(&["inspect", &output]);
     assert!(shown.contains("50.0 %") && !shown.contains(" - "), "{shown}");
-    [input, inputs, output].map(|path| std::fs::remove_file(path).expect("it can be removed"));
+    remove(&[input, inputs, output]);
 }
 
 #[test]
@@ -264,5 +267,5 @@ fn what_cannot_be_compressed_is_refused() {
     refused(&[&calibrated[..], &["*.down.*"]].concat(), 2, part);
     refused(&[&calibrated[..], &["*.up.*"]].concat(), 2, "64");
     refused(&["compress", &input, "--refit-weights"], 2, "--calibration");
-    [input, inputs].map(|path| std::fs::remove_file(path).expect("it can be removed"));
+    remove(&[input, inputs]);
 }
