@@ -64,9 +64,20 @@ impl Calibration {
     }
 
     /// H, to be gathered from samples of K inputs by [`add`](Self::add); it takes 8 K² bytes.
-    pub fn full(columns: usize) -> Self {
-        let statistic = Statistic::Full(vec![0.0; columns * columns]);
-        Self { columns, statistic, samples: Some(0) }
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutOfMemory`] where there are not as many.
+    pub fn full(columns: usize) -> Result<Self> {
+        let count = columns.saturating_mul(columns);
+        let mut hessian = Vec::new();
+        hessian.try_reserve_exact(count).map_err(|_| Error::OutOfMemory {
+            device: "cpu".to_owned(),
+            asked: (count as u64).saturating_mul(8),
+            available: None,
+        })?;
+        hessian.resize(count, 0.0);
+        Ok(Self { columns, statistic: Statistic::Full(hessian), samples: Some(0) })
     }
 
     /// h as it is given; (K).
