@@ -297,7 +297,7 @@ fn check_samples(x: &View<Cpu>, columns: usize) -> Result<Vec<f64>> {
     let values = x.to_f64()?;
     let wrong = |value: &f64| value.is_nan() || value.abs() > 1e75;
     let count = values.iter().filter(|value| wrong(value)).count();
-    match values.iter().position(|value| wrong(value)) {
+    match values.iter().position(wrong) {
         None => Ok(values),
         Some(i) => {
             let (row, column) = (i / columns, i % columns);
