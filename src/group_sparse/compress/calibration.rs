@@ -64,9 +64,20 @@ impl Calibration {
     }
 
     /// H, to be gathered from samples of K inputs by [`add`](Self::add); it takes 8 K² bytes.
-    pub fn full(columns: usize) -> Self {
-        let statistic = Statistic::Full(vec![0.0; columns * columns]);
-        Self { columns, statistic, samples: Some(0) }
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutOfMemory`] where there are not as many.
+    pub fn full(columns: usize) -> Result<Self> {
+        let count = columns.saturating_mul(columns);
+        let mut hessian = Vec::new();
+        hessian.try_reserve_exact(count).map_err(|_| Error::OutOfMemory {
+            device: "cpu".to_owned(),
+            asked: (count as u64).saturating_mul(8),
+            available: None,
+        })?;
+        hessian.resize(count, 0.0);
+        Ok(Self { columns, statistic: Statistic::Full(hessian), samples: Some(0) })
     }
 
     /// h as it is given; (K).
@@ -286,7 +297,7 @@ fn check_samples(x: &View<Cpu>, columns: usize) -> Result<Vec<f64>> {
     let values = x.to_f64()?;
     let wrong = |value: &f64| value.is_nan() || value.abs() > 1e75;
     let count = values.iter().filter(|value| wrong(value)).count();
-    match values.iter().position(|value| wrong(value)) {
+    match values.iter().position(wrong) {
         None => Ok(values),
         Some(i) => {
             let (row, column) = (i / columns, i % columns);

@@ -114,6 +114,18 @@ pub struct Phases {
 
 /// Compresses W, (N, K) in f32, f16 or bf16 with any strides; errors call it `name`.
 ///
+/// ```
+/// use warpwright::group_sparse::compress::{Calibration, Options, Range, compress};
+/// use warpwright::Tensor;
+///
+/// let weight = Tensor::from_vec(vec![1.0f32, -2.0, 4.0, 0.5, -4.0, 3.0, 0.0, 2.0], &[1, 8])?;
+/// let options = Options::default().with_group(8).with_range(Range::Rtn);
+/// let matrix = compress("layer.weight", &weight, &Calibration::none(), &options)?.matrix;
+/// assert_eq!(matrix.parts().scales.get(0), -0.5);
+/// assert_eq!((matrix.code(0, 0), matrix.code(0, 2)), (6, 0));
+/// # Ok::<(), warpwright::Error>(())
+/// ```
+///
 /// # Errors
 ///
 /// [`Error::Option`] where options make no sense, or N or K is 0; [`Error::Shape`] where W has not

@@ -114,8 +114,7 @@ impl Quantizer<'_> {
             set_code(self.format.bits, codes, element, (c + zero) as u8);
         };
         let mut outliers = row.outliers_in(&columns).iter().peekable();
-        let first_outlier = row.outliers.partition_point(|&o| (o as usize) < columns.start);
-        let mut next = first_outlier;
+        let mut next = row.outliers.partition_point(|&o| (o as usize) < columns.start);
         for (element, column) in columns.clone().enumerate() {
             let w = row.values[column];
             if outliers.next_if(|&&outlier| outlier as usize == column).is_some() {

@@ -53,7 +53,7 @@ impl Ends {
     }
 }
 
-/// Scale and offset before they are rounded, and the zero, which needs no rounding.
+/// Scale and offset before they are rounded.
 #[derive(Clone, Copy)]
 struct Raw {
     scale: f32,

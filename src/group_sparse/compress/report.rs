@@ -28,6 +28,15 @@ report! {
     ///
     /// All numbers are finite. [`fields`](Self::fields) lists them, but for those that are not
     /// there; `Display` shows them as a table.
+    ///
+    /// ```
+    /// # use warpwright::{Tensor, group_sparse::compress::{Calibration, Options, compress}};
+    /// # let weight = Tensor::from_vec(vec![1.0f32; 32], &[2, 16])?;
+    /// let report = compress("w", &weight, &Calibration::none(), &Options::default())?.report;
+    /// assert_eq!((report.nnz_groups, report.pattern), (2, "dense"));
+    /// assert!(report.to_string().contains("rel_fro"));
+    /// # Ok::<(), warpwright::Error>(())
+    /// ```
     Report {
         /// N.
         n: u64,

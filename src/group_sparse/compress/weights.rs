@@ -54,10 +54,10 @@ impl<'a> Weights<'a> {
     fn widen<T: DeviceFloat>(&self, row: usize, to: &mut [f32]) {
         let size = size_of::<T>();
         let row = &self.bytes[row * self.strides[0] * size..];
-        if self.strides[1] == 1 {
-            if let Ok(row) = bytemuck::try_cast_slice(&row[..to.len() * size]) {
-                return T::widen(row, to);
-            }
+        if self.strides[1] == 1
+            && let Ok(row) = bytemuck::try_cast_slice(&row[..to.len() * size])
+        {
+            return T::widen(row, to);
         }
         for (column, to) in to.iter_mut().enumerate() {
             let element = &row[column * self.strides[1] * size..][..size];

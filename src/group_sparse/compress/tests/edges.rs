@@ -189,9 +189,10 @@ fn calibrations_are_looked_at() {
     let error = refused(&calibration);
     assert!(error.contains("tensor `x`: expected K = 16") && error.contains("K = 2"), "{error}");
     assert!(refused(&Calibration::new(16)).contains("at least one sample"));
-    let mut zeros = Calibration::full(16);
+    let mut zeros = Calibration::full(16).unwrap();
     zeros.add(&view(&[0.0f32; 32], &[2, 16])).unwrap();
     assert!(refused(&zeros).contains("a column whose mean square is above 0"));
+    assert!(matches!(Calibration::full(usize::MAX), Err(Error::OutOfMemory { .. })));
     let mut given = Calibration::diagonal(vec![1.0]).unwrap();
     assert!(given.add(&view(&[1.0f32], &[1, 1])).is_err());
 }
@@ -201,7 +202,7 @@ fn batches_add_up_to_the_same_bits() {
     let x = weights(11, 6, 8);
     for full in [false, true] {
         let of = |parts: &[usize]| {
-            let mut all = if full { Calibration::full(6) } else { Calibration::new(6) };
+            let mut all = if full { Calibration::full(6).unwrap() } else { Calibration::new(6) };
             let mut first = 0;
             for rows in parts {
                 all.add(&view(&x[first * 6..(first + rows) * 6], &[*rows, 6])).unwrap();

@@ -111,3 +111,45 @@ fn search_finds_the_scale_that_all_but_one_element_share() {
     let energy: f64 = w.iter().map(|&w| f64::from(w).powi(2)).sum();
     assert!((error / energy).sqrt() < 0.95 * rtn, "{} beside {rtn}", (error / energy).sqrt());
 }
+
+/// FNV-1a of all arrays.
+fn fingerprint(matrix: &Matrix) -> u64 {
+    let parts = matrix.parts();
+    let indices: Vec<u8> =
+        parts.row_ptr.iter().chain(&parts.col_idx).flat_map(|i| i.to_le_bytes()).collect();
+    let floats = [Some(&parts.scales), parts.offsets.as_ref()];
+    let floats: Vec<u8> = floats
+        .into_iter()
+        .flatten()
+        .flat_map(Floats::iter)
+        .flat_map(|x| x.to_bits().to_le_bytes())
+        .collect();
+    let bytes = indices.iter().chain(&parts.codes).chain(&parts.zeros).chain(&floats);
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
+#[test]
+fn bytes_are_the_same_on_every_machine() {
+    let mut random = fastrand::Rng::with_seed(50);
+    // Products of uniform numbers: no function of the system's library has a say.
+    let mut draw = || (random.f32() - 0.5) * random.f32() * random.f32();
+    let w: Vec<f32> = (0..24 * 100).map(|_| draw()).collect();
+    let h = (0..100).map(|_| f64::from(draw().abs())).collect();
+    let calibration = Calibration::diagonal(h).unwrap();
+    let base = Options::default().with_scale_dtype(DType::F16).with_sparsity(0.3);
+    let by_row = base.clone().with_scale_scope(ScaleScope::Row);
+    let all = [
+        (base.clone().with_range(Range::Rtn), 0x61ea_dcc9_516f_f148),
+        (base.clone(), 0xb3bc_4197_7f24_03c2),
+        (base.clone().with_mode(Mode::Asym).with_bits(3), 0xd0ac_0391_56df_4e98),
+        (base.with_mode(Mode::Affine).with_bits(2), 0x0d11_a25e_46ff_2a27),
+        (by_row.with_range(Range::Adam), 0xe152_0fdd_8d30_c254),
+    ];
+    let found = all.map(|(options, right)| {
+        let matrix = compress("w", &view(&w, &[24, 100]), &calibration, &options).unwrap().matrix;
+        (fingerprint(&matrix), right)
+    });
+    assert!(found.iter().all(|(found, right)| found == right), "{found:#x?}");
+}

@@ -68,7 +68,7 @@ fn adam_comes_near_the_search_on_long_rows() {
 #[test]
 fn bytes_do_not_depend_on_threads() {
     let w = weights(37, 200, 22);
-    let mut calibration = Calibration::full(200);
+    let mut calibration = Calibration::full(200).unwrap();
     calibration.add(&view(&weights(50, 200, 23), &[50, 200])).unwrap();
     let rule = OutlierRule { n_sigma: 2.5, ..OutlierRule::default() };
     let options = Options::default().with_sparsity(0.4).with_outliers(rule);

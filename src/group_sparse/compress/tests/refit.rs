@@ -29,7 +29,7 @@ fn weighted_error(matrix: &Matrix, w: &[f32], x: &[f32]) -> f64 {
 #[test]
 fn the_calibrated_error_falls() {
     let (w, x) = (weights(16, 96, 30), samples(400, 96, 31));
-    let mut calibration = Calibration::full(96);
+    let mut calibration = Calibration::full(96).unwrap();
     calibration.add(&view(&x, &[400, 96])).unwrap();
     let rule = OutlierRule { n_sigma: 2.8, ..OutlierRule::default() };
     let base = Options::default().with_group(8).with_sparsity(0.5);

@@ -73,7 +73,10 @@ fn counts_of_rows_are_multiples_of_the_quantum() {
             let what = format!("quantum {quantum}, scope {scope}");
             for row in 0..9 {
                 let count = matrix.row(row).len();
-                assert!(count % quantum == 0 || count == 21, "{what}: {count} in row {row}");
+                assert!(
+                    count.is_multiple_of(quantum) || count == 21,
+                    "{what}: {count} in row {row}"
+                );
             }
             let target = if scope == Scope::Row { 9 * (21 - 12) } else { 189 - 113 };
             let most = if scope == Scope::Row { 9 * quantum } else { quantum };
