@@ -200,7 +200,7 @@ fn calibration(
     let x = inputs.tensor(layer_of(weight))?;
     let columns = x.shape().last().copied().unwrap_or(0);
     let mut calibration = match options.refit_weights {
-        true => Calibration::full(columns),
+        true => Calibration::full(columns)?,
         false => Calibration::new(columns),
     };
     calibration.add(&x)?;

@@ -62,51 +62,7 @@ pub(in crate::group_sparse) fn knows(layer: &str, named: &Named<Cpu>) -> Result<
 pub(super) fn matrix(layer: &str, header: &Header, named: &Named<Cpu>) -> Result<Matrix> {
     knows(layer, named)?;
     let names = Names::of_layer(layer);
-    let source = Source { names: &names, named };
-    let (format, kept) = (header.format, header.kept);
-    let is_free = format.pattern == Pattern::Free;
-    let row_ptr = source.only_if(is_free, "row_ptr", format.pattern.name(), |tensor| {
-        source.indices(tensor, ("N + 1", format.rows + 1), &POINTERS)
-    })?;
-    if let Some(&end) = row_ptr.as_ref().and_then(|row_ptr| row_ptr.last())
-        && end as usize != kept
-    {
-        let expected = format!("nnz_groups = {kept} as the last row pointer");
-        let found = format!("{end} at index {}", format.rows);
-        return Err(names.wrong_value("row_ptr", expected, found));
-    }
-    let has_columns = format.pattern != Pattern::Dense;
-    let col_idx = source.only_if(has_columns, "col_idx", format.pattern.name(), |tensor| {
-        source.indices(tensor, ("T", kept), &COLUMNS)
-    })?;
-    let length = match format.scope {
-        ScaleScope::Group => ("T", kept),
-        ScaleScope::Row => ("N", format.rows),
-    };
-    let of_mode = |mode: Mode| format.mode == mode;
-    let parts = Parts {
-        format,
-        row_ptr: row_ptr.unwrap_or_default(),
-        col_idx: col_idx.unwrap_or_default(),
-        codes: source.codes(&format, kept)?,
-        scales: source.floats("scales", length)?,
-        zeros: source
-            .only_if(of_mode(Mode::Asym), "zeros", format.mode.name(), |tensor| {
-                source.bytes(tensor, &[length])
-            })?
-            .unwrap_or_default(),
-        offsets: source.only_if(
-            of_mode(Mode::Affine),
-            "offsets",
-            format.mode.name(),
-            |tensor| source.floats(tensor, length),
-        )?,
-        outliers: source.outliers(&format, header.outliers)?,
-        perm: match source.get("perm") {
-            Some(_) => Some(source.indices("perm", ("K", format.columns), &POINTERS)?),
-            None => None,
-        },
-    };
+    let parts = Source { names: &names, named }.parts(header)?;
     Matrix::named(parts, &names).map_err(|error| in_layer(layer, error))
 }
 
@@ -124,6 +80,56 @@ impl<'a> Source<'a> {
     fn required(&self, tensor: &str) -> Result<&'a View<Cpu>> {
         self.get(tensor)
             .ok_or_else(|| CHECK.wrong_tensor(&self.names.of(tensor), "this tensor", "none"))
+    }
+
+    fn parts(&self, header: &Header) -> Result<Parts> {
+        let (format, kept) = (header.format, header.kept);
+        let length = match format.scope {
+            ScaleScope::Group => ("T", kept),
+            ScaleScope::Row => ("N", format.rows),
+        };
+        let (pattern, mode) = (format.pattern.name(), format.mode.name());
+        let has_columns = format.pattern != Pattern::Dense;
+        Ok(Parts {
+            format,
+            row_ptr: self.row_ptr(&format, kept)?,
+            col_idx: self
+                .only_if(has_columns, "col_idx", pattern, |tensor| {
+                    self.indices(tensor, ("T", kept), &COLUMNS)
+                })?
+                .unwrap_or_default(),
+            codes: self.bytes("codes", &[("T", kept), ("G b / 8", format.group_bytes())])?,
+            scales: self.floats("scales", length)?,
+            zeros: self
+                .only_if(format.mode == Mode::Asym, "zeros", mode, |tensor| {
+                    self.bytes(tensor, &[length])
+                })?
+                .unwrap_or_default(),
+            offsets: self.only_if(format.mode == Mode::Affine, "offsets", mode, |tensor| {
+                self.floats(tensor, length)
+            })?,
+            outliers: self.outliers(&format, header.outliers)?,
+            perm: match self.get("perm") {
+                Some(_) => Some(self.indices("perm", ("K", format.columns), &POINTERS)?),
+                None => None,
+            },
+        })
+    }
+
+    /// The row pointers of the pattern `free`, which end at T.
+    fn row_ptr(&self, format: &Format, kept: usize) -> Result<Vec<u32>> {
+        let is_free = format.pattern == Pattern::Free;
+        let row_ptr = self.only_if(is_free, "row_ptr", format.pattern.name(), |tensor| {
+            self.indices(tensor, ("N + 1", format.rows + 1), &POINTERS)
+        })?;
+        match row_ptr.as_ref().and_then(|row_ptr| row_ptr.last()) {
+            Some(&end) if end as usize != kept => {
+                let expected = format!("nnz_groups = {kept} as the last row pointer");
+                let found = format!("{end} at index {}", format.rows);
+                Err(self.names.wrong_value("row_ptr", expected, found))
+            }
+            _ => Ok(row_ptr.unwrap_or_default()),
+        }
     }
 
     /// Reads a tensor that is there exactly where the pattern, or the mode, has it.
@@ -181,10 +187,6 @@ impl<'a> Source<'a> {
 
     fn bytes(&self, tensor: &str, axes: &[(&str, usize)]) -> Result<Vec<u8>> {
         self.shaped(tensor, axes, &[DType::U8])?.to_bytes()
-    }
-
-    fn codes(&self, format: &Format, kept: usize) -> Result<Vec<u8>> {
-        self.bytes("codes", &[("T", kept), ("G b / 8", format.group_bytes())])
     }
 
     fn floats(&self, tensor: &str, length: (&str, usize)) -> Result<Floats> {
