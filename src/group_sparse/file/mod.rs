@@ -20,8 +20,9 @@
 //! # })?;
 //! # let path = std::env::temp_dir().join(format!("warpwright-doc-{}", std::process::id()));
 //!
+//! let norm = Tensor::from_vec(vec![1f32; 16], &[16])?;
 //! let mut writer = Writer::create(&path)?;
-//! writer.tensor("norm.weight", &Tensor::from_vec(vec![1f32; 16], &[16])?)?;
+//! writer.tensor("norm.weight", &norm)?;
 //! writer.layer(&Layer::new("mlp", matrix, DType::F32))?;
 //! writer.finish()?;
 //!
