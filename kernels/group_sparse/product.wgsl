@@ -209,15 +209,15 @@ struct Member {
   i: u32,
   block: u32,
   lane: u32,
-  width: u32,   // invocations of a block
 }
 
-// Sums in blocks: `row` over all of a block, and `value` from the invocation in which a row begins to this one.
-fn summed(me: Member, begin: u32, row: {{ V }}, value: {{ V }}) -> {{ V }} {
+// Sums in blocks of so many invocations: `row` over all of a block, and `value` from the invocation in which a row
+// begins to this one.
+fn summed(me: Member, width: u32, begin: u32, row: {{ V }}, value: {{ V }}) -> {{ V }} {
 {%- if subgroups %}
   var all = row;
   var so_far = value;
-  for (var apart = 1u; apart < me.width; apart <<= 1u) {
+  for (var apart = 1u; apart < width; apart <<= 1u) {
     all += subgroupShuffleXor(all, apart);
     let before = subgroupShuffleUp(so_far, apart);
     if (me.lane >= apart && me.i - apart >= begin) {
@@ -243,7 +243,7 @@ fn summed(me: Member, begin: u32, row: {{ V }}, value: {{ V }}) -> {{ V }} {
     block_rows[me.i] = all;
   }
 {%- endif %}
-  if (me.lane + 1u == me.width) {
+  if (me.lane + 1u == width) {
     block_values[me.block] = so_far;
   }
   workgroupBarrier();
@@ -259,22 +259,22 @@ struct To {
 
 // Stores what the row so far has come to, with what is `kept` of earlier windows, and the rows that begin and end in
 // a window of `value`s; `bits` say where rows begin.
-fn store(me: Member, to: To, bits: vec2<u32>, kept: {{ V }}, value: {{ V }}) {
+fn store(me: Member, width: u32, to: To, bits: vec2<u32>, kept: {{ V }}, value: {{ V }}) {
   let up_to_here = lowest(bits, me.i + 1u);
   let begin = last_of(up_to_here);
   let row = kept + select({{ V }}(), value, me.i < first_of(bits));
-  let so_far = summed(me, begin, row, value);
+  let so_far = summed(me, width, begin, row, value);
   let up_to_next = lowest(bits, me.i + 2u);
   if (any(up_to_here != vec2<u32>()) && any(up_to_next != up_to_here)) {
     var sum = {{ V }}();
-    for (var block = begin / me.width; block < me.block; block++) {
+    for (var block = begin / width; block < me.block; block++) {
       sum += block_values[block];
     }
     sums[to.line + to.next + count_of(up_to_here) - 1u] = sum + so_far;
   }
   if (me.i == 0u && to.place != NONE) {
     var sum = block_rows[0];
-    for (var block = 1u; block < 64u / me.width; block++) {
+    for (var block = 1u; block < 64u / width; block++) {
       sum += block_rows[block];
     }
     sums[to.line + to.place] = sum;
@@ -316,9 +316,11 @@ fn {{ entry_name }}(
   }
 {%- if subgroups %}
   // Not `thread`, as nobody says which of these lie in one subgroup. All subgroups are full.
-  let me = Member(subgroup * subgroup_size + lane, subgroup, lane, subgroup_size);
+  let me = Member(subgroup * subgroup_size + lane, subgroup, lane);
+  let width = subgroup_size;
 {%- else %}
-  let me = Member(thread, thread / 8u, thread % 8u, 8u);
+  let me = Member(thread, thread / 8u, thread % 8u);
+  let width = 8u;
 {%- endif %}
   // Runs of vectors that read the same share are neighbours.
   let share = params.first_share + id / params.runs;
@@ -347,12 +349,12 @@ fn {{ entry_name }}(
       } else {
         let tile = 2u * (first + w);
         let bits = vec2<u32>(beginnings(tile, begin, end), beginnings(tile + 1u, begin, end));
-        store(me, to, bits, kept, value);
+        store(me, width, to, bits, kept, value);
         kept = select({{ V }}(), value, me.i >= last_of(bits));
         to.next += count_of(bits);
         to.place = to.next - 1u;
       }
     }
   }
-  store(me, to, vec2<u32>(), kept, {{ V }}());
+  store(me, width, to, vec2<u32>(), kept, {{ V }}());
 }

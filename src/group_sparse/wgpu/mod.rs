@@ -137,7 +137,7 @@ fn kind(dtype: DType) -> u32 {
 
 /// Rows of a tensor that one binding holds.
 fn rows_at_once(device: &Wgpu, view: &View<Wgpu>) -> usize {
-    let row = (view.strides()[0] * view.dtype().bytes()).max(1) as u64;
+    let row = view.strides()[0].saturating_mul(view.dtype().bytes()).max(1) as u64;
     // A binding begins at a boundary below its first element.
     let most = device.limits().binding_bytes.saturating_sub(256);
     usize::try_from(most / row).unwrap_or(usize::MAX).max(1)
