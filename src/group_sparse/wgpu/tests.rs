@@ -53,9 +53,10 @@ impl Like {
             .collect();
         let offsets: Vec<f32> = (0..count).map(|_| scale(random)).collect();
         for (row, ends) in row_ptr.windows(2).enumerate() {
-            for t in ends[0] as usize..ends[1] as usize {
+            let kept = ends[0] as usize..ends[1] as usize;
+            for (t, &column_group) in kept.clone().zip(&col_idx[kept]) {
                 let at = if format.scope == ScaleScope::Row { row } else { t };
-                let inside = format.group_columns(col_idx[t] as usize).len();
+                let inside = format.group_columns(column_group as usize).len();
                 let mut group = vec![0; format.group_bytes()];
                 for j in 0..format.group {
                     let code = random.u8(..=format.largest_code());
