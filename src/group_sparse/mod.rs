@@ -79,7 +79,11 @@ pub(crate) mod reference;
 mod weights;
 
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
+mod kernels;
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
 mod layout;
+#[cfg(feature = "wgpu")]
+mod wgpu;
 
 pub use format::{
     BITS, Coding, Floats, Format, GROUPS, Matrix, Mode, Outliers, Parts, Pattern, ScaleScope,

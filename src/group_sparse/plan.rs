@@ -11,6 +11,10 @@ use crate::variant::{forced, no_such_variant};
 mod gpu;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 pub(super) use gpu::*;
+#[cfg(feature = "wgpu")]
+mod wgpu;
+#[cfg(feature = "wgpu")]
+pub(super) use wgpu::*;
 
 /// The kernel that was chosen for a product, and how its work is cut.
 #[derive(Clone, Debug, PartialEq, Eq)]

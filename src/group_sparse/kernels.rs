@@ -1,0 +1,3 @@
+//! The typed entries of kernels/group_sparse, as `build.rs` writes them.
+
+include!(concat!(env!("OUT_DIR"), "/group_sparse.rs"));
