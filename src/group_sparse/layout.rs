@@ -91,6 +91,12 @@ impl Geometry {
         32 / self.segment
     }
 
+    /// Columns of x that lie in shared memory, and the bytes that they take there, a line of banks a segment.
+    pub fn staged(&self, column_groups: usize) -> (usize, usize) {
+        let segments = self.staged_segments(column_groups);
+        (segments * self.segment, segments * 128)
+    }
+
     /// What lane i of a tile changes the order of its steps with.
     fn order(&self, lane: usize) -> usize {
         lane % (self.segment / 4)
@@ -243,22 +249,6 @@ impl Layout {
             offsets: (format.mode == Mode::Affine).then(|| Floats::rounded(dtype, &offsets)),
             starts,
         }
-    }
-
-    /// Chunks that rows have.
-    pub fn chunks(&self) -> usize {
-        self.chunk_ptr[self.format.rows] as usize
-    }
-
-    /// Bytes of all arrays that a product reads.
-    pub fn bytes(&self) -> u64 {
-        let floats = |floats: &Floats| floats.len() * floats.dtype().bytes();
-        let words = self.codes.len() + self.high.len() + self.starts.len();
-        let beside = self.columns.as_bytes().len()
-            + floats(&self.scales)
-            + self.zeros.len()
-            + self.offsets.as_ref().map_or(0, floats);
-        (4 * words + beside) as u64
     }
 
     /// The type of scales and offsets.

@@ -59,12 +59,13 @@
 //! Papers: GQSA, Zeng et al., 2024 (arXiv 2412.17560); EasyQuant, Tang et al., 2024 (arXiv 2403.02775);
 //! merge-based products, Merrill and Garland, 2016; Stream-K, Osama et al., 2023.
 
-use crate::list::CpuVariant;
 use crate::operation::Axis;
 
 mod check;
 pub mod compress;
 mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
 #[cfg(feature = "safetensors")]
 #[cfg_attr(docsrs, doc(cfg(feature = "safetensors")))]
 pub mod file;
@@ -94,6 +95,8 @@ pub use problem::Problem;
 pub use weights::{Product, Weights, decompress, forward, forward_into};
 
 pub(crate) use cpu::CPU_VARIANTS;
+#[cfg(feature = "verify")]
+pub(crate) use format::set_code;
 pub(crate) use named::RunTime;
 
 use crate::Result;

@@ -11,6 +11,10 @@ use crate::variant::{forced, no_such_variant};
 mod gpu;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 pub(super) use gpu::*;
+#[cfg(feature = "cuda")]
+mod cuda;
+#[cfg(feature = "cuda")]
+pub(super) use cuda::*;
 #[cfg(feature = "wgpu")]
 mod wgpu;
 #[cfg(feature = "wgpu")]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::MOST_VECTORS;
 use super::format::{Format, Matrix, Pattern};
 use crate::Result;
+use crate::element::DType;
 
 /// The sizes of a product.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +15,8 @@ pub struct Problem {
     pub format: Format,
     /// Where each row's groups begin, and where the last one's end; (N + 1).
     pub row_ptr: Arc<[u32]>,
+    /// The type of scales and offsets.
+    pub scales: DType,
     /// How many outliers there are.
     pub outliers: usize,
     /// M, the vectors that are multiplied at once: 1 to [`MOST_VECTORS`].
@@ -27,12 +30,14 @@ impl Problem {
         Self {
             format: *matrix.format(),
             row_ptr: matrix.row_ptr().into(),
+            scales: matrix.parts().scales.dtype(),
             outliers,
             vectors: vectors.clamp(1, MOST_VECTORS),
         }
     }
 
-    /// That of a matrix which has so many groups in every row, or so many in all, spread evenly.
+    /// That of a matrix which has so many groups in every row, or so many in all, spread evenly;
+    /// scales are f16.
     ///
     /// # Errors
     ///
@@ -47,7 +52,8 @@ impl Problem {
         };
         let kept = of_row.map_or(kept, |count| count * rows) as u128;
         let row_ptr = (0..=rows).map(|row| (row as u128 * kept / rows as u128) as u32).collect();
-        Ok(Self { format, row_ptr, outliers: 0, vectors: vectors.clamp(1, MOST_VECTORS) })
+        let vectors = vectors.clamp(1, MOST_VECTORS);
+        Ok(Self { format, row_ptr, scales: DType::F16, outliers: 0, vectors })
     }
 
     /// The same with another number of vectors.

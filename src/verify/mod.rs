@@ -25,6 +25,7 @@ pub mod conformance;
 #[cfg_attr(docsrs, doc(cfg(feature = "interpreter")))]
 pub mod count;
 pub mod cross_entropy;
+pub mod group_sparse;
 pub mod place;
 mod random;
 pub mod ring;
@@ -325,7 +326,7 @@ pub trait Suite: Sync {
 }
 
 /// The cases of every operation.
-pub const SUITES: [&dyn Suite; 11] = [
+pub const SUITES: [&dyn Suite; 12] = [
     &selective_scan::Cases,
     &selective_scan::state_update::Cases,
     &causal_conv1d::Cases,
@@ -337,6 +338,7 @@ pub const SUITES: [&dyn Suite; 11] = [
     &cross_entropy::Cases,
     &ring::Cases,
     &spgemm::Cases,
+    &group_sparse::Cases,
 ];
 
 /// The cases of the operation of this name.

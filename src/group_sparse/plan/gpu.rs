@@ -1,6 +1,6 @@
 //! The plans of GPUs, CUDA's and WebGPU's, whose kernels read chunks of 16 bytes of codes.
 
-use super::{BALANCED, Plan};
+use super::BALANCED;
 use crate::Result;
 use crate::backend::kernel::VariantInfo;
 use crate::group_sparse::layout::{Geometry, TILE};
