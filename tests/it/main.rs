@@ -10,6 +10,7 @@ mod cuda;
 mod devices;
 mod errors;
 mod gradients;
+mod group_sparse;
 #[cfg(feature = "interpreter")]
 mod interpreter;
 mod lines;
