@@ -15,6 +15,8 @@
 //!   the engines of [`collective`].
 //! * [`rnn`]: recurrent cells with head-wise matrices (Elman, LSTM, GRU, sLSTM), forward, backward
 //!   and step by step, and weights of other libraries.
+//! * [`group_sparse`]: linear layers whose weights are kept in groups and quantized (GQSA,
+//!   EasyQuant): compression, files, products, and decoding.
 //! * [`spgemm`]: products of [`sparse`] matrices over semirings, with masks and plans, and the
 //!   triangles of graphs.
 //!

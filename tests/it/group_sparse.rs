@@ -128,11 +128,12 @@ fn decoded_rows_are_exact() {
 #[test]
 fn wrong_tensors_are_told() {
     let weights = Weights::new(&Cpu, &small([1.0; 3])).expect("weights");
-    let refused = |x: &Tensor<Cpu, f32>, y: &mut Tensor<Cpu, f32>, bias: Option<&Tensor<Cpu, f32>>| {
-        forward_into(&weights, x, bias.map(Into::into), y, &Options::default())
-            .expect_err("it does not fit")
-            .to_string()
-    };
+    let refused =
+        |x: &Tensor<Cpu, f32>, y: &mut Tensor<Cpu, f32>, bias: Option<&Tensor<Cpu, f32>>| {
+            forward_into(&weights, x, bias.map(Into::into), y, &Options::default())
+                .expect_err("it does not fit")
+                .to_string()
+        };
     let tensor = |shape: &[usize]| Tensor::<Cpu, f32>::new(&Cpu, shape).expect("a tensor");
     let (x, mut y) = (tensor(&[2, 40]), tensor(&[2, 3]));
     assert_eq!(

@@ -271,6 +271,6 @@ fn every_kernel_assembles_without_spills() {
 fn the_set_of_kernels_stays_small() {
     let entries = ptx().len();
     let bytes: usize = all().map(VariantInfo::embedded_bytes).sum();
-    assert!(entries <= 400, "{entries} PTX entries, at most 400 are wanted");
+    assert!(entries <= 440, "{entries} PTX entries, at most 440 are wanted");
     assert!(bytes <= 5_400_000, "{bytes} bytes of kernels, at most 5.4 MB are wanted");
 }

@@ -178,8 +178,9 @@ fn columns(
 ) -> Result<()> {
     for (row, pair) in row_ptr.windows(2).enumerate() {
         let mut least = 0u64;
-        for index in pair[0] as usize..pair[1] as usize {
-            let column = u64::from(columns[index]);
+        let range = pair[0] as usize..pair[1] as usize;
+        for (index, &column) in range.clone().zip(&columns[range]) {
+            let column = u64::from(column);
             if column < least || column >= end as u64 {
                 let expected = format!("columns that ascend in every row, below {end}");
                 let found = format!("row {row}: {column} at index {index}");

@@ -36,7 +36,9 @@ fn products_read_what_is_kept_and_little_else() {
                 let bytes = counted.bytes() as f64 / least as f64;
                 let per_weight = counted.instructions_per_element();
                 let what = format!("{}, {}", counted.variant, case.describe());
-                println!("{what}: {bytes:.3} of the least bytes, {per_weight:.2} instructions per weight");
+                println!(
+                    "{what}: {bytes:.3} of the least bytes, {per_weight:.2} instructions per weight"
+                );
                 assert!(bytes <= 1.05, "{what}: {bytes:.3} of the least bytes");
                 let most = if mode == Mode::Sym { 5.0 } else { 5.5 };
                 assert!(per_weight <= most, "{what}: {per_weight:.2} instructions per weight");

@@ -5,7 +5,7 @@ use std::ops::Range;
 use pulp::{Arch, Simd, WithSimd};
 
 use crate::group_sparse::cpu::Held;
-use crate::group_sparse::format::Mode;
+use crate::group_sparse::format::{Mode, Parts, Pattern};
 
 /// Most lanes that work side by side; fewer where a group has less.
 pub(super) const WIDEST: usize = 16;
@@ -64,12 +64,18 @@ impl<const M: usize> Row<'_, M> {
     #[inline(always)]
     fn sum<S: Simd, C: Codes, const L: usize>(self, simd: S) -> [f32; M] {
         let Self { held, x, row, kept } = self;
-        let format = held.matrix.format();
+        let Parts { format, col_idx, codes, .. } = held.matrix.parts();
+        let bytes = format.group_bytes();
+        // A division for each group would cost as much as its products.
+        let first = held.matrix.row_ptr()[row] as usize;
+        let is_dense = format.pattern == Pattern::Dense;
         let mut sums = [[0.0f32; L]; M];
         for t in kept {
             let scale = held.scale(row, t);
-            let begin = held.matrix.column_group(t) * format.group;
-            let group = Packed { codes: held.matrix.packed(t), lanes: format.group / C::CODES };
+            let column = if is_dense { t - first } else { col_idx[t] as usize };
+            let begin = column * format.group;
+            let codes = &codes[t * bytes..(t + 1) * bytes];
+            let group = Packed { codes, lanes: format.group / C::CODES };
             let mut of_x: [&[f32]; M] = [&[]; M];
             for m in 0..M {
                 of_x[m] = &x[m][begin..begin + format.group];
