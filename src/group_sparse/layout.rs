@@ -105,7 +105,7 @@ impl Geometry {
     /// Where a chunk holds the code of a column of one of its segments: word and first bit.
     fn place(&self, lane: usize, segment: usize, column: usize) -> (usize, u32, usize) {
         let steps = self.segment / 4;
-        let step = segment * steps + (column / 4 ^ self.order(lane));
+        let step = segment * steps + ((column / 4) ^ self.order(lane));
         let e = column % 4;
         let per_word = match self.bits {
             8 => 1,
@@ -205,8 +205,8 @@ impl Layout {
         let mut zeros = vec![0; if format.mode == Mode::Asym { slots } else { 0 }];
         let mut offsets = vec![0.0; if format.mode == Mode::Affine { slots } else { 0 }];
         let mut starts = vec![0u32; whole / TILE];
-        for row in 0..format.rows {
-            let first = chunk_ptr[row] as usize;
+        for (row, &first) in chunk_ptr[..format.rows].iter().enumerate() {
+            let first = first as usize;
             starts[first / TILE] |= 1 << (first % TILE);
             let first_slot = geometry.slots(first);
             for (i, kept) in matrix.row(row).enumerate() {

@@ -139,9 +139,9 @@ mod tests {
         let value = |range: Range<usize>| range.map(|item| item as u64 + 1).sum::<u64>();
         let (mut sums, mut written) = (vec![0; rows], vec![0; rows]);
         let mut heads = vec![0; shares.workers()];
-        for p in 0..shares.workers() {
+        for (p, head) in heads.iter_mut().enumerate() {
             if let Some((_, items)) = shares.head(p) {
-                heads[p] = value(items);
+                *head = value(items);
             }
             let end = shares.share(p).end;
             for row in shares.owned(p) {

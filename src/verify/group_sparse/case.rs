@@ -115,10 +115,7 @@ impl Case {
 
     /// The options of the product.
     pub fn options(&self) -> Options {
-        let mut options = Options::default();
-        options.scheme = self.scheme;
-        options.workers = self.workers;
-        options
+        Options { scheme: self.scheme, workers: self.workers, ..Options::default() }
     }
 
     /// The case in a line.
@@ -184,9 +181,10 @@ impl Case {
         let zeros: Vec<u8> = (0..count).map(|_| random.pick(&ends)).collect();
         let mut codes = Vec::with_capacity(col_idx.len() * format.group_bytes());
         for (row, pair) in row_ptr.windows(2).enumerate() {
-            for t in pair[0] as usize..pair[1] as usize {
+            let kept = pair[0] as usize..pair[1] as usize;
+            for (t, &column_group) in kept.clone().zip(&col_idx[kept]) {
                 let at = if format.scope == ScaleScope::Row { row } else { t };
-                let inside = format.group_columns(col_idx[t] as usize).len();
+                let inside = format.group_columns(column_group as usize).len();
                 let mut group = vec![0; format.group_bytes()];
                 for j in 0..format.group {
                     let code = random.below(1 << format.bits) as u8;
