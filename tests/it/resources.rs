@@ -262,7 +262,7 @@ fn every_kernel_assembles_without_spills() {
 }
 
 /// What ships is a small, finite set. The design has 300 entries and 12 MB for all operations. Texts
-/// are embedded deflated, so that it is the deflated ones, 5.3 MB, that have to stay small; and until
+/// are embedded deflated, so that it is the deflated ones, 5.7 MB, that have to stay small; and until
 /// the type of an element is a run-time branch where that costs nothing, as in the steps of recurrent
 /// cells, more entries are allowed: three in five are selective scan's and SpGEMM's, by state size
 /// and by semiring. (In the walks of attention it is such a branch; tensor cores' instructions name
@@ -272,5 +272,5 @@ fn the_set_of_kernels_stays_small() {
     let entries = ptx().len();
     let bytes: usize = all().map(VariantInfo::embedded_bytes).sum();
     assert!(entries <= 440, "{entries} PTX entries, at most 440 are wanted");
-    assert!(bytes <= 5_400_000, "{bytes} bytes of kernels, at most 5.4 MB are wanted");
+    assert!(bytes <= 5_800_000, "{bytes} bytes of kernels, at most 5.8 MB are wanted");
 }
