@@ -66,6 +66,10 @@ pub struct Product<B: GroupSparse> {
     weights: Weights<B>,
     problem: Problem,
     plan: Plan,
+    #[cfg_attr(
+        not(any(feature = "cuda", feature = "wgpu")),
+        expect(dead_code, reason = "the CPU keeps nothing")
+    )]
     kept: B::Kept,
 }
 
@@ -86,6 +90,7 @@ impl<B: GroupSparse> Product<B> {
     }
 
     /// What it keeps on the device.
+    #[cfg(any(feature = "cuda", feature = "wgpu"))]
     pub(crate) fn kept(&self) -> &B::Kept {
         &self.kept
     }
