@@ -106,12 +106,9 @@ pub struct Kept {
 
 impl Kept {
     fn new(device: &Cuda, problem: &Problem, plan: &Plan) -> Result<Self> {
-        let named = |info: &&VariantInfo| info.name == plan.variant;
-        let info = plan::cuda_kernels(&device.limits(), problem).into_iter().find(named);
-        let info = info.map_or_else(
-            || variant(NAME, ProductsPtx::VARIANTS, |_| false).map(|one| one.info),
-            Ok,
-        )?;
+        let fitting = plan::cuda_kernels(&device.limits(), problem);
+        let planned = Options::default().with_variant(plan.variant);
+        let info = plan::choose(&device.name(), &planned, &fitting)?;
         let chunk_ptr = plan::chunk_ptr(problem);
         let shares = plan::shares(&plan.partition(&chunk_ptr), problem.format.rows);
         let space = Space::of(problem, info, plan.workers);
