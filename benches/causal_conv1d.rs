@@ -9,17 +9,16 @@
 //! bytes that no kernel can avoid: x and out once each; x, dout and dx; for an update the state's
 //! history as well.
 
-use std::hint::black_box;
-use std::time::Duration;
-
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use warpwright::causal_conv1d::update::{self, CausalConv1dUpdate};
 use warpwright::causal_conv1d::{
     self, Activation, CausalConv1d, Inputs, Layout, Options, OutputGradients,
 };
-use warpwright::{Cpu, Float, Result, Tensor, bf16};
-#[cfg(any(feature = "wgpu", feature = "cuda"))]
-use warpwright::{Device, DeviceName};
+use warpwright::{Float, Result, Tensor, bf16};
+
+use common::{tell, timed};
+
+mod common;
 
 const WIDTH: usize = 4;
 
@@ -30,22 +29,7 @@ const SIZES: [[usize; 3]; 3] = [[4, 768, 1024], [2, 768, 197], [1, 16, 16_384]];
 const UPDATES: [[usize; 2]; 2] = [[1, 2048], [64, 2048]];
 
 fn all(criterion: &mut Criterion) {
-    on_backend(criterion, "cpu", &Cpu);
-    #[cfg(feature = "wgpu")]
-    if let Some(Device::Wgpu(wgpu)) = opened(DeviceName::Wgpu(None)) {
-        println!("wgpu is {}", Device::Wgpu(wgpu.clone()).name());
-        on_backend(criterion, "wgpu", &wgpu);
-    }
-    #[cfg(feature = "cuda")]
-    if let Some(Device::Cuda(cuda)) = opened(DeviceName::Cuda(0)) {
-        on_backend(criterion, "cuda", &cuda);
-    }
-}
-
-/// The device, or a line that says why it is left out.
-#[cfg(any(feature = "wgpu", feature = "cuda"))]
-fn opened(name: DeviceName) -> Option<Device> {
-    Device::open(name).inspect_err(|error| println!("left out: {error}")).ok()
+    for_each_device!(criterion, on_backend);
 }
 
 fn on_backend<B>(criterion: &mut Criterion, name: &str, backend: &B)
@@ -56,17 +40,13 @@ where
         for size in SIZES {
             let done = both_passes::<B, f32>(criterion, name, backend, layout, size)
                 .and_then(|()| both_passes::<B, bf16>(criterion, name, backend, layout, size));
-            if let Err(error) = done {
-                println!("left out: {error}");
-            }
+            tell(done);
         }
     }
     for size in UPDATES {
         let done = one_step::<B, f32>(criterion, name, backend, size)
             .and_then(|()| one_step::<B, bf16>(criterion, name, backend, size));
-        if let Err(error) = done {
-            println!("left out: {error}");
-        }
+        tell(done);
     }
 }
 
@@ -106,30 +86,18 @@ fn both_passes<B: CausalConv1d<T>, T: Float>(
     let mut group = criterion.benchmark_group(format!("causal-conv1d/{name}/{}", T::DTYPE));
     let elements = batch * channels * steps * T::DTYPE.bytes();
     let shape = format!("{layout},B={batch},D={channels},L={steps}");
-    let mut failure = Ok(());
     group.throughput(Throughput::Bytes(2 * elements as u64));
-    group.bench_function(format!("forward/{shape}"), |bencher| {
-        bencher.iter(|| {
-            let done = causal_conv1d::forward_into(&inputs, &options, &mut outputs.as_mut())
-                .and_then(|()| backend.synchronise());
-            if let Err(error) = black_box(done) {
-                failure = Err(error);
-            }
-        });
-    });
+    timed(&mut group, &format!("forward/{shape}"), || {
+        causal_conv1d::forward_into(&inputs, &options, &mut outputs.as_mut())
+            .and_then(|()| backend.synchronise())
+    })?;
     group.throughput(Throughput::Bytes(3 * elements as u64));
-    group.bench_function(format!("backward/{shape}"), |bencher| {
-        bencher.iter(|| {
-            let mut gradients = gradients.as_mut();
-            let done = causal_conv1d::backward_into(&inputs, &outer, &options, &mut gradients)
-                .and_then(|()| backend.synchronise());
-            if let Err(error) = black_box(done) {
-                failure = Err(error);
-            }
-        });
-    });
+    timed(&mut group, &format!("backward/{shape}"), || {
+        causal_conv1d::backward_into(&inputs, &outer, &options, &mut gradients.as_mut())
+            .and_then(|()| backend.synchronise())
+    })?;
     group.finish();
-    failure
+    Ok(())
 }
 
 fn one_step<B: CausalConv1dUpdate<T>, T: Float>(
@@ -151,27 +119,17 @@ fn one_step<B: CausalConv1dUpdate<T>, T: Float>(
     // x and out, the history, and the new entry.
     let numbers = batch * channels * (2 + WIDTH - 1 + 1);
     group.throughput(Throughput::Bytes((numbers * T::DTYPE.bytes()) as u64));
-    let mut failure = Ok(());
-    group.bench_function(format!("B={batch},D={channels}"), |bencher| {
-        bencher.iter(|| {
-            let done = update::update_into(&inputs, (&mut state).into(), &options, &mut out)
-                .and_then(|()| backend.synchronise());
-            if let Err(error) = black_box(done) {
-                failure = Err(error);
-            }
-        });
-    });
+    timed(&mut group, &format!("B={batch},D={channels}"), || {
+        update::update_into(&inputs, (&mut state).into(), &options, &mut out)
+            .and_then(|()| backend.synchronise())
+    })?;
     group.finish();
-    failure
+    Ok(())
 }
 
 criterion_group! {
     name = benches;
-    config = Criterion::default()
-        .sample_size(10)
-        .warm_up_time(Duration::from_millis(500))
-        .measurement_time(Duration::from_secs(2))
-        .without_plots();
+    config = common::config();
     targets = all
 }
 criterion_main!(benches);

@@ -9,15 +9,13 @@
 //! counts the bytes that no kernel can avoid: given logits once, and backward their gradients; of a
 //! linear layer x and the weight.
 
-use std::hint::black_box;
-use std::time::Duration;
-
-use criterion::measurement::WallTime;
-use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use warpwright::cross_entropy::{self, CrossEntropy, Inputs, Options, Problem};
-use warpwright::{Cpu, Float, Parameter, Result, Tensor, bf16};
-#[cfg(any(feature = "wgpu", feature = "cuda"))]
-use warpwright::{Device, DeviceName};
+use warpwright::{Float, Parameter, Result, Tensor, bf16};
+
+use common::{tell, timed};
+
+mod common;
 
 /// T, V and E.
 const SIZES: [[usize; 3]; 4] = [
@@ -29,22 +27,7 @@ const SIZES: [[usize; 3]; 4] = [
 ];
 
 fn all(criterion: &mut Criterion) {
-    on_backend(criterion, "cpu", &Cpu);
-    #[cfg(feature = "wgpu")]
-    if let Some(Device::Wgpu(wgpu)) = opened(DeviceName::Wgpu(None)) {
-        println!("wgpu is {}", Device::Wgpu(wgpu.clone()).name());
-        on_backend(criterion, "wgpu", &wgpu);
-    }
-    #[cfg(feature = "cuda")]
-    if let Some(Device::Cuda(cuda)) = opened(DeviceName::Cuda(0)) {
-        on_backend(criterion, "cuda", &cuda);
-    }
-}
-
-/// The device, or a line that says why it is left out.
-#[cfg(any(feature = "wgpu", feature = "cuda"))]
-fn opened(name: DeviceName) -> Option<Device> {
-    Device::open(name).inspect_err(|error| println!("left out: {error}")).ok()
+    for_each_device!(criterion, on_backend);
 }
 
 fn on_backend<B>(criterion: &mut Criterion, name: &str, backend: &B)
@@ -54,9 +37,7 @@ where
     for sizes in SIZES {
         let done = passes::<B, f32>(criterion, name, backend, sizes)
             .and_then(|()| passes::<B, bf16>(criterion, name, backend, sizes));
-        if let Err(error) = done {
-            println!("left out: {error}");
-        }
+        tell(done);
     }
 }
 
@@ -104,30 +85,9 @@ fn passes<B: CrossEntropy<T>, T: Float>(
     Ok(())
 }
 
-/// Times a call; its first failure ends the measurements.
-fn timed(
-    group: &mut BenchmarkGroup<'_, WallTime>,
-    name: &str,
-    mut call: impl FnMut() -> Result<()>,
-) -> Result<()> {
-    let mut failure = Ok(());
-    group.bench_function(name, |bencher| {
-        bencher.iter(|| {
-            if let Err(error) = black_box(call()) {
-                failure = Err(error);
-            }
-        });
-    });
-    failure
-}
-
 criterion_group! {
     name = benches;
-    config = Criterion::default()
-        .sample_size(10)
-        .warm_up_time(Duration::from_millis(500))
-        .measurement_time(Duration::from_secs(2))
-        .without_plots();
+    config = common::config();
     targets = all
 }
 criterion_main!(benches);

@@ -8,15 +8,14 @@
 //! Random weights of 4096 x 4096, compressed by round to nearest. A timed run ends when the device is
 //! done. Throughput counts the bytes of the matrix as files hold it.
 
-use std::hint::black_box;
-use std::time::Duration;
-
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use warpwright::group_sparse::compress::{self, Calibration, Range, compress};
 use warpwright::group_sparse::{GroupSparse, Matrix, Options, Weights};
-use warpwright::{Cpu, Float, Result, Tensor, bf16, f16};
-#[cfg(any(feature = "wgpu", feature = "cuda"))]
-use warpwright::{Device, DeviceName};
+use warpwright::{Float, Result, Tensor, bf16, f16};
+
+use common::{tell, timed};
+
+mod common;
 
 /// Sides of the matrix.
 const SIDE: usize = 4096;
@@ -32,22 +31,7 @@ const SETTINGS: [(u32, usize, f64, usize); 6] = [
 ];
 
 fn all(criterion: &mut Criterion) {
-    on_backend(criterion, "cpu", &Cpu);
-    #[cfg(feature = "wgpu")]
-    if let Some(Device::Wgpu(wgpu)) = opened(DeviceName::Wgpu(None)) {
-        println!("wgpu is {}", Device::Wgpu(wgpu.clone()).name());
-        on_backend(criterion, "wgpu", &wgpu);
-    }
-    #[cfg(feature = "cuda")]
-    if let Some(Device::Cuda(cuda)) = opened(DeviceName::Cuda(0)) {
-        on_backend(criterion, "cuda", &cuda);
-    }
-}
-
-/// The device, or a line that says why it is left out.
-#[cfg(any(feature = "wgpu", feature = "cuda"))]
-fn opened(name: DeviceName) -> Option<Device> {
-    Device::open(name).inspect_err(|error| println!("left out: {error}")).ok()
+    for_each_device!(criterion, on_backend);
 }
 
 fn on_backend<B: GroupSparse>(criterion: &mut Criterion, name: &str, backend: &B) {
@@ -57,9 +41,7 @@ fn on_backend<B: GroupSparse>(criterion: &mut Criterion, name: &str, backend: &B
             product::<B, f32>(criterion, name, backend, &matrix, vectors)?;
             product::<B, bf16>(criterion, name, backend, &matrix, vectors)
         });
-        if let Err(error) = done {
-            println!("left out: {error}");
-        }
+        tell(done);
     }
 }
 
@@ -102,26 +84,16 @@ fn product<B: GroupSparse, T: Float>(
     );
     let mut group = criterion.benchmark_group(format!("group-sparse/{name}/{}", T::DTYPE));
     group.throughput(Throughput::Bytes(matrix.bytes() as u64));
-    let mut failure = Ok(());
-    group.bench_function(shape, |bencher| {
-        bencher.iter(|| {
-            let ran = product.forward_into(&x, None, &mut y).and_then(|()| backend.synchronise());
-            if let Err(error) = black_box(ran) {
-                failure = Err(error);
-            }
-        });
-    });
+    timed(&mut group, &shape, || {
+        product.forward_into(&x, None, &mut y).and_then(|()| backend.synchronise())
+    })?;
     group.finish();
-    failure
+    Ok(())
 }
 
 criterion_group! {
     name = benches;
-    config = Criterion::default()
-        .sample_size(10)
-        .warm_up_time(Duration::from_millis(500))
-        .measurement_time(Duration::from_secs(2))
-        .without_plots();
+    config = common::config();
     targets = all
 }
 criterion_main!(benches);

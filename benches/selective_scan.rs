@@ -8,14 +8,13 @@
 //! With z, D, bias and softplus. A timed run ends when the device is done. Throughput counts the
 //! bytes that no kernel can avoid: u, delta, z and out once each.
 
-use std::hint::black_box;
-use std::time::Duration;
-
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use warpwright::selective_scan::{self, Inputs, Options, SelectiveScan};
-use warpwright::{Cpu, Float, Result, Tensor, bf16};
-#[cfg(any(feature = "wgpu", feature = "cuda"))]
-use warpwright::{Device, DeviceName};
+use warpwright::{Float, Result, Tensor, bf16};
+
+use common::{tell, timed};
+
+mod common;
 
 /// Sizes of a scan.
 struct Size {
@@ -36,22 +35,7 @@ const SIZES: [Size; 3] = [
 ];
 
 fn all(criterion: &mut Criterion) {
-    on_backend(criterion, "cpu", &Cpu);
-    #[cfg(feature = "wgpu")]
-    if let Some(Device::Wgpu(wgpu)) = opened(DeviceName::Wgpu(None)) {
-        println!("wgpu is {}", Device::Wgpu(wgpu.clone()).name());
-        on_backend(criterion, "wgpu", &wgpu);
-    }
-    #[cfg(feature = "cuda")]
-    if let Some(Device::Cuda(cuda)) = opened(DeviceName::Cuda(0)) {
-        on_backend(criterion, "cuda", &cuda);
-    }
-}
-
-/// The device, or a line that says why it is left out.
-#[cfg(any(feature = "wgpu", feature = "cuda"))]
-fn opened(name: DeviceName) -> Option<Device> {
-    Device::open(name).inspect_err(|error| println!("left out: {error}")).ok()
+    for_each_device!(criterion, on_backend);
 }
 
 fn on_backend<B>(criterion: &mut Criterion, name: &str, backend: &B)
@@ -61,9 +45,7 @@ where
     for size in &SIZES {
         let done = forward::<B, f32>(criterion, name, backend, size)
             .and_then(|()| forward::<B, bf16>(criterion, name, backend, size));
-        if let Err(error) = done {
-            println!("left out: {error}");
-        }
+        tell(done);
     }
 }
 
@@ -105,27 +87,17 @@ fn forward<B: SelectiveScan<T>, T: Float>(
     let elements = batch * channels * steps;
     group.throughput(Throughput::Bytes((4 * elements * T::DTYPE.bytes()) as u64));
     let shape = format!("B={batch},D={channels},L={steps},N={states},G={groups}");
-    let mut failure = Ok(());
-    group.bench_function(shape, |bencher| {
-        bencher.iter(|| {
-            let done = selective_scan::forward_into(&inputs, &options, &mut outputs.as_mut())
-                .and_then(|()| backend.synchronise());
-            if let Err(error) = black_box(done) {
-                failure = Err(error);
-            }
-        });
-    });
+    timed(&mut group, &shape, || {
+        selective_scan::forward_into(&inputs, &options, &mut outputs.as_mut())
+            .and_then(|()| backend.synchronise())
+    })?;
     group.finish();
-    failure
+    Ok(())
 }
 
 criterion_group! {
     name = benches;
-    config = Criterion::default()
-        .sample_size(10)
-        .warm_up_time(Duration::from_millis(500))
-        .measurement_time(Duration::from_secs(2))
-        .without_plots();
+    config = common::config();
     targets = all
 }
 criterion_main!(benches);

@@ -37,6 +37,8 @@ pub mod causal_conv1d;
 mod check;
 pub mod collective;
 pub mod cross_entropy;
+#[cfg(test)]
+mod damage;
 mod element;
 mod error;
 pub mod group_sparse;

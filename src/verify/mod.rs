@@ -30,6 +30,7 @@ pub mod place;
 mod random;
 pub mod ring;
 pub mod rnn;
+mod runs;
 pub mod scan_attention;
 pub mod selective_scan;
 pub mod spgemm;

@@ -1,8 +1,8 @@
 //! What holds for every product with compressed weights: sections 6, 11 and 12 of the specification.
 
 use warpwright::group_sparse::{
-    Floats, Format, GroupSparse, Matrix, Mode, Options, Parts, Pattern, ScaleScope, Weights,
-    decompress, forward, forward_into,
+    Floats, Format, GroupSparse, Matrix, Mode, Options, Parts, Pattern, ScaleScope, Scheme,
+    Weights, decompress, forward, forward_into,
 };
 use warpwright::{Cpu, Error, Tensor, f16};
 
@@ -160,6 +160,46 @@ fn wrong_tensors_are_told() {
     assert!(error.contains("use group_sparse_cpu"), "{error}");
     let error = decompress::<_, f32>(&weights, 2..4).expect_err("too many rows").to_string();
     assert!(error.contains("a range within 0..3"), "{error}");
+}
+
+/// Section 11.13: each thread with a product, and so a workspace, of its own.
+#[test]
+fn a_thousand_calls_side_by_side_give_equal_bits() {
+    use warpwright::verify::group_sparse::{Case, Rows};
+    let format = Format { rows: 40, columns: 1000, ..*small([1.0; 3]).format() };
+    let case = Case { rows: Rows::Last, ..Case::new(format) };
+    let matrix = case.matrix(&mut warpwright::verify::Random::new(5)).expect("a matrix");
+    let x: Vec<f32> = (0..1000).map(|k| (k as f32).cos()).collect();
+    for device in devices() {
+        on_backend!(device, |backend| calls_side_by_side(backend, &matrix, &x));
+    }
+}
+
+fn calls_side_by_side<B: GroupSparse>(device: &B, matrix: &Matrix, x: &[f32]) {
+    let weights = Weights::new(device, matrix).expect("weights");
+    let rows = matrix.format().rows;
+    let calls = |count: usize| -> Vec<Vec<u32>> {
+        // The last row goes on over many workers, who put it together.
+        let options = Options::default().with_scheme(Scheme::TaskCentric).with_workers(8);
+        let mut product = weights.product(1, &options).expect("a product");
+        let x = Tensor::from_slice(device, x, &[1, x.len()]).expect("x");
+        let call = |_| {
+            let mut y = Tensor::<B, f32>::new(device, &[1, rows]).expect("y");
+            product.forward_into(&x, None, &mut y).expect("it runs");
+            y.to_vec().expect("y").into_iter().map(f32::to_bits).collect()
+        };
+        (0..count).map(call).collect()
+    };
+    let right = &calls(1)[0];
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                for (number, y) in calls(500).iter().enumerate() {
+                    assert_eq!(y, right, "call {number} on {}", device.name());
+                }
+            });
+        }
+    });
 }
 
 /// On the CPU sums do not depend on the number of threads.

@@ -64,7 +64,7 @@ pub(super) fn select(worth: &Worth, format: &Format, options: &Options) -> Resul
             let found = format!("dense with {kept} kept groups of {}", format.rows * all);
             return Err(wrong_option("pattern", "auto or free where groups are pruned", found));
         }
-        Store::Auto if is_uniform => Pattern::Uniform(kept / format.rows),
+        Store::Auto if is_uniform && kept > 0 => Pattern::Uniform(kept / format.rows),
         Store::Auto | Store::Free => Pattern::Free,
     };
     Ok(gathered(&rows, pattern, worth, all))

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::format::{Coding, Matrix, ScaleScope};
+use super::format::{Coding, Matrix, Parts, Pattern, ScaleScope};
 use super::{GroupSparse, NAME, Options, Plan, Problem, Product, Weights, plan, reference};
 use crate::Result;
 use crate::backend::{Backend, Cpu};
@@ -86,44 +86,51 @@ impl GroupSparse for Cpu {
     }
 }
 
-/// A matrix as the CPU wants it.
+/// A matrix as the CPU wants it: what files hold once a row is repeated for each of its groups.
 #[derive(Debug)]
 pub struct Held {
     matrix: Matrix,
-    /// The scales in f32: a conversion for each group would cost as much as its products.
+    /// (column groups), of dense matrices: 0, 1, ...
+    all: Vec<u32>,
+    /// In f32: a conversion for each group would cost as much as its products.
     scales: Vec<f32>,
+    /// Of `asym` only.
+    zeros: Vec<u8>,
+    /// Of `affine` only.
+    offsets: Option<Vec<f32>>,
 }
 
 impl Held {
     fn new(matrix: &Matrix) -> Self {
-        Self { matrix: matrix.clone(), scales: matrix.parts().scales.iter().collect() }
-    }
-
-    /// Where scale, zero and offset of a kept group lie.
-    #[inline(always)]
-    fn place(&self, row: usize, kept: usize) -> usize {
-        match self.matrix.format().scope {
-            ScaleScope::Group => kept,
-            ScaleScope::Row => row,
+        let Parts { format, scales, zeros, offsets, .. } = matrix.parts();
+        let all = if format.pattern == Pattern::Dense { format.column_groups() } else { 0 };
+        Self {
+            all: (0..all as u32).collect(),
+            scales: of_groups(matrix, scales.iter().collect()),
+            zeros: of_groups(matrix, zeros.clone()),
+            offsets: offsets.as_ref().map(|offsets| of_groups(matrix, offsets.iter().collect())),
+            matrix: matrix.clone(),
         }
     }
 
-    #[inline(always)]
-    fn scale(&self, row: usize, kept: usize) -> f32 {
-        self.scales[self.place(row, kept)]
+    /// The column groups of some of a row's groups.
+    fn columns(&self, row: usize, kept: Range<usize>) -> &[u32] {
+        let Parts { format, col_idx, .. } = self.matrix.parts();
+        if format.pattern != Pattern::Dense {
+            return &col_idx[kept];
+        }
+        let first = row * format.column_groups();
+        &self.all[kept.start - first..kept.end - first]
     }
+}
 
-    #[inline(always)]
-    fn zero(&self, row: usize, kept: usize) -> u8 {
-        let zeros = &self.matrix.parts().zeros;
-        zeros.get(self.place(row, kept)).copied().unwrap_or(self.matrix.format().middle())
+/// A value for each group, of values for each group or each row, or of none.
+fn of_groups<T: Copy>(matrix: &Matrix, values: Vec<T>) -> Vec<T> {
+    if matrix.format().scope == ScaleScope::Group {
+        return values;
     }
-
-    #[inline(always)]
-    fn offset(&self, row: usize, kept: usize) -> f32 {
-        let offsets = self.matrix.parts().offsets.as_ref();
-        offsets.map_or(0.0, |offsets| offsets.get(self.place(row, kept)))
-    }
+    let rows = values.into_iter().enumerate();
+    rows.flat_map(|(row, value)| std::iter::repeat_n(value, matrix.row(row).len())).collect()
 }
 
 /// Decodes rows, a task each.

@@ -1,23 +1,27 @@
-//! Products on the CPU: a lane of a SIMD register has a byte of codes, or what 3 bits have instead, and takes
-//! from it one code after the other. x is put into that order first, once for all rows:
+//! Products on the CPU: a lane of a SIMD register has a byte of codes, and takes from it one code after the
+//! other. x is put into that order first, once for all rows:
 //!
 //! ```text
-//! x of a group:  [block][code of the byte][lane],   element = codes (L block + lane) + code
+//! x of a group:  [block][code of the byte][lane],   element = codes (8 block + lane) + code
 //! ```
 //!
 //! The sums of a group are multiplied with its scale, lane by lane; lanes are added up at the end of
 //! a row.
 
+use bytemuck::Zeroable;
+use pulp::f32x8;
 use rayon::prelude::*;
 
 use super::Held;
 use crate::backend::cpu::disjoint::Disjoint;
-use crate::group_sparse::format::{Format, Matrix};
+use crate::group_sparse::format::Matrix;
 use crate::group_sparse::partition::{Partition, Split};
 use crate::group_sparse::plan::Plan;
 
+mod codes;
 mod kernel;
 
+use codes::LANES;
 use kernel::Kernel;
 
 /// Vectors that each decoded group is multiplied with, in a run.
@@ -28,17 +32,17 @@ pub(super) fn sums(held: &Held, plan: &Plan, x: &[f32]) -> Vec<f32> {
     let format = held.matrix.format();
     let vectors = x.len() / format.columns;
     let mut y = vec![0.0; vectors * format.rows];
-    let staged: Vec<Vec<f32>> =
+    let staged: Vec<Vec<f32x8>> =
         x.chunks_exact(format.columns).map(|x| stage(&held.matrix, x)).collect();
     let partition = plan.partition(held.matrix.row_ptr());
     let mut first = 0;
     while first < vectors {
         let run = if first + RUN <= vectors { RUN } else { 1 };
-        let x: Vec<&[f32]> = staged[first..first + run].iter().map(Vec::as_slice).collect();
+        let x = &staged[first..first + run];
         let y = &mut y[first * format.rows..(first + run) * format.rows];
         match run {
-            RUN => run_of::<RUN>(held, &partition, &x, y),
-            _ => run_of::<1>(held, &partition, &x, y),
+            RUN => run_of::<RUN>(held, &partition, x, y),
+            _ => run_of::<1>(held, &partition, x, y),
         }
         first += run;
     }
@@ -48,48 +52,26 @@ pub(super) fn sums(held: &Held, plan: &Plan, x: &[f32]) -> Vec<f32> {
     y
 }
 
-/// The vector in the kernels' order, with zeros behind its last column.
-fn stage(matrix: &Matrix, x: &[f32]) -> Vec<f32> {
+/// The vector in the kernels' order, with zeros where lanes have no element.
+fn stage(matrix: &Matrix, x: &[f32]) -> Vec<f32x8> {
     let format = matrix.format();
-    let mut staged = vec![0.0; format.column_groups() * format.group];
-    let places = Places::of(format);
-    for (group, to) in staged.chunks_exact_mut(format.group).enumerate() {
+    let codes = codes::of_a_lane(format.bits);
+    let registers = codes::registers(codes, format.group);
+    let mut staged = vec![f32x8::zeroed(); format.column_groups() * registers];
+    let groups = bytemuck::cast_slice_mut(&mut staged).chunks_exact_mut(registers * LANES);
+    for (group, to) in groups.enumerate() {
         for (j, column) in format.group_columns(group).enumerate() {
-            to[places.place(j)] = x[matrix.input(column)];
+            let (lane, code) = (j / codes, j % codes);
+            to[(lane / LANES * codes + code) * LANES + lane % LANES] = x[matrix.input(column)];
         }
     }
     staged
 }
 
-/// Where the kernels look for the elements of a group.
-struct Places {
-    /// Codes that a lane holds.
-    codes: usize,
-    lanes: usize,
-}
-
-impl Places {
-    fn of(format: &Format) -> Self {
-        let codes = match format.bits {
-            8 => 1,
-            4 => 2,
-            2 => 4,
-            _ => 8,
-        };
-        Self { codes, lanes: (format.group / codes).min(kernel::WIDEST) }
-    }
-
-    /// That of element j.
-    fn place(&self, j: usize) -> usize {
-        let (lane, code) = (j / self.codes, j % self.codes);
-        (lane / self.lanes * self.codes + code) * self.lanes + lane % self.lanes
-    }
-}
-
 /// Multiplies with M vectors, a task per worker.
-fn run_of<const M: usize>(held: &Held, partition: &Partition<'_>, x: &[&[f32]], y: &mut [f32]) {
+fn run_of<const M: usize>(held: &Held, partition: &Partition<'_>, x: &[Vec<f32x8>], y: &mut [f32]) {
     let rows = held.matrix.format().rows;
-    let kernel = Kernel::<M>::of(held, x);
+    let kernel = Kernel::<M>::of(held, std::array::from_fn(|m| x[m].as_slice()));
     let written = Disjoint::new(y);
     let write = |row: usize, sums: [f32; M]| {
         for (m, sum) in sums.into_iter().enumerate() {

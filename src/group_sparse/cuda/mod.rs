@@ -284,9 +284,9 @@ impl Call<'_> {
 }
 
 /// The zero of a matrix that has none of its own.
-fn implicit_zero(mode: Mode, middle: u8) -> f32 {
+fn implicit_zero(mode: Mode, middle: u8) -> u32 {
     match mode {
         Mode::Sym | Mode::Asym => middle.into(),
-        Mode::Affine => 0.0,
+        Mode::Affine => 0,
     }
 }

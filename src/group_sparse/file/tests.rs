@@ -11,6 +11,8 @@ use crate::backend::Cpu;
 use crate::group_sparse::layer::{Layer, random};
 use crate::tensor::{Tensor, View};
 
+mod damage;
+
 /// A place for a file of a test.
 struct Place(PathBuf);
 

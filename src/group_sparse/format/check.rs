@@ -57,8 +57,9 @@ impl Format {
             return Err(wrong_option("bits", "2, 3, 4 or 8", self.bits));
         }
         match self.pattern {
-            Pattern::Uniform(count) if count > self.column_groups() => {
-                let expected = format!("at most {}, the groups of a row", self.column_groups());
+            // Without any group nothing in a file would bound its rows.
+            Pattern::Uniform(count) if count == 0 || count > self.column_groups() => {
+                let expected = format!("1 to {}, the groups of a row", self.column_groups());
                 Err(wrong_option("uniform_count", &expected, count))
             }
             _ => Ok(()),

@@ -294,8 +294,11 @@ mod tests {
         refused(r#""sym""#, r#""odd""#, expected);
         let expected = "uniform_count`: expected a whole number, found none";
         refused("\"free\"", "\"uniform\"", expected);
-        let expected = "uniform_count`: expected at most 2, the groups of a row, found 3";
+        let expected = "uniform_count`: expected 1 to 2, the groups of a row, found 3";
         refused("\"free\"", "\"uniform\",\"uniform_count\":3", expected);
+        let expected = "uniform_count`: expected 1 to 2, the groups of a row, found 0";
+        let none = "\"uniform\",\"uniform_count\":0";
+        refused("\"free\"", none, expected);
         let expected = "nnz_groups`: expected 4, 2 groups in each of 2 rows, found 3";
         refused("\"free\"", "\"dense\"", expected);
         let expected = "uniform_count`: expected none but for the pattern uniform, found 1";

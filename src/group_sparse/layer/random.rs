@@ -15,7 +15,7 @@ pub fn matrix(rng: &mut Rng) -> Matrix {
     let of_row = columns.div_ceil(group);
     let pattern = match rng.u8(..3) {
         0 => Pattern::Free,
-        1 => Pattern::Uniform(rng.usize(..=of_row)),
+        1 => Pattern::Uniform(rng.usize(1..=of_row)),
         _ => Pattern::Dense,
     };
     let format = Format {

@@ -15,15 +15,14 @@ pub use case::{Bias, Case, Numbers, Shard, Sizes, Tolerances};
 pub use merge::{MergeCase, MergeCases, merge_cases};
 pub use prepared::Prepared;
 
-use std::time::{Duration, Instant};
-
 #[cfg(feature = "interpreter")]
 use warpwright_ptx::interpreter::Options as Interpretation;
 
 #[cfg(feature = "interpreter")]
 use super::count::Counted;
+use super::runs::Runs;
 use super::time::{Setting, Timing};
-use super::{Comparison, Outcome, Random, Report, Size, Suite};
+use super::{Random, Report, Size, Suite};
 use crate::Result;
 use crate::attention::{Alignment, Attention, Layout, Mask, NAME, RunTime};
 use crate::backend::{Device, dispatch};
@@ -189,23 +188,11 @@ impl Suite for Cases {
 /// Runs one case on a device, in every element type and with every variant that fits.
 pub fn run_case(device: &Device, case: &Case, mut report: impl FnMut(Report)) {
     for (index, dtype) in DTYPES.into_iter().enumerate() {
-        let base = Report {
-            operation: NAME,
-            pass: "forward",
-            variant: "",
-            dtype,
-            index,
-            case: case.describe(),
-            elapsed: Duration::ZERO,
-            outcome: Outcome::Compared(Vec::new()),
-        };
-        let ran: Result<()> = dispatch!(NAME, device, dtype, |backend, T| {
-            Prepared::<T>::new(case)
-                .and_then(|prepared| run_variants(backend, &prepared, &base, &mut report))
+        Runs::of([NAME, "forward"], (index, dtype), case.describe(), &mut report, |runs| {
+            dispatch!(NAME, device, dtype, |backend, T| {
+                run_variants(backend, &Prepared::<T>::new(case)?, runs)
+            })
         });
-        if let Err(error) = ran {
-            report(Report { outcome: Outcome::from(Err(error)), ..base });
-        }
     }
 }
 
@@ -213,19 +200,13 @@ pub fn run_case(device: &Device, case: &Case, mut report: impl FnMut(Report)) {
 fn run_variants<B: Attention<T>, T: Float>(
     backend: &B,
     prepared: &Prepared<T>,
-    base: &Report,
-    report: &mut impl FnMut(Report),
+    runs: &mut Runs<'_>,
 ) -> Result<()> {
-    let mut timed = |pass, variant, run: &dyn Fn() -> Result<Vec<Comparison>>| {
-        let start = Instant::now();
-        let outcome = Outcome::from(run());
-        report(Report { pass, variant, elapsed: start.elapsed(), outcome, ..base.clone() });
-    };
     for variant in prepared.forward_variants(backend)? {
-        timed("forward", variant, &|| prepared.forward(backend, variant));
+        runs.run("forward", variant, || prepared.forward(backend, variant));
     }
     for variant in prepared.backward_variants(backend)? {
-        timed("backward", variant, &|| prepared.backward(backend, variant));
+        runs.run("backward", variant, || prepared.backward(backend, variant));
     }
     Ok(())
 }

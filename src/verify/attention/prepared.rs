@@ -17,6 +17,9 @@ use crate::tensor::{Tensor, View};
 use crate::verify::Comparison;
 use crate::verify::place::{OneBuffer, Output};
 
+/// Fewer numbers than this are few.
+const FEW: usize = 64;
+
 /// A case with its tensors and its exact results.
 pub struct Prepared<T> {
     case: Case,
@@ -32,6 +35,9 @@ pub struct Prepared<T> {
     terms: ExactGradients,
     /// The same for the gradient of the sink.
     sink_terms: f64,
+    /// The same for dv where it has few numbers, which may all be small beside the dout of which they
+    /// are sums; rounding errors of many are small beside these themselves.
+    v_terms: f64,
     tolerances: Tolerances,
     element: std::marker::PhantomData<T>,
 }
@@ -64,6 +70,8 @@ impl<T: Float> Prepared<T> {
         let (low, _, low_gradients) = evaluate(Rounding::to::<T>())?;
         let zeros = vec![0.0; delta.len()];
         let rows = [&*zeros, &*exact.lse];
+        let dout = of_outputs.out.to_f64()?;
+        let dlse = of_outputs.lse.map(|lse| lse.to_f64()).transpose()?.unwrap_or_default();
         let terms = reference::backward(&typed, &options, rows, of_outputs.out, Rounding::NONE)?;
         Ok(Self {
             case: case.clone(),
@@ -75,8 +83,9 @@ impl<T: Float> Prepared<T> {
                     largest_error(&low_gradients.v, &gradients.v),
                 ],
             },
+            v_terms: if gradients.v.len() < FEW { norm_of_finite(&dout) } else { 0.0 },
+            sink_terms: norm_of_finite(&[dout, dlse].concat()),
             terms,
-            sink_terms: sink_terms(&of_outputs)?,
             inputs,
             given,
             exact,
@@ -401,7 +410,7 @@ impl<T: Float> Prepared<T> {
                 }
                 "dv" => {
                     all.push(self.single(name, view, [v, v], dv, 1.5)?);
-                    all.push(self.in_norm("dv, norm", view, v, 0.0)?);
+                    all.push(self.in_norm("dv, norm", view, v, self.v_terms)?);
                 }
                 "dbias" => {
                     let (view, terms) = (view.to_backend(&Cpu)?, norm(&terms.bias));
@@ -428,12 +437,10 @@ fn gradients_of_outputs<B: Backend, T: Float>(
     Ok(OutputGradients { out, lse })
 }
 
-/// The norm of what gradients of sinks are sums of, under shares of at most 1.
-fn sink_terms<T: Float>(given: &OutputGradients<'_, Cpu, T>) -> Result<f64> {
-    let dlse = given.lse.map(|lse| lse.to_f64()).transpose()?.unwrap_or_default();
-    let dout = given.out.to_f64()?;
-    let finite = dout.iter().chain(&dlse).filter(|x| x.is_finite());
-    Ok(finite.map(|x| x * x).sum::<f64>().sqrt())
+/// The norm of what gradients are sums of, under shares of at most 1.
+fn norm_of_finite(values: &[f64]) -> f64 {
+    let finite = values.iter().filter(|x| x.is_finite());
+    finite.map(|x| x * x).sum::<f64>().sqrt()
 }
 
 fn largest_error(found: &[f64], exact: &[f64]) -> f64 {

@@ -12,16 +12,15 @@ pub use case::{Case, Distribution, ResetForm, Sizes};
 pub use count::count;
 pub use update::{UpdateCase, UpdateCases, run_update_case, update_cases};
 
-use std::time::{Duration, Instant};
-
 #[cfg(feature = "interpreter")]
 use warpwright_ptx::interpreter::Options as Interpretation;
 
 #[cfg(feature = "interpreter")]
 use super::count::Counted;
 use super::place::OneBuffer;
+use super::runs::Runs;
 use super::time::{Setting, Timing};
-use super::{Comparison, Outcome, Random, Report, Size, Suite};
+use super::{Comparison, Random, Report, Size, Suite};
 use crate::Result;
 use crate::backend::{Backend, Cpu, Device, Named, dispatch, on_backend};
 use crate::causal_conv1d::reference::{self, Exact, ExactGradients};
@@ -173,33 +172,19 @@ fn check_case(
     index: usize,
     report: &mut impl FnMut(Report),
 ) {
-    let base = Report {
-        operation: NAME,
-        pass: match pass {
-            Pass::Forward => "forward",
-            Pass::Backward => "backward",
-        },
-        variant: "",
-        dtype,
-        index,
-        case: case.describe(),
-        elapsed: Duration::ZERO,
-        outcome: Outcome::Compared(Vec::new()),
+    let name = match pass {
+        Pass::Forward => "forward",
+        Pass::Backward => "backward",
     };
-    let ran: Result<()> = dispatch!(NAME, device, dtype, |backend, T| {
-        Prepared::<T>::new(device, case, pass).and_then(|prepared| {
+    Runs::of([NAME, name], (index, dtype), case.describe(), report, |runs| {
+        dispatch!(NAME, device, dtype, |backend, T| {
+            let prepared = Prepared::<T>::new(device, case, pass)?;
             for variant in prepared.variants(backend)? {
-                let start = Instant::now();
-                let outcome = Outcome::from(prepared.run(backend, variant));
-                let elapsed = start.elapsed();
-                report(Report { variant, elapsed, outcome, ..base.clone() });
+                runs.run(name, variant, || prepared.run(backend, variant));
             }
             Ok(())
         })
     });
-    if let Err(error) = ran {
-        report(Report { outcome: Outcome::from(Err(error)), ..base });
-    }
 }
 
 /// A pass of a case with its tensors and its exact results.

@@ -13,15 +13,14 @@ pub use count::count;
 pub use case::{Case, Rows};
 pub use prepared::Prepared;
 
-use std::time::{Duration, Instant};
-
 #[cfg(feature = "interpreter")]
 use warpwright_ptx::interpreter::Options as Interpretation;
 
 #[cfg(feature = "interpreter")]
 use super::count::Counted;
+use super::runs::Runs;
 use super::time::{Setting, Timing};
-use super::{Comparison, Outcome, Random, Report, Size, Suite};
+use super::{Random, Report, Size, Suite};
 use crate::Result;
 use crate::backend::{Device, dispatch};
 use crate::element::{DType, Float};
@@ -69,7 +68,7 @@ fn edge_cases() -> Vec<Case> {
         Case::new(format(5, 3, 128, 4, Pattern::Dense)),
         Case::new(format(1, 1, 8, 2, Pattern::Free)),
         Case { rows: Rows::Empty, bias: Some(DType::F16), ..free.clone() },
-        Case { rows: Rows::Kept(1), ..free.clone() },
+        Case { rows: Rows::Kept(1), workers: Some(40), ..free.clone() },
         Case { rows: Rows::Last, ..Case::new(format(1001, 100, 16, 4, Pattern::Free)) },
         Case { rows: Rows::Empty, vectors: 0, ..free.clone() },
         // More column groups than 16 bits count, and as many as they do.
@@ -78,7 +77,9 @@ fn edge_cases() -> Vec<Case> {
             scales: DType::F16,
             ..Case::new(format(3, 65_537 * 8 - 3, 8, 4, Pattern::Free))
         },
-        Case { rows: Rows::Kept(9), ..Case::new(format(3, 65_535 * 8, 8, 8, Pattern::Free)) },
+        Case { rows: Rows::Kept(9), ..Case::new(format(3, 65_536 * 8, 8, 8, Pattern::Free)) },
+        // More rows than 16 bits count.
+        Case { rows: Rows::Kept(40_000), ..Case::new(format(65_537, 8, 8, 4, Pattern::Free)) },
     ];
     // A row over several workers, at every boundary between tiles.
     for workers in [1, 2, 3, 7, 40] {
@@ -157,23 +158,11 @@ impl Suite for Cases {
 /// Runs one case on a device, with x in every type and with every variant that fits.
 pub fn run_case(device: &Device, case: &Case, mut report: impl FnMut(Report)) {
     for (index, dtype) in DTYPES.into_iter().enumerate() {
-        let base = Report {
-            operation: NAME,
-            pass: "product",
-            variant: "",
-            dtype,
-            index,
-            case: case.describe(),
-            elapsed: Duration::ZERO,
-            outcome: Outcome::Compared(Vec::new()),
-        };
-        let ran: Result<()> = dispatch!(NAME, device, dtype, |backend, T| {
-            Prepared::new(case, dtype)
-                .and_then(|prepared| run_variants::<_, T>(backend, &prepared, &base, &mut report))
+        Runs::of([NAME, "product"], (index, dtype), case.describe(), &mut report, |runs| {
+            dispatch!(NAME, device, dtype, |backend, T| {
+                run_variants::<_, T>(backend, &Prepared::new(case, dtype)?, runs)
+            })
         });
-        if let Err(error) = ran {
-            report(Report { outcome: Outcome::from(Err(error)), ..base });
-        }
     }
 }
 
@@ -181,17 +170,11 @@ pub fn run_case(device: &Device, case: &Case, mut report: impl FnMut(Report)) {
 fn run_variants<B: GroupSparse, T: Float>(
     backend: &B,
     prepared: &Prepared,
-    base: &Report,
-    report: &mut impl FnMut(Report),
+    runs: &mut Runs<'_>,
 ) -> Result<()> {
-    let mut timed = |pass, variant, run: &dyn Fn() -> Result<Vec<Comparison>>| {
-        let start = Instant::now();
-        let outcome = Outcome::from(run());
-        report(Report { pass, variant, elapsed: start.elapsed(), outcome, ..base.clone() });
-    };
     for variant in prepared.variants(backend)? {
-        timed("product", variant, &|| prepared.product(backend, variant));
+        runs.run("product", variant, || prepared.product(backend, variant));
     }
-    timed("decompress", "group_sparse_decompress", &|| prepared.decompress::<B, T>(backend));
+    runs.run("decompress", "group_sparse_decompress", || prepared.decompress::<B, T>(backend));
     Ok(())
 }

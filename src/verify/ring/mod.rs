@@ -16,6 +16,7 @@ use warpwright_ptx::interpreter::Options as Interpretation;
 
 #[cfg(feature = "interpreter")]
 use super::count::Counted;
+use super::runs::Runs;
 use super::time::{Setting, Timing};
 use super::{Outcome, Random, Report, Size, Suite};
 use crate::Result;
@@ -136,23 +137,11 @@ impl Suite for Cases {
 /// Runs one case on a device, in every element type and by every schedule.
 pub fn run_case(device: &Device, case: &Case, mut report: impl FnMut(Report)) {
     for (index, dtype) in DTYPES.into_iter().enumerate() {
-        let base = Report {
-            operation: NAME,
-            pass: "forward",
-            variant: "",
-            dtype,
-            index,
-            case: case.describe(),
-            elapsed: Duration::ZERO,
-            outcome: Outcome::Compared(Vec::new()),
-        };
-        let ran: Result<()> = dispatch!(NAME, device, dtype, |backend, T| {
-            Prepared::<T>::new(case)
-                .map(|prepared| run_schedules(backend, &prepared, &base, &mut report))
+        Runs::of([NAME, "forward"], (index, dtype), case.describe(), &mut report, |runs| {
+            dispatch!(NAME, device, dtype, |backend, T| {
+                run_schedules(backend, &Prepared::<T>::new(case)?, runs)
+            })
         });
-        if let Err(error) = ran {
-            report(Report { outcome: Outcome::from(Err(error)), ..base });
-        }
     }
 }
 
@@ -160,9 +149,8 @@ pub fn run_case(device: &Device, case: &Case, mut report: impl FnMut(Report)) {
 fn run_schedules<B: Attention<T> + Lines, T: Float>(
     backend: &B,
     prepared: &Prepared<T>,
-    base: &Report,
-    report: &mut impl FnMut(Report),
-) {
+    runs: &mut Runs<'_>,
+) -> Result<()> {
     for algorithm in prepared.case().algorithms() {
         let case = prepared.case().with_algorithm(algorithm);
         let ran = prepared.run(backend, &case);
@@ -171,13 +159,8 @@ fn run_schedules<B: Attention<T> + Lines, T: Float>(
                 Ok(ran) => (ran.elapsed[i], prepared.compare(ran, &case, pass)),
                 Err(error) => (Duration::ZERO, Err(error.clone())),
             };
-            report(Report {
-                pass: pass.name(),
-                variant: algorithm.name(),
-                elapsed,
-                outcome: Outcome::from(compared),
-                ..base.clone()
-            });
+            runs.tell(pass.name(), algorithm.name(), elapsed, Outcome::from(compared));
         }
     }
+    Ok(())
 }

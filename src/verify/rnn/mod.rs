@@ -13,15 +13,16 @@ pub use count::{Pass, count};
 pub use case::{Before, Case, Given, Lengths, Sizes, Tolerance, Tolerances};
 pub use prepared::Prepared;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 #[cfg(feature = "interpreter")]
 use warpwright_ptx::interpreter::Options as Interpretation;
 
 #[cfg(feature = "interpreter")]
 use super::count::Counted;
+use super::runs::Runs;
 use super::time::{Setting, Timing};
-use super::{Comparison, Outcome, Random, Report, Size, Suite};
+use super::{Outcome, Random, Report, Size, Suite};
 use crate::Result;
 use crate::backend::{Device, dispatch};
 use crate::element::{DType, Float};
@@ -171,23 +172,11 @@ fn beyond_the_interpreter(case: &Case, index: usize) -> Report {
 pub fn run_case(device: &Device, case: &Case, mut report: impl FnMut(Report)) {
     for (index, dtype) in DTYPES.into_iter().enumerate() {
         let case = &case.in_dtype(dtype);
-        let base = Report {
-            operation: NAME,
-            pass: "forward",
-            variant: "",
-            dtype,
-            index,
-            case: case.describe(),
-            elapsed: Duration::ZERO,
-            outcome: Outcome::Compared(Vec::new()),
-        };
-        let ran: Result<()> = dispatch!(NAME, device, dtype, |backend, T| {
-            Prepared::<T>::new(case)
-                .and_then(|prepared| run_variants(backend, &prepared, &base, &mut report))
+        Runs::of([NAME, "forward"], (index, dtype), case.describe(), &mut report, |runs| {
+            dispatch!(NAME, device, dtype, |backend, T| {
+                run_variants(backend, &Prepared::<T>::new(case)?, runs)
+            })
         });
-        if let Err(error) = ran {
-            report(Report { outcome: Outcome::from(Err(error)), ..base });
-        }
     }
 }
 
@@ -195,19 +184,13 @@ pub fn run_case(device: &Device, case: &Case, mut report: impl FnMut(Report)) {
 fn run_variants<B: Rnn<T>, T: Float>(
     backend: &B,
     prepared: &Prepared<T>,
-    base: &Report,
-    report: &mut impl FnMut(Report),
+    runs: &mut Runs<'_>,
 ) -> Result<()> {
-    let mut timed = |pass, variant, run: &dyn Fn() -> Result<Vec<Comparison>>| {
-        let start = Instant::now();
-        let outcome = Outcome::from(run());
-        report(Report { pass, variant, elapsed: start.elapsed(), outcome, ..base.clone() });
-    };
     for variant in prepared.forward_variants(backend)? {
-        timed("forward", variant, &|| prepared.forward(backend, variant));
+        runs.run("forward", variant, || prepared.forward(backend, variant));
     }
     for variant in prepared.backward_variants(backend)? {
-        timed("backward", variant, &|| prepared.backward(backend, variant));
+        runs.run("backward", variant, || prepared.backward(backend, variant));
     }
     Ok(())
 }

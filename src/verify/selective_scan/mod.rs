@@ -14,16 +14,15 @@ pub use count::{count, count_both};
 use backward::PreparedBackward;
 pub use case::{Case, Distribution, ResetForm, Sizes};
 
-use std::time::{Duration, Instant};
-
 #[cfg(feature = "interpreter")]
 use warpwright_ptx::interpreter::Options as Interpretation;
 
 #[cfg(feature = "interpreter")]
 use super::count::Counted;
 use super::place::OneBuffer;
+use super::runs::Runs;
 use super::time::{Setting, Timing};
-use super::{Comparison, Outcome, Random, Report, Size, Suite};
+use super::{Comparison, Random, Report, Size, Suite};
 use crate::Result;
 use crate::backend::{Cpu, Device, Named, dispatch, on_backend};
 use crate::element::{DType, Element, Float};
@@ -198,47 +197,25 @@ fn check_case(
     index: usize,
     report: &mut impl FnMut(Report),
 ) {
-    let base = Report {
-        operation: NAME,
-        pass: "forward",
-        variant: "",
-        dtype,
-        index,
-        case: case.describe(),
-        elapsed: Duration::ZERO,
-        outcome: Outcome::Compared(Vec::new()),
-    };
-    let ran: Result<()> = dispatch!(NAME, device, dtype, |backend, T| {
-        Prepared::<T>::new(case, case.tolerances(device, dtype)).and_then(|prepared| {
+    Runs::of([NAME, "forward"], (index, dtype), case.describe(), report, |runs| {
+        dispatch!(NAME, device, dtype, |backend, T| {
+            let prepared = Prepared::<T>::new(case, case.tolerances(device, dtype))?;
             for variant in prepared.variants(backend)? {
-                let start = Instant::now();
-                let outcome = Outcome::from(prepared.run(backend, variant));
-                let elapsed = start.elapsed();
-                report(Report { variant, elapsed, outcome, ..base.clone() });
+                runs.run("forward", variant, || prepared.run(backend, variant));
             }
             Ok(())
         })
     });
-    if let Err(error) = ran {
-        report(Report { outcome: Outcome::from(Err(error)), ..base.clone() });
-    }
-    let base = Report { pass: "backward", ..base };
-    let ran: Result<()> = dispatch!(NAME, device, dtype, |backend, T| {
-        PreparedBackward::<T>::new(case, case.gradient_tolerances(device, dtype)).and_then(
-            |prepared| {
-                for variant in prepared.variants(backend)? {
-                    let start = Instant::now();
-                    let outcome = Outcome::from(prepared.run(backend, variant));
-                    let elapsed = start.elapsed();
-                    report(Report { variant, elapsed, outcome, ..base.clone() });
-                }
-                Ok(())
-            },
-        )
+    Runs::of([NAME, "backward"], (index, dtype), case.describe(), report, |runs| {
+        dispatch!(NAME, device, dtype, |backend, T| {
+            let tolerances = case.gradient_tolerances(device, dtype);
+            let prepared = PreparedBackward::<T>::new(case, tolerances)?;
+            for variant in prepared.variants(backend)? {
+                runs.run("backward", variant, || prepared.run(backend, variant));
+            }
+            Ok(())
+        })
     });
-    if let Err(error) = ran {
-        report(Report { outcome: Outcome::from(Err(error)), ..base });
-    }
 }
 
 /// A case with its tensors and its exact results.

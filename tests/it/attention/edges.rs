@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use warpwright::attention::{Alignment, Mask, Options, Positions, Sight};
-use warpwright::verify::attention::{Bias, Case, Numbers, Sizes};
+use warpwright::verify::attention::{Bias, Case, Numbers, Sizes, run_case};
 use warpwright::{Cpu, DType, Device, DeviceFloat, Named, Tensor, View, bf16, f16};
 
 use super::{assert_all_same_bits, assert_close, change, everything, numbers, run, tensor, ways};
@@ -305,5 +305,24 @@ fn scores_near_the_limit_of_f16_stay_finite() {
             let lse = tensor::<f32>(&scores, &[1, 1, 2]);
             assert_close(DType::F16, "lse", &found["lse"], &lse, &what);
         }
+    }
+}
+
+/// A case of the full grid, in which both numbers of dv are small beside the terms that they are sums of.
+#[test]
+fn few_gradients_may_be_small_in_16_bits() {
+    let sizes = Sizes { queries: 3, keys: 2, ..Sizes::square([1, 2, 1, 1, 1]) };
+    let case = Case {
+        mask: Mask::causal().with_alignment(Alignment::TopLeft),
+        sink: true,
+        narrow: true,
+        one_buffer: true,
+        seed: 954_681_407,
+        ..Case::new(sizes)
+    };
+    for device in devices() {
+        let mut complaints = Vec::new();
+        run_case(device, &case, |report| complaints.extend(report.complaint()));
+        assert!(complaints.is_empty(), "{}", complaints.join("\n"));
     }
 }

@@ -20,8 +20,7 @@ fn case(rows: usize, columns: usize, group: usize, pruned: usize) -> Case {
 /// One vector and 4 bits. So many workers have a share each that x, which each block reads once, is
 /// small next to it; the planned number of them on a large device reads x from its second cache.
 ///
-/// At most 5 instructions per weight are wanted. Of a dense matrix in groups of 16 it is 5.13, so that
-/// the bounds here only keep it from growing: they are to fall, not to rise.
+/// A zero for each group takes 8 instructions a group more.
 #[test]
 fn products_read_what_is_kept_and_little_else() {
     for group in [16, 32] {
@@ -43,7 +42,7 @@ fn products_read_what_is_kept_and_little_else() {
                     "{what}: {bytes:.3} of the least bytes, {per_weight:.2} instructions per weight"
                 );
                 assert!(bytes <= 1.05, "{what}: {bytes:.3} of the least bytes");
-                let most = if mode == Mode::Sym { 5.5 } else { 6.25 };
+                let most = if mode == Mode::Sym { 5.0 } else { 5.5 };
                 assert!(per_weight <= most, "{what}: {per_weight:.2} instructions per weight");
                 for kernel in &counted.kernels {
                     assert_eq!(kernel.total().bank_conflicts(), 0, "{}, {what}", kernel.kernel);

@@ -165,22 +165,3 @@ fn fields_are_finite_and_shown() {
     assert_eq!(table.lines().count(), fields.len());
     assert!(table.lines().next().is_some_and(|line| line.starts_with("n   ")), "{table}");
 }
-
-/// Prints seconds by million weights of one thread; by hand, in release.
-#[test]
-#[ignore = "a measurement"]
-fn speed() {
-    let (rows, columns) = (1024, 1024);
-    let weight = view(&weights(rows, columns, 28), &[rows, columns]);
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
-    let base = Options::default().with_sparsity(0.5).with_scale_dtype(DType::F16);
-    for mode in Mode::ALL {
-        for range in [Range::Rtn, Range::Search] {
-            let dense = base.clone().with_sparsity(0.0).with_mode(mode).with_range(range);
-            let none = Calibration::none();
-            let run = || compress("w", &weight, &none, &dense).unwrap();
-            let seconds = pool.install(run).seconds;
-            println!("{mode} {range}: {seconds:?}");
-        }
-    }
-}

@@ -1,271 +1,289 @@
-//! The sum of a row's groups, in SIMD registers.
+//! The sum of a row's groups, in registers of eight lanes.
+//!
+//! A code becomes a number by its place in the mantissa of 2²³, exactly: (2²³ + q) - (2²³ + z) = q - z.
 
+use std::marker::PhantomData;
 use std::ops::Range;
 
-use pulp::{Arch, Simd, WithSimd};
+use pulp::{NullaryFnOnce, Scalar256b, Simd, f32x8, u32x8};
 
+use super::codes::{Codes, Eight, Four, LANES, Three, Two, registers};
 use crate::group_sparse::cpu::Held;
-use crate::group_sparse::format::{Mode, Parts, Pattern};
-
-/// Most lanes that work side by side; fewer where a group has less.
-pub(super) const WIDEST: usize = 16;
 
 /// A matrix and M vectors in the kernels' order.
 pub(super) struct Kernel<'a, const M: usize> {
-    arch: Arch,
     held: &'a Held,
-    x: &'a [&'a [f32]],
+    x: [&'a [f32x8]; M],
+    level: Level,
+    sum: Sum<'a, M>,
 }
 
+/// The sums of some groups of a row. Each grouping has a function of its own, in which loops are short and
+/// of known length.
+type Sum<'a, const M: usize> = fn(&Kernel<'a, M>, row: usize, kept: Range<usize>) -> [f32; M];
+
 impl<'a, const M: usize> Kernel<'a, M> {
-    pub fn of(held: &'a Held, x: &'a [&'a [f32]]) -> Self {
-        Self { arch: Arch::new(), held, x }
+    pub fn of(held: &'a Held, x: [&'a [f32x8]; M]) -> Self {
+        let format = held.matrix.format();
+        macro_rules! by_group {
+            ($codes:ty) => {
+                match format.group {
+                    8 => Self::sum_of::<$codes, 8>,
+                    16 => Self::sum_of::<$codes, 16>,
+                    32 => Self::sum_of::<$codes, 32>,
+                    64 => Self::sum_of::<$codes, 64>,
+                    // There is no other.
+                    _ => Self::sum_of::<$codes, 128>,
+                }
+            };
+        }
+        let sum: Sum<'a, M> = match format.bits {
+            8 => by_group!(Eight),
+            4 => by_group!(Four),
+            2 => by_group!(Two),
+            _ => by_group!(Three),
+        };
+        Self { held, x, level: Level::here(), sum }
     }
 
     /// The sums of some groups of a row, one for each vector.
     pub fn sum(&self, row: usize, kept: Range<usize>) -> [f32; M] {
-        let Self { arch, held, x } = *self;
-        arch.dispatch(Row { held, x, row, kept })
+        (self.sum)(self, row, kept)
+    }
+
+    fn sum_of<C: Codes, const G: usize>(&self, row: usize, kept: Range<usize>) -> [f32; M] {
+        let held = self.held;
+        let bytes = G * C::BITS / 8;
+        let row = Row::<C, G, M> {
+            codes: &held.matrix.parts().codes[kept.start * bytes..kept.end * bytes],
+            columns: held.columns(row, kept.clone()),
+            scales: &held.scales[kept.clone()],
+            zeros: held.zeros.get(kept.clone()).unwrap_or(&[]),
+            middle: held.matrix.format().middle(),
+            offsets: held.offsets.as_ref().map(|offsets| &offsets[kept]),
+            x: self.x,
+            of: PhantomData,
+        };
+        match self.level {
+            #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+            Level::V3(simd) => simd.vectorize(On { simd, row }),
+            Level::Plain => On { simd: Scalar256b, row }.call(),
+        }
     }
 }
 
-struct Row<'a, const M: usize> {
-    held: &'a Held,
-    x: &'a [&'a [f32]],
-    row: usize,
-    kept: Range<usize>,
+/// What the machine has.
+#[derive(Clone, Copy)]
+enum Level {
+    /// AVX2 and FMA.
+    #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+    V3(pulp::x86::V3),
+    Plain,
 }
 
-impl<const M: usize> WithSimd for Row<'_, M> {
+impl Level {
+    fn here() -> Self {
+        #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+        if let Some(simd) = pulp::x86::V3::try_new() {
+            return Self::V3(simd);
+        }
+        Self::Plain
+    }
+}
+
+/// Registers of eight lanes, and how bytes come into them.
+pub(super) trait Octet: Simd<f32s = f32x8, u32s = u32x8> {
+    fn widen(self, bytes: [u8; LANES]) -> u32x8;
+
+    /// x y + z: rounded once where the machine has an instruction for it, which a call would be much
+    /// slower than.
+    fn fused(self, x: f32x8, y: f32x8, z: f32x8) -> f32x8;
+}
+
+#[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+impl Octet for pulp::x86::V3 {
+    #[inline(always)]
+    fn widen(self, bytes: [u8; LANES]) -> u32x8 {
+        let bytes = pulp::u64x2(u64::from_le_bytes(bytes), 0);
+        pulp::cast(self.avx2._mm256_cvtepu8_epi32(pulp::cast(bytes)))
+    }
+
+    #[inline(always)]
+    fn fused(self, x: f32x8, y: f32x8, z: f32x8) -> f32x8 {
+        self.mul_add_f32s(x, y, z)
+    }
+}
+
+impl Octet for Scalar256b {
+    #[inline(always)]
+    fn widen(self, bytes: [u8; LANES]) -> u32x8 {
+        pulp::cast(bytes.map(u32::from))
+    }
+
+    #[inline(always)]
+    fn fused(self, x: f32x8, y: f32x8, z: f32x8) -> f32x8 {
+        self.add_f32s(self.mul_f32s(x, y), z)
+    }
+}
+
+/// Some groups of a row, and the vectors.
+struct Row<'a, C, const G: usize, const M: usize> {
+    codes: &'a [u8],
+    columns: &'a [u32],
+    scales: &'a [f32],
+    /// Of `asym` only.
+    zeros: &'a [u8],
+    /// The zero of groups that have none.
+    middle: u8,
+    /// Of `affine` only.
+    offsets: Option<&'a [f32]>,
+    x: [&'a [f32x8]; M],
+    of: PhantomData<C>,
+}
+
+/// A row with the instructions that it is summed by.
+struct On<'a, S, C, const G: usize, const M: usize> {
+    simd: S,
+    row: Row<'a, C, G, M>,
+}
+
+impl<S: Octet, C: Codes, const G: usize, const M: usize> NullaryFnOnce for On<'_, S, C, G, M> {
     type Output = [f32; M];
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) -> [f32; M] {
-        let format = self.held.matrix.format();
-        macro_rules! lanes {
-            ($codes:ty: $($lanes:literal)*) => {
-                match (format.group / <$codes>::CODES).min(WIDEST) {
-                    $($lanes => self.sum::<S, $codes, $lanes>(simd),)*
-                    // There are no other lengths of groups.
-                    _ => [0.0; M],
-                }
-            };
-        }
-        match format.bits {
-            8 => lanes!(Eight: 8 16),
-            4 => lanes!(Four: 4 8 16),
-            2 => lanes!(Two: 2 4 8 16),
-            _ => lanes!(Three: 1 2 4 8 16),
-        }
-    }
-}
-
-impl<const M: usize> Row<'_, M> {
-    #[inline(always)]
-    fn sum<S: Simd, C: Codes, const L: usize>(self, simd: S) -> [f32; M] {
-        let Self { held, x, row, kept } = self;
-        let Parts { format, col_idx, codes, .. } = held.matrix.parts();
-        let bytes = format.group_bytes();
-        // A division for each group would cost as much as its products.
-        let first = held.matrix.row_ptr()[row] as usize;
-        let is_dense = format.pattern == Pattern::Dense;
-        let mut sums = [[0.0f32; L]; M];
-        for t in kept {
-            let scale = held.scale(row, t);
-            let column = if is_dense { t - first } else { col_idx[t] as usize };
-            let begin = column * format.group;
-            let codes = &codes[t * bytes..(t + 1) * bytes];
-            let group = Packed { codes, lanes: format.group / C::CODES };
-            let mut of_x: [&[f32]; M] = [&[]; M];
-            for m in 0..M {
-                of_x[m] = &x[m][begin..begin + format.group];
-            }
-            match format.mode {
-                Mode::Affine => {
-                    group.add_affine::<S, C, L, M>(
-                        simd,
-                        scale,
-                        held.offset(row, t),
-                        of_x,
-                        &mut sums,
-                    );
-                }
-                Mode::Sym | Mode::Asym => {
-                    let zero = i32::from(held.zero(row, t));
-                    let products = group.products::<S, C, L, M>(simd, zero, of_x);
-                    for m in 0..M {
-                        for l in 0..L {
-                            sums[m][l] = fused::<S>(scale, products[m][l], sums[m][l]);
-                        }
-                    }
-                }
-            }
-        }
+    fn call(self) -> [f32; M] {
+        let Self { simd, row } = self;
+        let sums = match row.offsets {
+            None => row.sum(simd),
+            Some(offsets) => row.sum_affine(simd, offsets),
+        };
         let mut total = [0.0; M];
         for m in 0..M {
-            total[m] = across(sums[m]);
+            total[m] = simd.reduce_sum_f32s(sums[m]);
         }
         total
     }
 }
 
-/// A group's codes.
-#[derive(Clone, Copy)]
-struct Packed<'a> {
-    codes: &'a [u8],
-    /// Lanes of all blocks.
-    lanes: usize,
-}
-
-impl Packed<'_> {
-    /// Σ (q - z) x, lane by lane.
+impl<C: Codes, const G: usize, const M: usize> Row<'_, C, G, M> {
+    /// The groups' codes and columns.
     #[inline(always)]
-    fn products<S: Simd, C: Codes, const L: usize, const M: usize>(
-        self,
-        _simd: S,
-        zero: i32,
-        x: [&[f32]; M],
-    ) -> [[f32; L]; M] {
-        let mut sums = [[0.0f32; L]; M];
-        for block in 0..self.lanes / L {
-            let words = C::words::<L>(self.codes, block, self.lanes);
-            for code in 0..C::CODES {
-                let at = (block * C::CODES + code) * L;
-                let mut d = [0.0f32; L];
-                for l in 0..L {
-                    d[l] = (C::code(words[l], code) - zero) as f32;
-                }
-                for m in 0..M {
-                    let x = &x[m][at..at + L];
-                    for l in 0..L {
-                        sums[m][l] = fused::<S>(d[l], x[l], sums[m][l]);
-                    }
-                }
+    fn groups<S: Octet>(&self, simd: S) -> impl Iterator<Item = Group<'_, S, C, G>> {
+        let codes = self.codes.chunks_exact(G * C::BITS / 8);
+        codes.zip(self.columns).map(move |(codes, &column)| Group {
+            simd,
+            codes,
+            column: column as usize,
+            of: PhantomData,
+        })
+    }
+
+    /// s (q - z).
+    #[inline(always)]
+    fn sum<S: Octet>(&self, simd: S) -> [f32x8; M] {
+        let middle = simd.splat_f32s(shifted(self.middle));
+        let mut zeros = self.zeros.iter();
+        let mut sums = [simd.splat_f32s(0.0); M];
+        for (group, &scale) in self.groups(simd).zip(self.scales) {
+            let zero = match zeros.next() {
+                Some(&zero) => simd.splat_f32s(shifted(zero)),
+                None => middle,
+            };
+            let products = group.products(zero, self.x);
+            for m in 0..M {
+                sums[m] = simd.fused(simd.splat_f32s(scale), products[m], sums[m]);
             }
         }
         sums
     }
 
+    /// s q + m.
+    #[inline(always)]
+    fn sum_affine<S: Octet>(&self, simd: S, offsets: &[f32]) -> [f32x8; M] {
+        let mut sums = [simd.splat_f32s(0.0); M];
+        for ((group, &scale), &offset) in self.groups(simd).zip(self.scales).zip(offsets) {
+            let [scale, offset] = [scale, offset].map(|x| simd.splat_f32s(x));
+            group.add_affine(scale, offset, self.x, &mut sums);
+        }
+        sums
+    }
+}
+
+/// A group's codes, and where it lies.
+struct Group<'a, S, C, const G: usize> {
+    simd: S,
+    codes: &'a [u8],
+    column: usize,
+    of: PhantomData<C>,
+}
+
+impl<S: Octet, C: Codes, const G: usize> Group<'_, S, C, G> {
+    /// A vector's elements.
+    #[inline(always)]
+    fn elements<'a>(&self, x: &'a [f32x8]) -> &'a [f32x8] {
+        let count = registers(C::CODES, G);
+        &x[self.column * count..(self.column + 1) * count]
+    }
+
+    /// Σ (q - z) x, lane by lane; `zero` is 2²³ + z.
+    #[inline(always)]
+    fn products<const M: usize>(&self, zero: f32x8, x: [&[f32x8]; M]) -> [f32x8; M] {
+        let simd = self.simd;
+        // Two sums, for the additions' latency.
+        let mut sums = [[simd.splat_f32s(0.0); 2]; M];
+        for block in 0..registers(C::CODES, G) / C::CODES {
+            let words = C::words::<S, G>(simd, self.codes, block);
+            for code in 0..C::CODES {
+                let i = block * C::CODES + code;
+                let d = simd.sub_f32s(shifted_lanes(simd, C::code(simd, words, code)), zero);
+                for m in 0..M {
+                    sums[m][i % 2] = simd.fused(d, self.elements(x[m])[i], sums[m][i % 2]);
+                }
+            }
+        }
+        let mut products = [simd.splat_f32s(0.0); M];
+        for m in 0..M {
+            products[m] = simd.add_f32s(sums[m][0], sums[m][1]);
+        }
+        products
+    }
+
     /// Adds (s q + m) x, lane by lane.
     #[inline(always)]
-    fn add_affine<S: Simd, C: Codes, const L: usize, const M: usize>(
-        self,
-        _simd: S,
-        scale: f32,
-        offset: f32,
-        x: [&[f32]; M],
-        sums: &mut [[f32; L]; M],
+    fn add_affine<const M: usize>(
+        &self,
+        scale: f32x8,
+        offset: f32x8,
+        x: [&[f32x8]; M],
+        sums: &mut [f32x8; M],
     ) {
-        for block in 0..self.lanes / L {
-            let words = C::words::<L>(self.codes, block, self.lanes);
+        let simd = self.simd;
+        let zero = simd.splat_f32s(shifted(0));
+        for block in 0..registers(C::CODES, G) / C::CODES {
+            let words = C::words::<S, G>(simd, self.codes, block);
             for code in 0..C::CODES {
-                let at = (block * C::CODES + code) * L;
-                let mut d = [0.0f32; L];
-                for l in 0..L {
-                    d[l] = fused::<S>(scale, C::code(words[l], code) as f32, offset);
-                }
+                let i = block * C::CODES + code;
+                let q = simd.sub_f32s(shifted_lanes(simd, C::code(simd, words, code)), zero);
+                let d = simd.fused(scale, q, offset);
                 for m in 0..M {
-                    let x = &x[m][at..at + L];
-                    for l in 0..L {
-                        sums[m][l] = fused::<S>(d[l], x[l], sums[m][l]);
-                    }
+                    sums[m] = simd.fused(d, self.elements(x[m])[i], sums[m]);
                 }
             }
         }
     }
 }
 
-/// x y + z: rounded once where the machine has an instruction for it, which a call would be much
-/// slower than.
+/// 2²³.
+const SHIFT: u32 = 0x4B00_0000;
+
+/// 2²³ + q.
 #[inline(always)]
-fn fused<S: Simd>(x: f32, y: f32, z: f32) -> f32 {
-    if size_of::<S::f32s>() > size_of::<f32>() { x.mul_add(y, z) } else { x * y + z }
+fn shifted(code: u8) -> f32 {
+    f32::from_bits(SHIFT | u32::from(code))
 }
 
-/// The sum of all lanes, by halves.
+/// The same for each lane.
 #[inline(always)]
-fn across<const L: usize>(mut lanes: [f32; L]) -> f32 {
-    let mut half = L / 2;
-    while half > 0 {
-        for l in 0..half {
-            lanes[l] += lanes[l + half];
-        }
-        half /= 2;
-    }
-    lanes[0]
-}
-
-/// How a lane reads codes.
-trait Codes {
-    /// Codes that a lane holds.
-    const CODES: usize;
-
-    /// What the lanes of a block hold.
-    fn words<const L: usize>(group: &[u8], block: usize, lanes: usize) -> [u32; L];
-
-    /// One of the codes of a lane.
-    fn code(word: u32, code: usize) -> i32;
-}
-
-/// Lanes that hold a byte.
-#[inline(always)]
-fn bytes<const L: usize>(group: &[u8], block: usize) -> [u32; L] {
-    let bytes = &group[block * L..block * L + L];
-    let mut words = [0; L];
-    for l in 0..L {
-        words[l] = u32::from(bytes[l]);
-    }
-    words
-}
-
-macro_rules! codes_in_bytes {
-    ($($name:ident: $bits:literal;)*) => {
-        $(
-            struct $name;
-
-            impl Codes for $name {
-                const CODES: usize = 8 / $bits;
-
-                #[inline(always)]
-                fn words<const L: usize>(group: &[u8], block: usize, _lanes: usize) -> [u32; L] {
-                    bytes(group, block)
-                }
-
-                #[inline(always)]
-                fn code(word: u32, code: usize) -> i32 {
-                    (word >> ($bits * code) & ((1 << $bits) - 1)) as i32
-                }
-            }
-        )*
-    };
-}
-
-codes_in_bytes! {
-    Eight: 8;
-    Four: 4;
-    Two: 2;
-}
-
-/// Two bytes of low bits, and above them one of high bits.
-struct Three;
-
-impl Codes for Three {
-    const CODES: usize = 8;
-
-    #[inline(always)]
-    fn words<const L: usize>(group: &[u8], block: usize, lanes: usize) -> [u32; L] {
-        let low = &group[2 * block * L..2 * (block + 1) * L];
-        let high = &group[2 * lanes + block * L..2 * lanes + (block + 1) * L];
-        let mut words = [0; L];
-        for l in 0..L {
-            words[l] =
-                u32::from(low[2 * l]) | u32::from(low[2 * l + 1]) << 8 | u32::from(high[l]) << 16;
-        }
-        words
-    }
-
-    #[inline(always)]
-    fn code(word: u32, code: usize) -> i32 {
-        (word >> (2 * code) & 3 | (word >> (16 + code) & 1) << 2) as i32
-    }
+fn shifted_lanes<S: Octet>(simd: S, codes: u32x8) -> f32x8 {
+    simd.transmute_f32s_u32s(simd.or_u32s(codes, simd.splat_u32s(SHIFT)))
 }

@@ -10,8 +10,6 @@ pub use case::{Case, Slots};
 #[cfg_attr(docsrs, doc(cfg(feature = "interpreter")))]
 pub use count::count;
 
-use std::time::{Duration, Instant};
-
 #[cfg(feature = "interpreter")]
 use warpwright_ptx::interpreter::Options as Interpretation;
 
@@ -27,8 +25,9 @@ use crate::tensor::{Tensor, View};
 #[cfg(feature = "interpreter")]
 use crate::verify::count::Counted;
 use crate::verify::place::{OneBuffer, Output};
+use crate::verify::runs::Runs;
 use crate::verify::time::{Setting, Timing};
-use crate::verify::{Comparison, Outcome, Random, Report, Size, Suite};
+use crate::verify::{Comparison, Random, Report, Size, Suite};
 
 /// The element types that each case is run in.
 const DTYPES: [DType; 3] = [DType::F32, DType::BF16, DType::F16];
@@ -125,30 +124,15 @@ pub fn check_case(
     index: usize,
     report: &mut dyn FnMut(Report),
 ) {
-    let base = Report {
-        operation: NAME,
-        pass: "update",
-        variant: "",
-        dtype,
-        index,
-        case: case.describe(),
-        elapsed: Duration::ZERO,
-        outcome: Outcome::Compared(Vec::new()),
-    };
-    let ran: Result<()> = dispatch!(NAME, device, dtype, |backend, T| {
-        Prepared::<T>::new(case, case.tolerances(device, dtype)).and_then(|prepared| {
+    Runs::of([NAME, "update"], (index, dtype), case.describe(), report, |runs| {
+        dispatch!(NAME, device, dtype, |backend, T| {
+            let prepared = Prepared::<T>::new(case, case.tolerances(device, dtype))?;
             for variant in prepared.variants(backend)? {
-                let start = Instant::now();
-                let outcome = Outcome::from(prepared.run(backend, variant));
-                let elapsed = start.elapsed();
-                report(Report { variant, elapsed, outcome, ..base.clone() });
+                runs.run("update", variant, || prepared.run(backend, variant));
             }
             Ok(())
         })
     });
-    if let Err(error) = ran {
-        report(Report { outcome: Outcome::from(Err(error)), ..base });
-    }
 }
 
 /// A case with its tensors and its exact results.
