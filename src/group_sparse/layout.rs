@@ -282,7 +282,8 @@ impl GroupPlaces {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::group_sparse::format::{BITS, GROUPS, Parts, ScaleScope, set_code};
+    use crate::group_sparse::format::{BITS, GROUPS, Mode, ScaleScope, set_code};
+    use crate::group_sparse::random::Like;
 
     /// What a layout holds, as a matrix of its own, read back as kernels read it.
     fn unpacked(layout: &Layout, kept_of_rows: &[u32]) -> (Vec<u32>, Vec<u8>) {
@@ -311,49 +312,6 @@ mod tests {
         (columns, codes)
     }
 
-    fn matrix(format: Format, kept: &[u32], random: &mut fastrand::Rng) -> Matrix {
-        let groups = format.column_groups();
-        let row_ptr: Vec<u32> = std::iter::once(0)
-            .chain(kept.iter().scan(0, |sum, kept| {
-                *sum += kept;
-                Some(*sum)
-            }))
-            .collect();
-        let mut col_idx = Vec::new();
-        let mut codes = Vec::new();
-        for &count in kept {
-            let mut all: Vec<u32> = (0..groups as u32).collect();
-            random.shuffle(&mut all);
-            all.truncate(count as usize);
-            all.sort_unstable();
-            for column in all {
-                let mut group = vec![0; format.group_bytes()];
-                let inside = format.group_columns(column as usize).len();
-                for j in 0..format.group {
-                    let code = random.u8(..=format.largest_code());
-                    let code = if j < inside { code } else { format.zero_code(0) };
-                    set_code(format.bits, &mut group, j, code);
-                }
-                codes.extend(group);
-                col_idx.push(column);
-            }
-        }
-        let count = col_idx.len();
-        let is_free = format.pattern == Pattern::Free;
-        Matrix::new(Parts {
-            format,
-            row_ptr: if is_free { row_ptr } else { Vec::new() },
-            col_idx: if format.pattern == Pattern::Dense { Vec::new() } else { col_idx },
-            codes,
-            scales: Floats::F32((0..count).map(|t| 1.0 + t as f32).collect()),
-            zeros: Vec::new(),
-            offsets: None,
-            outliers: None,
-            perm: None,
-        })
-        .unwrap()
-    }
-
     #[test]
     fn codes_and_columns_come_back_for_every_group_width_and_pattern() {
         let mut random = fastrand::Rng::with_seed(7);
@@ -380,7 +338,9 @@ mod tests {
                         Pattern::Uniform(count) => vec![count as u32; rows],
                         Pattern::Dense => vec![3; rows],
                     };
-                    let matrix = matrix(format, &kept, &mut random);
+                    let like =
+                        Like::plain(format, kept.iter().map(|&count| count as usize).collect());
+                    let matrix = like.matrix(&mut random).unwrap();
                     let layout = Layout::new(&matrix);
                     let (columns, codes) = unpacked(&layout, &kept);
                     let right: Vec<u32> =

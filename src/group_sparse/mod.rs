@@ -76,6 +76,8 @@ mod options;
 mod partition;
 mod plan;
 mod problem;
+#[cfg(any(test, feature = "verify"))]
+pub(crate) mod random;
 pub(crate) mod reference;
 mod weights;
 
@@ -95,8 +97,6 @@ pub use problem::Problem;
 pub use weights::{Product, Weights, decompress, forward, forward_into};
 
 pub(crate) use cpu::CPU_VARIANTS;
-#[cfg(feature = "verify")]
-pub(crate) use format::set_code;
 pub(crate) use named::RunTime;
 
 use crate::Result;

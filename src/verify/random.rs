@@ -10,6 +10,11 @@ impl Random {
         Self(fastrand::Rng::with_seed(seed))
     }
 
+    /// The source itself.
+    pub(super) fn rng(&mut self) -> &mut fastrand::Rng {
+        &mut self.0
+    }
+
     /// Uniform in [from, to).
     pub fn uniform(&mut self, from: f64, to: f64) -> f64 {
         from + (to - from) * self.0.f64()

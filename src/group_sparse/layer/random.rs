@@ -3,9 +3,8 @@
 use fastrand::Rng;
 
 use crate::element::DType;
-use crate::group_sparse::format::{
-    BITS, Floats, Format, GROUPS, Matrix, Mode, Outliers, Parts, Pattern, ScaleScope, set_code,
-};
+use crate::group_sparse::format::{BITS, Format, GROUPS, Matrix, Mode, Pattern, ScaleScope};
+use crate::group_sparse::random::Like;
 
 /// A matrix of some sides and kind.
 pub fn matrix(rng: &mut Rng) -> Matrix {
@@ -33,90 +32,19 @@ pub fn matrix(rng: &mut Rng) -> Matrix {
 /// A matrix of this format; of the pattern `free` with a random count in every row.
 pub fn of_format(rng: &mut Rng, format: Format) -> Matrix {
     let groups = format.column_groups();
-    let kept: Vec<Vec<u32>> = (0..format.rows)
-        .map(|_| match format.pattern {
-            Pattern::Free => {
-                let count = rng.usize(..=groups);
-                some(rng, groups, count)
-            }
-            Pattern::Uniform(count) => some(rng, groups, count),
-            Pattern::Dense => some(rng, groups, groups),
-        })
-        .collect();
-    let count = format.scale_count(kept.iter().map(Vec::len).sum());
+    let kept = (0..format.rows).map(|_| match format.pattern {
+        Pattern::Free => rng.usize(..=groups),
+        Pattern::Uniform(count) => count,
+        Pattern::Dense => groups,
+    });
+    let kept = kept.collect();
     let dtype = [DType::F16, DType::BF16, DType::F32][rng.usize(..3)];
-    let zeros: Vec<u8> = (0..count).map(|_| rng.u8(..)).collect();
-    let codes = codes(rng, &format, &kept, &zeros);
-    let col: Vec<Vec<u32>> = (0..format.rows)
-        .map(|_| {
-            let count = rng.usize(..=format.columns.min(3));
-            some(rng, format.columns, count)
-        })
-        .collect();
-    let outliers = rng.bool().then(|| Outliers {
-        row_ptr: pointers(&col),
-        val: floats(rng, dtype, col.iter().map(Vec::len).sum()),
-        col: col.concat(),
-    });
-    let mut perm: Vec<u32> = (0..format.columns as u32).collect();
-    rng.shuffle(&mut perm);
-    Matrix::new(Parts {
+    let like = Like {
         format,
-        row_ptr: if format.pattern == Pattern::Free { pointers(&kept) } else { Vec::new() },
-        col_idx: if format.pattern == Pattern::Dense { Vec::new() } else { kept.concat() },
-        codes,
-        scales: floats(rng, dtype, count),
-        zeros: if format.mode == Mode::Asym { zeros } else { Vec::new() },
-        offsets: (format.mode == Mode::Affine).then(|| floats(rng, dtype, count)),
-        outliers,
-        perm: rng.bool().then_some(perm),
-    })
-    .expect("a matrix that keeps the rules")
-}
-
-/// So many of the numbers below `end`, ascending.
-fn some(rng: &mut Rng, end: usize, count: usize) -> Vec<u32> {
-    let mut all: Vec<u32> = (0..end as u32).collect();
-    rng.shuffle(&mut all);
-    all.truncate(count);
-    all.sort_unstable();
-    all
-}
-
-fn pointers(rows: &[Vec<u32>]) -> Vec<u32> {
-    let mut end = 0;
-    let ends = rows.iter().map(|row| {
-        end += row.len() as u32;
-        end
-    });
-    std::iter::once(0).chain(ends.collect::<Vec<_>>()).collect()
-}
-
-fn floats(rng: &mut Rng, dtype: DType, count: usize) -> Floats {
-    let values: Vec<f32> = (0..count).map(|_| rng.f32() - 0.5).collect();
-    Floats::rounded(dtype, &values)
-}
-
-/// Random codes, with the zero code behind the last column.
-fn codes(rng: &mut Rng, format: &Format, kept: &[Vec<u32>], zeros: &[u8]) -> Vec<u8> {
-    let mut codes = Vec::new();
-    for (row, groups) in kept.iter().enumerate() {
-        for &group in groups {
-            let at = match format.scope {
-                ScaleScope::Group => codes.len() / format.group_bytes(),
-                ScaleScope::Row => row,
-            };
-            let real = format.group_columns(group as usize).len();
-            let mut packed = vec![0; format.group_bytes()];
-            for j in 0..format.group {
-                let code = match j < real {
-                    true => rng.u8(..=format.largest_code()),
-                    false => format.zero_code(zeros[at]),
-                };
-                set_code(format.bits, &mut packed, j, code);
-            }
-            codes.extend(packed);
-        }
-    }
-    codes
+        kept,
+        scales: dtype,
+        outliers: rng.bool().then_some((dtype, 0.02)),
+        is_permuted: rng.bool(),
+    };
+    like.matrix(rng).expect("a matrix that keeps the rules")
 }

@@ -4,100 +4,16 @@ use super::*;
 use crate::Error;
 use crate::backend::Buffer;
 use crate::element::DType::{BF16, F16, F32};
-use crate::group_sparse::format::set_code;
 use crate::group_sparse::format::{
-    BITS, Floats, Format, GROUPS, Mode, Outliers, Parts, Pattern, ScaleScope,
+    BITS, Floats, Format, GROUPS, Mode, Outliers, Pattern, ScaleScope,
 };
+use crate::group_sparse::random::{Like, normal};
 use crate::group_sparse::{Scheme, reference};
 
 const TYPES: [DType; 3] = [F32, BF16, F16];
 
 fn device() -> Option<Wgpu> {
     Wgpu::first().ok()
-}
-
-fn normal(random: &mut fastrand::Rng) -> f32 {
-    (0..12).map(|_| random.f32()).sum::<f32>() - 6.0
-}
-
-/// What a random matrix is to be like.
-#[derive(Clone, Debug)]
-struct Like {
-    format: Format,
-    /// Kept groups of each row; what the pattern says, but for `Free`.
-    kept: Vec<usize>,
-    scales: DType,
-    /// The type, and how many of 256 elements.
-    outliers: Option<(DType, u8)>,
-    is_permuted: bool,
-}
-
-impl Like {
-    fn matrix(&self, random: &mut fastrand::Rng) -> Matrix {
-        let Self { format, kept, .. } = self;
-        let mut row_ptr = vec![0u32];
-        let (mut col_idx, mut codes) = (Vec::new(), Vec::new());
-        for &count in kept {
-            let mut all: Vec<u32> = (0..format.column_groups() as u32).collect();
-            random.shuffle(&mut all);
-            all.truncate(count);
-            all.sort_unstable();
-            col_idx.extend(all);
-            row_ptr.push(col_idx.len() as u32);
-        }
-        let count = format.scale_count(col_idx.len());
-        let scale = |random: &mut fastrand::Rng| normal(random) * 0.1;
-        let scales: Vec<f32> = (0..count).map(|_| scale(random)).collect();
-        let zeros: Vec<u8> = (0..count)
-            .map(|_| *random.choice(&[0, format.middle(), format.largest_code(), 255]).unwrap())
-            .collect();
-        let offsets: Vec<f32> = (0..count).map(|_| scale(random)).collect();
-        for (row, ends) in row_ptr.windows(2).enumerate() {
-            let kept = ends[0] as usize..ends[1] as usize;
-            for (t, &column_group) in kept.clone().zip(&col_idx[kept]) {
-                let at = if format.scope == ScaleScope::Row { row } else { t };
-                let inside = format.group_columns(column_group as usize).len();
-                let mut group = vec![0; format.group_bytes()];
-                for j in 0..format.group {
-                    let code = random.u8(..=format.largest_code());
-                    let none = format.zero_code(zeros[at]);
-                    set_code(format.bits, &mut group, j, if j < inside { code } else { none });
-                }
-                codes.extend(group);
-            }
-        }
-        let is_free = format.pattern == Pattern::Free;
-        Matrix::new(Parts {
-            format: *format,
-            row_ptr: if is_free { row_ptr } else { Vec::new() },
-            col_idx: if format.pattern == Pattern::Dense { Vec::new() } else { col_idx },
-            codes,
-            scales: Floats::rounded(self.scales, &scales),
-            zeros: if format.mode == Mode::Asym { zeros } else { Vec::new() },
-            offsets: (format.mode == Mode::Affine).then(|| Floats::rounded(self.scales, &offsets)),
-            outliers: self.outliers.map(|(dtype, of_256)| outliers(format, dtype, of_256, random)),
-            perm: self.is_permuted.then(|| {
-                let mut perm: Vec<u32> = (0..format.columns as u32).collect();
-                random.shuffle(&mut perm);
-                perm
-            }),
-        })
-        .unwrap()
-    }
-}
-
-fn outliers(format: &Format, dtype: DType, of_256: u8, random: &mut fastrand::Rng) -> Outliers {
-    let (mut row_ptr, mut col, mut val) = (vec![0], Vec::new(), Vec::new());
-    for _ in 0..format.rows {
-        for column in 0..format.columns {
-            if random.u8(..) < of_256 {
-                col.push(column as u32);
-                val.push(normal(random) * 3.0);
-            }
-        }
-        row_ptr.push(col.len() as u32);
-    }
-    Outliers { row_ptr, col, val: Floats::rounded(dtype, &val) }
 }
 
 /// A random matrix of this grouping and coding.
@@ -122,7 +38,7 @@ fn like(random: &mut fastrand::Rng, bits: u32, group: usize, mode: Mode, pattern
         kept: kept.collect(),
         format: Format { rows, columns, group, bits, mode, pattern, scope },
         scales: *random.choice(&TYPES).unwrap(),
-        outliers: random.bool().then(|| (*random.choice(&TYPES).unwrap(), random.u8(1..20))),
+        outliers: random.bool().then(|| (*random.choice(&TYPES).unwrap(), 0.07 * random.f64())),
         is_permuted: random.bool(),
     }
 }
@@ -296,7 +212,8 @@ fn products_of_every_grouping_and_coding_are_right() {
         for group in GROUPS {
             for mode in Mode::ALL {
                 for pattern in 0..3 {
-                    let matrix = like(&mut random, bits, group, mode, pattern).matrix(&mut random);
+                    let matrix =
+                        like(&mut random, bits, group, mode, pattern).matrix(&mut random).unwrap();
                     let how = how(&mut random);
                     check_product(&device, &matrix, &how, &mut random);
                 }
@@ -316,7 +233,7 @@ fn every_variant_and_number_of_workers_is_right() {
             Format { rows: 150, columns: 16 * 2000, scope: ScaleScope::Group, ..like.format };
         like.kept = (0..150).map(|row| if row == 77 { 1999 } else { row * row % 97 }).collect();
         like.outliers = None;
-        let matrix = like.matrix(&mut random);
+        let matrix = like.matrix(&mut random).unwrap();
         let problem = Problem::of(&matrix, 5);
         for variant in device.variants(&problem, &Options::default()).unwrap() {
             for workers in [1, 2, 7, 64, 1000] {
@@ -351,7 +268,7 @@ fn extreme_matrices_are_right() {
         like.format = Format { rows: kept.len(), columns: 3200, ..like.format };
         like.kept = kept;
         like.outliers = None;
-        let matrix = like.matrix(&mut random);
+        let matrix = like.matrix(&mut random).unwrap();
         for workers in [1, 3, 100] {
             let mut how = how(&mut random);
             how.options = Options::default().with_workers(workers);
@@ -369,7 +286,7 @@ fn what_is_not_kept_is_not_read() {
         like.format = Format { rows: 3, columns: 64, scope: ScaleScope::Group, ..like.format };
         like.kept = vec![0, 1, 3];
         (like.outliers, like.is_permuted) = (None, false);
-        let matrix = like.matrix(&mut random);
+        let matrix = like.matrix(&mut random).unwrap();
         let weights = Weights::new(&device, &matrix).unwrap();
         for kept in matrix.row(2) {
             // No number in a kept column of the last row alone.
@@ -393,7 +310,8 @@ fn decoded_rows_are_the_reference_bit_for_bit() {
         for group in GROUPS {
             for mode in Mode::ALL {
                 for pattern in 0..3 {
-                    let matrix = like(&mut random, bits, group, mode, pattern).matrix(&mut random);
+                    let matrix =
+                        like(&mut random, bits, group, mode, pattern).matrix(&mut random).unwrap();
                     let rows = matrix.format().rows;
                     let first = random.usize(..rows);
                     check_decompress(&device, &matrix, first..random.usize(first..rows) + 1);
@@ -422,10 +340,10 @@ fn numbers_at_the_ends_of_their_types_are_decoded_bit_for_bit() {
                 format,
                 kept: vec![32; 60],
                 scales: dtype,
-                outliers: Some((dtype, 128)),
+                outliers: Some((dtype, 0.5)),
                 is_permuted: false,
             };
-            let mut parts = like.matrix(&mut random).into_parts();
+            let mut parts = like.matrix(&mut random).unwrap().into_parts();
             // Any finite bits at all.
             let mut any = |count: usize| {
                 let mut finite = || loop {
@@ -466,8 +384,8 @@ fn matrices_beyond_one_binding_are_in_parts() {
         like.format =
             Format { rows: 500, columns: 16 * 100, scope: ScaleScope::Group, ..like.format };
         like.kept = (0..500).map(|row| row * row % 101).collect();
-        like.outliers = Some((F16, 10));
-        let matrix = like.matrix(&mut random);
+        like.outliers = Some((F16, 0.04));
+        let matrix = like.matrix(&mut random).unwrap();
         let weights = Weights::new(&device, &matrix).unwrap();
         assert!(weights.held().parts.len() > 2 && weights.held().outliers.len() > 2);
         for vectors in [1, 16] {
@@ -482,7 +400,7 @@ fn matrices_beyond_one_binding_are_in_parts() {
     let mut like = like(&mut random, 4, 16, Mode::Sym, 0);
     like.format = Format { rows: 1, columns: 1 << 18, scope: ScaleScope::Group, ..like.format };
     (like.kept, like.outliers) = (vec![1 << 14], None);
-    let error = Weights::new(&device, &like.matrix(&mut random)).unwrap_err();
+    let error = Weights::new(&device, &like.matrix(&mut random).unwrap()).unwrap_err();
     assert!(matches!(error, Error::Unsupported { .. }), "{error}");
 }
 

@@ -5,9 +5,8 @@ use std::fmt::Write;
 use crate::Result;
 use crate::backend::Cpu;
 use crate::element::DType;
-use crate::group_sparse::{
-    Floats, Format, Matrix, Mode, Options, Outliers, Parts, Pattern, ScaleScope, Scheme, set_code,
-};
+use crate::group_sparse::random::Like;
+use crate::group_sparse::{Floats, Format, Matrix, Mode, Options, Pattern, ScaleScope, Scheme};
 use crate::tensor::View;
 use crate::verify::Random;
 
@@ -164,49 +163,14 @@ impl Case {
     ///
     /// Where the format makes no sense.
     pub fn matrix(&self, random: &mut Random) -> Result<Matrix> {
-        let format = &self.format;
-        format.check()?;
-        let mut row_ptr = vec![0u32];
-        let mut col_idx = Vec::new();
-        for kept in self.kept(random) {
-            col_idx.extend(chosen(format.column_groups(), kept, random));
-            row_ptr.push(col_idx.len() as u32);
-        }
-        let count = format.scale_count(col_idx.len());
-        let mut normals = |size: f64| -> Vec<f32> {
-            (0..count).map(|_| (size * random.normal()) as f32).collect()
+        let like = Like {
+            format: self.format,
+            kept: self.kept(random),
+            scales: self.scales,
+            outliers: self.outliers,
+            is_permuted: self.permuted,
         };
-        let (scales, offsets) = (normals(0.1), normals(0.1));
-        let ends = [0, format.middle(), format.largest_code(), format.middle() | 1, 255];
-        let zeros: Vec<u8> = (0..count).map(|_| random.pick(&ends)).collect();
-        let mut codes = Vec::with_capacity(col_idx.len() * format.group_bytes());
-        for (row, pair) in row_ptr.windows(2).enumerate() {
-            let kept = pair[0] as usize..pair[1] as usize;
-            for (t, &column_group) in kept.clone().zip(&col_idx[kept]) {
-                let at = if format.scope == ScaleScope::Row { row } else { t };
-                let inside = format.group_columns(column_group as usize).len();
-                let mut group = vec![0; format.group_bytes()];
-                for j in 0..format.group {
-                    let code = random.below(1 << format.bits) as u8;
-                    let code = if j < inside { code } else { format.zero_code(zeros[at]) };
-                    set_code(format.bits, &mut group, j, code);
-                }
-                codes.extend(group);
-            }
-        }
-        let is_free = format.pattern == Pattern::Free;
-        let outliers = self.outliers.map(|(dtype, share)| outliers(format, dtype, share, random));
-        Matrix::new(Parts {
-            format: *format,
-            row_ptr: if is_free { row_ptr } else { Vec::new() },
-            col_idx: if format.pattern == Pattern::Dense { Vec::new() } else { col_idx },
-            codes,
-            scales: Floats::rounded(self.scales, &scales),
-            zeros: if format.mode == Mode::Asym { zeros } else { Vec::new() },
-            offsets: (format.mode == Mode::Affine).then(|| Floats::rounded(self.scales, &offsets)),
-            outliers,
-            perm: self.permuted.then(|| shuffled(format.columns, random)),
-        })
+        like.matrix(random.rng())
     }
 
     /// Normal numbers of a type; of x every hundredth is 100 times as large.
@@ -224,37 +188,4 @@ impl Case {
         let numbers: Vec<f32> = (0..count).map(number).collect();
         View::from_bytes(&Cpu, dtype, Floats::rounded(dtype, &numbers).as_bytes(), shape)
     }
-}
-
-fn shuffled(count: usize, random: &mut Random) -> Vec<u32> {
-    let mut all: Vec<u32> = (0..count as u32).collect();
-    for i in (1..count).rev() {
-        all.swap(i, random.below(i + 1));
-    }
-    all
-}
-
-/// Some of so many groups, ascending.
-fn chosen(groups: usize, kept: usize, random: &mut Random) -> Vec<u32> {
-    if kept == groups {
-        return (0..groups as u32).collect();
-    }
-    let mut chosen = shuffled(groups, random);
-    chosen.truncate(kept);
-    chosen.sort_unstable();
-    chosen
-}
-
-fn outliers(format: &Format, dtype: DType, share: f64, random: &mut Random) -> Outliers {
-    let (mut row_ptr, mut col, mut val) = (vec![0], Vec::new(), Vec::new());
-    for _ in 0..format.rows {
-        for column in 0..format.columns {
-            if random.chance(share) {
-                col.push(column as u32);
-                val.push((3.0 * random.normal()) as f32);
-            }
-        }
-        row_ptr.push(col.len() as u32);
-    }
-    Outliers { row_ptr, col, val: Floats::rounded(dtype, &val) }
 }
