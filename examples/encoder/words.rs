@@ -59,16 +59,17 @@ impl Vocabulary {
 
 /// Words, and every mark by itself.
 fn words(sentence: &str) -> Vec<String> {
-    let mut words = vec![String::new()];
+    let (mut words, mut word) = (Vec::new(), String::new());
     for letter in sentence.chars().flat_map(char::to_lowercase) {
         if letter.is_alphanumeric() {
-            words.extend(words.pop().map(|word| word + &letter.to_string()));
-        } else {
-            words.push(if letter.is_whitespace() { String::new() } else { letter.to_string() });
-            words.push(String::new());
+            word.push(letter);
+            continue;
         }
+        words.push(std::mem::take(&mut word));
+        words.push(letter.to_string());
     }
-    words.retain(|word| !word.is_empty());
+    words.push(word);
+    words.retain(|word| !word.trim().is_empty());
     words
 }
 

@@ -68,7 +68,7 @@ fn equal_step_sizes_do_not_add_up_the_errors_of_decays() {
             resets: forms[i],
             a_per_channel: i == 1,
             c_constant: i == 2,
-            ..Case::new(2, 33, 1025, states, 1)
+            ..Case::new(1, 9, 1025, states, 1)
         };
         let (variants, complaints) = reports(&device, &case);
         assert!(complaints.is_empty(), "{}", complaints.join("\n"));

@@ -67,12 +67,11 @@ fn shipped_kernels_raise_nothing_under_ten_schedules() {
             scheme: Some(Scheme::TaskCentric),
             outliers: Some((DType::F16, 0.02)),
             seed,
-            ..case(3, 6000, 16, 50)
+            vectors: [1, 3][seed as usize % 2],
+            ..case(3, 4000, 16, 50)
         };
-        for case in [Case { vectors: 3, ..long.clone() }, long] {
-            let mut complaints = Vec::new();
-            run_case(&device, &case, |report| complaints.extend(report.complaint()));
-            assert!(complaints.is_empty(), "schedule {seed}: {complaints:?}");
-        }
+        let mut complaints = Vec::new();
+        run_case(&device, &long, |report| complaints.extend(report.complaint()));
+        assert!(complaints.is_empty(), "schedule {seed}: {complaints:?}");
     }
 }
