@@ -159,7 +159,7 @@ impl<S: Octet, C: Codes, const G: usize, const M: usize> NullaryFnOnce for On<'_
         };
         let mut total = [0.0; M];
         for m in 0..M {
-            total[m] = simd.reduce_sum_f32s(sums[m]);
+            total[m] = simd.reduce_sum_f32s(simd.add_f32s(sums[0][m], sums[1][m]));
         }
         total
     }
@@ -178,32 +178,39 @@ impl<C: Codes, const G: usize, const M: usize> Row<'_, C, G, M> {
         })
     }
 
-    /// s (q - z).
+    /// Σ s (q - z) x, of every other group each: short groups fill few lanes, whose sums are long.
     #[inline(always)]
-    fn sum<S: Octet>(&self, simd: S) -> [f32x8; M] {
+    fn sum<S: Octet>(&self, simd: S) -> [[f32x8; M]; 2] {
         let middle = simd.splat_f32s(shifted(self.middle));
         let mut zeros = self.zeros.iter();
-        let mut sums = [simd.splat_f32s(0.0); M];
+        let mut sums = [[simd.splat_f32s(0.0); M]; 2];
         for (group, &scale) in self.groups(simd).zip(self.scales) {
             let zero = match zeros.next() {
                 Some(&zero) => simd.splat_f32s(shifted(zero)),
                 None => middle,
             };
-            let products = group.products(zero, self.x);
+            let products = group.products(self.x, |q| simd.sub_f32s(q, zero));
             for m in 0..M {
-                sums[m] = simd.fused(simd.splat_f32s(scale), products[m], sums[m]);
+                sums[0][m] = simd.fused(simd.splat_f32s(scale), products[m], sums[0][m]);
             }
+            sums.swap(0, 1);
         }
         sums
     }
 
-    /// s q + m.
+    /// Σ (s q + m) x, likewise.
     #[inline(always)]
-    fn sum_affine<S: Octet>(&self, simd: S, offsets: &[f32]) -> [f32x8; M] {
-        let mut sums = [simd.splat_f32s(0.0); M];
+    fn sum_affine<S: Octet>(&self, simd: S, offsets: &[f32]) -> [[f32x8; M]; 2] {
+        let zero = simd.splat_f32s(shifted(0));
+        let mut sums = [[simd.splat_f32s(0.0); M]; 2];
         for ((group, &scale), &offset) in self.groups(simd).zip(self.scales).zip(offsets) {
-            let [scale, offset] = [scale, offset].map(|x| simd.splat_f32s(x));
-            group.add_affine(scale, offset, self.x, &mut sums);
+            let (scale, offset) = (simd.splat_f32s(scale), simd.splat_f32s(offset));
+            let decode = |q| simd.fused(scale, simd.sub_f32s(q, zero), offset);
+            let products = group.products(self.x, decode);
+            for m in 0..M {
+                sums[0][m] = simd.add_f32s(sums[0][m], products[m]);
+            }
+            sums.swap(0, 1);
         }
         sums
     }
@@ -225,9 +232,13 @@ impl<S: Octet, C: Codes, const G: usize> Group<'_, S, C, G> {
         &x[self.column * count..(self.column + 1) * count]
     }
 
-    /// Σ (q - z) x, lane by lane; `zero` is 2²³ + z.
+    /// Σ d x, lane by lane, with d what becomes of 2²³ + q.
     #[inline(always)]
-    fn products<const M: usize>(&self, zero: f32x8, x: [&[f32x8]; M]) -> [f32x8; M] {
+    fn products<const M: usize>(
+        &self,
+        x: [&[f32x8]; M],
+        decode: impl Fn(f32x8) -> f32x8,
+    ) -> [f32x8; M] {
         let simd = self.simd;
         // Two sums, for the additions' latency.
         let mut sums = [[simd.splat_f32s(0.0); 2]; M];
@@ -235,7 +246,7 @@ impl<S: Octet, C: Codes, const G: usize> Group<'_, S, C, G> {
             let words = C::words::<S, G>(simd, self.codes, block);
             for code in 0..C::CODES {
                 let i = block * C::CODES + code;
-                let d = simd.sub_f32s(shifted_lanes(simd, C::code(simd, words, code)), zero);
+                let d = decode(shifted_lanes(simd, C::code(simd, words, code)));
                 for m in 0..M {
                     sums[m][i % 2] = simd.fused(d, self.elements(x[m])[i], sums[m][i % 2]);
                 }
@@ -246,30 +257,6 @@ impl<S: Octet, C: Codes, const G: usize> Group<'_, S, C, G> {
             products[m] = simd.add_f32s(sums[m][0], sums[m][1]);
         }
         products
-    }
-
-    /// Adds (s q + m) x, lane by lane.
-    #[inline(always)]
-    fn add_affine<const M: usize>(
-        &self,
-        scale: f32x8,
-        offset: f32x8,
-        x: [&[f32x8]; M],
-        sums: &mut [f32x8; M],
-    ) {
-        let simd = self.simd;
-        let zero = simd.splat_f32s(shifted(0));
-        for block in 0..registers(C::CODES, G) / C::CODES {
-            let words = C::words::<S, G>(simd, self.codes, block);
-            for code in 0..C::CODES {
-                let i = block * C::CODES + code;
-                let q = simd.sub_f32s(shifted_lanes(simd, C::code(simd, words, code)), zero);
-                let d = simd.fused(scale, q, offset);
-                for m in 0..M {
-                    sums[m] = simd.fused(d, self.elements(x[m])[i], sums[m]);
-                }
-            }
-        }
     }
 }
 
