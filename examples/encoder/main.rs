@@ -44,8 +44,8 @@ FOLDER  with model.safetensors and vocab.txt, as examples/encoder/fetch.py fetch
         target/encoder by default";
 
 /// Sentences that calibrate, and others that are measured.
-const CALIBRATING: usize = 256;
-const MEASURED: usize = 128;
+const CALIBRATING: usize = 128;
+const MEASURED: usize = 32;
 
 /// Words of a sentence, at least.
 const WORDS: usize = 6;
