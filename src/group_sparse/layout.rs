@@ -338,8 +338,13 @@ mod tests {
                         Pattern::Uniform(count) => vec![count as u32; rows],
                         Pattern::Dense => vec![3; rows],
                     };
-                    let like =
-                        Like::plain(format, kept.iter().map(|&count| count as usize).collect());
+                    let like = Like {
+                        format,
+                        kept: kept.iter().map(|&count| count as usize).collect(),
+                        scales: DType::F32,
+                        outliers: None,
+                        is_permuted: false,
+                    };
                     let matrix = like.matrix(&mut random).unwrap();
                     let layout = Layout::new(&matrix);
                     let (columns, codes) = unpacked(&layout, &kept);

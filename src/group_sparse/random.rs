@@ -20,12 +20,6 @@ pub(crate) struct Like {
 }
 
 impl Like {
-    /// Plain: in f32, without outliers, with columns as they are.
-    #[cfg(test)]
-    pub fn plain(format: Format, kept: Vec<usize>) -> Self {
-        Self { format, kept, scales: DType::F32, outliers: None, is_permuted: false }
-    }
-
     /// A matrix like this.
     ///
     /// # Errors
