@@ -56,6 +56,22 @@
 //! # Ok::<(), warpwright::Error>(())
 //! ```
 //!
+//! # What compression costs
+//!
+//! The 36 linear layers, 10.6 million weights, of the sentence encoder all-MiniLM-L6-v2 without pruning, by the
+//! example `encoder`, which has more settings: bits per weight, ‖W - D‖ / ‖W‖, and ‖(W - D) x‖ / ‖W x‖ for inputs
+//! x of 32 real sentences, both as roots of mean squares over layers, and the cosine of whole sentences.
+//! Calibrated is by the inputs of 128 other sentences.
+//!
+//! | b | G | calibrated | bits | weights | outputs | cosine |
+//! |---|---|---|---|---|---|---|
+//! | 8 | 128 | no | 8.25 | 0.70 % | 0.59 % | 0.9997 |
+//! | 8 | 128 | yes | 8.25 | 0.98 % | 0.56 % | 0.9998 |
+//! | 4 | 128 | no | 4.25 | 10.46 % | 9.06 % | 0.9553 |
+//! | 4 | 128 | yes | 4.25 | 11.15 % | 8.36 % | 0.9632 |
+//! | 4 | 16 | no | 6.00 | 7.40 % | 6.36 % | 0.9750 |
+//! | 4 | 16 | yes | 6.00 | 8.06 % | 5.95 % | 0.9813 |
+//!
 //! Papers: GQSA, Zeng et al., 2024 (arXiv 2412.17560); EasyQuant, Tang et al., 2024 (arXiv 2403.02775);
 //! merge-based products, Merrill and Garland, 2016; Stream-K, Osama et al., 2023.
 
