@@ -86,7 +86,7 @@ impl GroupSparse for Cpu {
     }
 }
 
-/// A matrix as the CPU wants it: what files hold once a row is repeated for each of its groups.
+/// A matrix as the CPU wants it: what files hold once for a row is repeated for each of its groups.
 #[derive(Debug)]
 pub struct Held {
     matrix: Matrix,

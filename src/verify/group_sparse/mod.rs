@@ -34,8 +34,15 @@ pub fn cases(size: Size) -> Vec<Case> {
     let mut cases = edge_cases();
     if size != Size::Quick {
         // More rows than 16 bits count, which take the interpreter minutes.
-        let format = Format { rows: 65_537, columns: 8, group: 8, ..cases[0].format };
-        let format = Format { pattern: Pattern::Free, ..format };
+        let format = Format {
+            rows: 65_537,
+            columns: 8,
+            group: 8,
+            bits: 4,
+            mode: Mode::Asym,
+            pattern: Pattern::Free,
+            scope: ScaleScope::Group,
+        };
         cases.push(Case { rows: Rows::Kept(40_000), ..Case::new(format) });
     }
     let mut random = Random::new(0x9_05a);
